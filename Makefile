@@ -1,0 +1,112 @@
+# Hotseat's workshop. `make` alone lists what there is; the same checks run in CI (`.ci/run`) and here (`make check`).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+CHAOS_FAULTS ?= 200
+LOCKED := runtime demo dev
+SOURCES = $(wildcard hotseat broker gpu_worker schemas tests bench)
+PACKAGES = $(wildcard hotseat broker gpu_worker schemas)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ------------------------------------------------------------------------------------------------------- install
+$(BIN)/python:
+	@echo "· creating $(VENV)"
+	@deploy/find-python -m venv $(VENV) || { rm -rf $(VENV); echo "Could not create a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# One stamp per lock file: a second `make up` installs nothing and starts at once. The dev set includes the demo set.
+$(VENV)/.installed-%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	@echo "· installing the locked $* packages, hashes checked (once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/$*.txt \
+	  | sed -un 's/^ *Downloading \([^ ]*\)\(.*\)/    downloading \1\2/p; s/^Installing collected packages.*/    installing/p'
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed-dev ## everything for working on Hotseat, into .venv
+
+# ----------------------------------------------------------------------------------------------------------- run
+.PHONY: up
+up: $(VENV)/.installed-demo ## start everything and watch three agents take turns (NO_DEMO=1: no agents)
+	@exec $(BIN)/hotseat up $(if $(NO_DEMO),--no-demo) $(ARGS)
+
+# -------------------------------------------------------------------------------------------------------- checks
+.PHONY: check
+check: format-check lint types floors generated test chaos-short ## all that CI checks
+
+.PHONY: format
+format: install ## rewrite the code in the house style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only --quiet .
+
+.PHONY: format-check
+format-check: install ## is the code in the house style?
+	@$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: install ## ruff, every rule
+	@$(BIN)/ruff check .
+
+.PHONY: types
+types: install ## mypy --strict
+	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+
+.PHONY: floors
+floors: install ## who may import whom
+	@$(BIN)/lint-imports
+
+.PHONY: generated
+generated: install ## are the generated schemas in step with the code?
+	@$(BIN)/hotseat export-schemas --check
+
+.PHONY: test
+test: install ## all tests but chaos
+	@$(BIN)/pytest -m "not chaos" $(ARGS)
+
+.PHONY: test-short
+test-short: install ## the tests that take seconds
+	@$(BIN)/pytest -m "not chaos and not slow" $(ARGS)
+
+.PHONY: chaos
+chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAOS_SEED=n)
+	@CHAOS_FAULTS=$(CHAOS_FAULTS) $(BIN)/pytest -m chaos --timeout 3000 tests/chaos $(ARGS)
+
+.PHONY: chaos-short
+chaos-short:
+	@$(MAKE) chaos CHAOS_FAULTS=12
+
+.PHONY: mutants
+mutants: install ## break policy and Lua on purpose: every mutant must be killed by the suite
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+.PHONY: soak
+soak: install ## the chaos run for hours (CHAOS_FAULTS=5000)
+	@$(MAKE) chaos CHAOS_FAULTS=$(if $(filter 200,$(CHAOS_FAULTS)),5000,$(CHAOS_FAULTS))
+
+.PHONY: bench
+bench: install ## simulator and benchmarks (ARGS="--help")
+	@$(BIN)/python -m bench $(ARGS)
+
+# -------------------------------------------------------------------------------------------------------- upkeep
+UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras $(ARGS)
+
+.PHONY: lock
+lock: install ## resolve again: requirements/*.txt with hashes (ARGS=--upgrade for newer versions)
+	@$(UV_COMPILE) requirements/build.in -o requirements/build.txt
+	@$(UV_COMPILE) --extra demo --extra dev pyproject.toml -o requirements/dev.txt
+	@$(UV_COMPILE) --extra demo -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
+	@$(UV_COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+
+.PHONY: clean
+clean: ## remove the environment and every cache; state and models stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	@find . -name __pycache__ -not -path './node_modules/*' -prune -exec rm -rf {} +

@@ -1,0 +1,106 @@
+"""The command line: names every subcommand and loads only the one that was asked for.
+
+A subcommand lives with the part it belongs to and is a function `(argv: list[str]) -> int`, the exit status. It parses
+its own arguments, so `hotseat --help` imports nothing but this file and answers in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[[list[str]], int]
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand is implemented (`module:function`) and what it is for.
+
+    A named tuple and not a dataclass: that import alone would double the time `hotseat --help` takes.
+    """
+
+    target: str
+    summary: str
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "up": Subcommand(target="hotseat.up:main", summary="start everything on this machine and show agents taking turns"),
+    "broker": Subcommand(target="broker.cli:broker", summary="run the broker: HTTP API, policy, scheduler"),
+    "worker": Subcommand(target="gpu_worker.cli:worker", summary="run the worker of one GPU host"),
+    "ps": Subcommand(target="broker.cli:ps", summary="who holds what, who waits for what"),
+    "why": Subcommand(target="broker.cli:why", summary="why does this lease wait, and for how long at most"),
+    "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),
+    "lease": Subcommand(target="broker.cli:lease", summary="ask for a lease and wait for it"),
+    "release": Subcommand(target="broker.cli:release", summary="give a lease back"),
+    "export-schemas": Subcommand(target="schemas.export:main", summary="write JSON Schema and OpenAPI files"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: Arguments after the program's name; the process's own when None.
+
+    Returns:
+        The exit status: the subcommand's, 2 for an unknown one, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name in {"-V", "--version"}:
+        print(version_line())
+        return 0
+    if name not in SUBCOMMANDS:
+        print(f"hotseat: no such command: {name}\n\n{usage()}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        return load(SUBCOMMANDS[name])(rest)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def usage() -> str:
+    """Return the help text: every subcommand with its summary."""
+    width = max(len(name) for name in SUBCOMMANDS)
+    lines = [f"  {name:<{width}}  {subcommand.summary}" for name, subcommand in SUBCOMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hotseat <command> [arguments]",
+            "",
+            "Agents wait in line for a model instead of failing.",
+            "",
+            *lines,
+            "",
+            "`hotseat <command> --help` explains one command.",
+        ]
+    )
+
+
+def version_line() -> str:
+    """Return `hotseat <version>`."""
+    from hotseat import __version__  # noqa: PLC0415 - keeps this file's imports to the bone
+
+    return f"hotseat {__version__}"
+
+
+def load(subcommand: Subcommand) -> Command:
+    """Import a subcommand's implementation.
+
+    Raises:
+        ImportError: The part it lives in is not installed.
+    """
+    module, _, function = subcommand.target.partition(":")
+    return cast("Command", getattr(importlib.import_module(module), function))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
