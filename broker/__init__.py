@@ -1,0 +1,1 @@
+"""The broker: API, policy, store. See docs/internals.md."""

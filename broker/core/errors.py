@@ -1,0 +1,121 @@
+"""The error tree, grouped by who must act.
+
+``code`` is the wire word: the first word of a Redis function's error reply in upper case, ``code`` in problem documents.
+"""
+
+from typing import ClassVar
+
+
+class HotseatError(Exception):
+    """Root of everything we raise on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+
+class RequestError(HotseatError):
+    """Change the request."""
+
+
+class ConflictError(HotseatError):
+    """Your picture is old: read again."""
+
+
+class CapacityError(HotseatError):
+    """Wait, then ask again. ``retry_after_s`` is a whole number of seconds."""
+
+    retry_after_s: int = 5
+
+
+class BackendError(HotseatError):
+    """Our side is at fault."""
+
+
+class BadArgumentError(RequestError):
+    code = "bad_argument"
+
+
+class UnknownModelError(RequestError):
+    code = "unknown_model"
+
+
+class ModelTooLargeError(RequestError):
+    """No slot of the pool could ever hold it."""
+
+    code = "model_too_large"
+
+
+class OperationMismatchError(RequestError):
+    """The idempotency key was used before with another body."""
+
+    code = "op_mismatch"
+
+
+class LeaseNotFoundError(RequestError):
+    code = "not_found"
+
+
+class StaleNonceError(ConflictError):
+    code = "stale_nonce"
+
+
+class LeaseEndedError(ConflictError):
+    """Too late; ask for a new lease."""
+
+    code = "lease_ended"
+
+
+class StaleDecisionError(ConflictError):
+    """The state moved on since the snapshot; decide again."""
+
+    code = "stale"
+
+
+class QueueFullError(CapacityError):
+    code = "queue_full"
+
+
+class SessionQueueFullError(CapacityError):
+    code = "session_queue_full"
+
+
+class TenantFullError(CapacityError):
+    """The API key has as many open leases as it may."""
+
+    code = "tenant_full"
+
+
+class StoreFullError(CapacityError):
+    """The store is over its memory limit; leases can still be renewed and released."""
+
+    code = "store_full"
+
+
+class ModelQuarantinedError(BackendError):
+    """The model failed to load too often wherever it could run."""
+
+    code = "model_quarantined"
+
+
+class StoreUninitialisedError(BackendError):
+    code = "uninitialised"
+
+
+class StoreUnavailableError(BackendError):
+    code = "store_unavailable"
+
+
+class LibraryError(BackendError):
+    """The function library is missing or of another version."""
+
+    code = "library"
+
+
+def _tree(root: type[HotseatError]) -> dict[str, type[HotseatError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE: dict[str, type[HotseatError]] = _tree(HotseatError)
+"""Wire word to class."""

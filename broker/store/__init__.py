@@ -1,0 +1,1 @@
+"""The store: commits atomically or says stale."""

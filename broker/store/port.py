@@ -1,0 +1,175 @@
+"""The store's contract. Two answers exist: ``memory_store`` and ``redis_store``; one contract suite asks both.
+
+Every method is one atomic step. Refusals are the errors of ``broker.core.errors``; nothing was changed then.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, Priority, SlotId
+from broker.core.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What the pool knows of a model before anything was observed."""
+
+    name: ModelName
+    memory_mib: int
+    lease_limit: int = 4
+    is_default: bool = False
+    release_vram_after_s: float | None = None
+    load_s_hint: float | None = None
+
+
+def _max_wait_defaults() -> dict[Priority, float]:
+    return dict.fromkeys(Priority, 600.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """Settings kept in the store, so that N brokers act alike."""
+
+    models: tuple[ModelSettings, ...]
+    max_queue: int = 10_000
+    max_queue_session: int = 64
+    claim_ttl_s: float = 30.0
+    """A lease granted while its client was away runs out after this unless somebody claims it."""
+    operation_ttl_s: float = 86_400.0
+    max_step_s: float = 5.0
+    """Most that the logical clock goes forward between two calls."""
+    silence_s: float = 10.0
+    """A slot whose worker reports nothing for this long is offline."""
+    load_backoff_s: float = 60.0
+    max_fails: int = 3
+    max_wait_s: Mapping[Priority, float] = field(default_factory=_max_wait_defaults)
+    horizon_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One entry of ``P:events``. ``fields`` are the wire words of docs/internals.md section 6."""
+
+    event_id: str
+    """Stream id, usable as ``Last-Event-ID``."""
+    sequence: int
+    kind: str
+    at_s: float
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressEntry:
+    """One entry of ``P:ingress``, undecoded."""
+
+    entry_id: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A broken invariant found by ``check``."""
+
+    invariant: str
+    subject: str
+    detail: str
+
+
+class Store(Protocol):
+    """Leases, queues, slots of one pool."""
+
+    async def init(self, settings: PoolSettings) -> None:
+        """Create the pool or update its settings and catalogue; leaves leases and slots as they are."""
+
+    async def hello(self) -> None:
+        """Check that the store answers, has our function library and is initialised.
+
+        Raises:
+            StoreUnavailableError, LibraryError, StoreUninitialisedError
+        """
+
+    async def acquire(self, request: AcquireRequest) -> LeaseRecord: ...
+
+    async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
+        """Say that the waiter is still there; claims a granted lease. Any state is answered."""
+
+    async def renew(self, lease_id: LeaseId, nonce: Nonce, *, ttl_s: float, who: str) -> LeaseRecord: ...
+
+    async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord: ...
+
+    async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
+        """End without the nonce: a queued lease is cancelled, a held one revoked; safe to repeat."""
+
+    async def find(self, session: str, model: ModelName, intent: Intent, holder: str) -> LeaseId | None:
+        """The live lease of a session, if any."""
+
+    async def lease(self, lease_id: LeaseId) -> LeaseRecord:
+        """Read only; touches nothing."""
+
+    async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
+        """Live leases: held ones first, then queued in order of service; at most ``limit``."""
+
+    async def snapshot(self) -> Snapshot: ...
+
+    async def tick(self) -> float | None:
+        """End what is due and notice silent workers.
+
+        Returns:
+            Seconds until the next deadline; None when nothing is due.
+        """
+
+    async def observe(self, slot: SlotId) -> None:
+        """Take in the slot's report."""
+
+    async def reported_slots(self) -> Sequence[SlotId]:
+        """Slots that have a report (also ones never registered)."""
+
+    async def want(
+        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+    ) -> None:
+        """Commit a ``Load``. Raises ``StaleDecisionError`` when the picture was old."""
+
+    async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None: ...
+
+    async def admit(
+        self, *, slot: SlotId, model: ModelName, residency_generation: int, admit: int, why: str
+    ) -> None: ...
+
+    async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None: ...
+
+    async def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
+        """Operator: ``cordon``, ``drain``, ``uncordon``; also lifts quarantines of models on the slot with ``heal``."""
+
+    async def check(self) -> Sequence[Violation]:
+        """Run the invariants read-only."""
+
+    async def events(self, after: str, *, block_s: float, limit: int) -> Sequence[Event]:
+        """Events after a stream id, waiting up to ``block_s`` for the first. ``"$"`` is not accepted: see ``last_event_id``."""
+
+    async def last_event_id(self) -> str: ...
+
+    async def first_event_id(self) -> str: ...
+
+    async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
+        """Slots whose worker rang since ``after``; returns the new position with them."""
+
+    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
+        """Entries not yet consumed: new ones, and ones another consumer took and did not finish."""
+
+    async def ingest(
+        self,
+        entry: IngressEntry,
+        *,
+        session: str,
+        sequence: int | None,
+        acquire: AcquireRequest | None = None,
+        renew: tuple[LeaseId, Nonce | None, float] | None = None,
+        release: LeaseId | None = None,
+    ) -> LeaseRecord | None:
+        """Carry out one ingress message and remove it, atomically; None when its sequence number was old."""
+
+    async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
+        """Set a malformed entry aside in ``P:ingress:rejected``."""
+
+    async def close(self) -> None: ...
