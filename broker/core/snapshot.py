@@ -126,6 +126,15 @@ class SlotView:
     residencies: tuple[ResidencyView, ...] = ()
     failures: tuple[FailureView, ...] = ()
     leases: tuple[LeaseView, ...] = ()
+    worker: str = ""
+    """Below: for people only, no decision looks at it."""
+    reason: str = ""
+    """Why the slot is in its state: the fault, or who cordoned it."""
+    total_mib: int = 0
+    free_mib: int = 0
+    foreign_mib: int = 0
+    foreign: str = ""
+    """Foreign processes on the device, ``name/pid:mib`` separated by spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
