@@ -1,4 +1,4 @@
-"""Files that survive a crash whole, and a log that cannot fill the disk. Standard library only: the guardian uses it."""
+"""Files that survive a crash whole, and a log that cannot fill the disk. Standard library only, for the guardian."""
 
 import os
 

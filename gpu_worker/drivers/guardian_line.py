@@ -52,7 +52,11 @@ class Line:
         if self._child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._child.wait, _REAP_DEADLINE_S)
-        self._closed.set_result(None)
+        self._set_closed()
+
+    def _set_closed(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def _event(self, name: str) -> asyncio.Future[dict[str, Any]]:
         return self._events.setdefault(name, asyncio.get_running_loop().create_future())
@@ -78,6 +82,7 @@ class Line:
         """Let go of the guardian: its server's grace begins."""
         self._reader.cancel()
         self._connection.close()
+        self._set_closed()
 
 
 def start_guardian() -> Line:

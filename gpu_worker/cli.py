@@ -1,0 +1,66 @@
+"""``hotseat worker``: run the daemon on a GPU host."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from gpu_worker import app, logs
+from gpu_worker.config import Config, OnExit, load_config
+from gpu_worker.slot_lock import SlotTakenError
+from schemas.config_file import ConfigError
+
+EXIT_CONFIG = 2
+EXIT_SLOT_TAKEN = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the worker until a signal.
+
+    Returns:
+        0 stopped, 2 the configuration is wrong, 3 superseded by a later worker, 4 the slot is served already.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load_config(arguments.config, os.environ)
+        config = _with_flags(config, arguments)
+        logs.set_up(config.worker.log_format, config.worker.log_level)
+        return asyncio.run(app.run(config))
+    except ConfigError as error:
+        print(f"hotseat worker: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except SlotTakenError as error:
+        print(f"hotseat worker: {error}", file=sys.stderr)
+        return EXIT_SLOT_TAKEN
+
+
+def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
+    if arguments.on_exit is None:
+        return config
+    worker = config.worker.model_copy(update={"on_exit": arguments.on_exit})
+    return Config(store=config.store, worker=worker, models=config.models)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hotseat worker",
+        description="Load and unload models on this host's GPU as the brokers want them.",
+        epilog="When asked to end (SIGTERM, Ctrl-C), model servers run on for adopt_grace_s unless --stop-servers.",
+    )
+    default = os.environ.get("HOTSEAT_CONFIG")
+    parser.add_argument(
+        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
+    )
+    exits = parser.add_mutually_exclusive_group()
+    exits.add_argument(
+        "--stop-servers", dest="on_exit", action="store_const", const=OnExit.STOP, help="end model servers on exit"
+    )
+    exits.add_argument(
+        "--leave-servers", dest="on_exit", action="store_const", const=OnExit.LEAVE, help="leave them to be adopted"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

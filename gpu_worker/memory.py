@@ -1,0 +1,97 @@
+"""What a slot may use now, who else uses its device, and whether memory came back.
+
+Rule: measured where NVML is there, declared otherwise. Foreign processes shrink the budget at the next look; memory
+that no visible process holds and that was not there before a load has not come back.
+"""
+
+import asyncio
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from gpu_worker.nvml import Device, DeviceMemory, GpuFaultError, NoGpuError, names_of
+
+READ_DEADLINE_S = 5.0
+"""NVML answers in a millisecond; a driver in trouble blocks for minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryView:
+    """One look at a slot's memory."""
+
+    budget_mib: int
+    total_mib: int = 0
+    free_mib: int = 0
+    foreign_mib: int = 0
+    foreign: str = ""
+    fault: str = ""
+    reading: DeviceMemory | None = None
+    """None where memory cannot be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """What the operator allows the slot."""
+
+    budget_mib: int | None = None
+    """None: all of the device but the reserve."""
+    reserve_mib: int = 0
+    tolerance_mib: int = 64
+    """Memory that need not come back: allocator and driver keep a little."""
+
+
+class SlotMemory:
+    """The memory of one slot."""
+
+    def __init__(self, settings: MemorySettings, device: Device | None, own_pids: Callable[[], set[int]]) -> None:
+        self._settings = settings
+        self._device = device
+        self._own_pids = own_pids
+        self._reading: asyncio.Future[DeviceMemory] | None = None
+
+    async def look(self) -> MemoryView:
+        """Measure now, within a deadline; a device that cannot be read is a fault and no budget."""
+        declared_mib = self._settings.budget_mib or 0
+        if self._device is None:
+            return MemoryView(budget_mib=declared_mib, total_mib=declared_mib)
+        try:
+            reading = await self._read(self._device)
+        except NoGpuError:
+            return MemoryView(budget_mib=declared_mib, total_mib=declared_mib)
+        except GpuFaultError as error:
+            return MemoryView(budget_mib=0, fault=str(error))
+        return self._view(reading)
+
+    async def _read(self, device: Device) -> DeviceMemory:
+        """In a thread, one at a time: a hung driver costs one thread, not the loop."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(asyncio.to_thread(device.read))
+        await asyncio.wait({self._reading}, timeout=READ_DEADLINE_S)
+        if not self._reading.done():
+            raise GpuFaultError("gpu_fault: NVML does not answer")
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    def _view(self, reading: DeviceMemory) -> MemoryView:
+        strangers = reading.foreign(self._own_pids())
+        foreign_mib = sum(process.used_mib or 0 for process in strangers)
+        room_mib = max(0, reading.total_mib - self._settings.reserve_mib - foreign_mib)
+        budget_mib = room_mib if self._settings.budget_mib is None else min(self._settings.budget_mib, room_mib)
+        return MemoryView(
+            budget_mib=budget_mib,
+            total_mib=reading.total_mib,
+            free_mib=reading.free_mib,
+            foreign_mib=foreign_mib,
+            foreign=names_of(strangers),
+            reading=reading,
+        )
+
+    def is_back(self, view: MemoryView, *, pids: AbstractSet[int], nobodys_before_mib: int) -> bool:
+        """Whether what these processes held is free again. A lost device gives nothing back."""
+        if view.fault:
+            return False
+        if view.reading is None:
+            return True
+        if any(process.pid in pids for process in view.reading.processes):
+            return False
+        return view.reading.nobodys_mib <= nobodys_before_mib + self._settings.tolerance_mib

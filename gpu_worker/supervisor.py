@@ -1,0 +1,297 @@
+"""One slot's loop: read the orders, compare, take one step, report; level-triggered.
+
+Rule: nothing is acted upon that is not registered, not above the durable mark and not still wanted. The store may be
+away for as long as it likes: servers run on and the loop keeps trying. A missed ring heals at the next periodic read.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gpu_worker.drivers.port import Driver, Launch, Recipe, Server
+from gpu_worker.high_water import HighWater
+from gpu_worker.memory import MemoryView, SlotMemory
+from gpu_worker.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
+from gpu_worker.registration import Heading, Standing, Verdict, judge
+from gpu_worker.residency import Residency
+from gpu_worker.slot import Ending, SlotSettings, StorePort
+from gpu_worker.store import StoreError
+from schemas.messages import Orders, Report, Want
+
+FIRST_RETRY_S = 0.1
+RING_BLOCK_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Keeps one slot at what its orders want."""
+
+    def __init__(
+        self,
+        settings: SlotSettings,
+        recipes: Sequence[Recipe],
+        driver: Driver,
+        store: StorePort,
+        high_water: HighWater,
+        memory: SlotMemory,
+    ) -> None:
+        self._settings = settings
+        self._recipes: Mapping[str, Recipe] = {recipe.model: recipe for recipe in recipes}
+        self._driver = driver
+        self._store = store
+        self._high_water = high_water
+        self._memory = memory
+        self._standing = Standing(boot=settings.boot)
+        self._wants: tuple[Want, ...] | None = None
+        self._residencies: dict[str, Residency] = {}
+        self._view = MemoryView(budget_mib=0)
+        self._disk_fault = ""
+        self._wake = asyncio.Event()
+        self._ring_heard = True
+        self._orders_read_s = 0.0
+        self._orders_due_s = 0.0
+        self._beat = 0
+        self._beat_due_s = 0.0
+        self._reported: Report | None = None
+        self._retry_s = FIRST_RETRY_S
+        self._retry_at_s = 0.0
+        self.ending: Ending | None = None
+
+    def own_pids(self) -> set[int]:
+        """All living processes of this slot's servers."""
+        return set().union(*(residency.pids() for residency in self._residencies.values()))
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    async def open(self) -> None:
+        """Adopt what a former worker left, before the first report: what it confirms keeps its leases."""
+        slot = self._settings.slot
+        if self._high_water.broken:
+            log.error("high_water_unreadable", extra={"slot": slot})
+        servers = await self._driver.adopt(slot, self._recipes.values())
+        ready = await asyncio.gather(*(self._adopt(server) for server in servers))
+        for residency in ready:
+            if residency is not None:
+                self._residencies[residency.model] = residency
+                self._high_water.at_least(residency.generation)
+        self._standing = Standing(boot=self._settings.boot, high_water=self._high_water.generation)
+        await self._driver.prepare()
+
+    async def _adopt(self, server: Server) -> Residency | None:
+        launch = server.launch
+        label = {"slot": launch.slot, "model": launch.recipe.model, "generation": launch.generation}
+        residency = self._residency(launch.recipe.model, launch.generation, server)
+        if await residency.adopt():
+            log.info("server_adopted", extra=label | {"pid": server.pid})
+            return residency
+        log.warning("adoption_refused", extra=label | {"reason": residency.error})
+        await server.stop(0.0)
+        return None
+
+    async def run(self) -> Ending:
+        """Until `stop` is called or another worker was registered for the slot."""
+        ring = asyncio.create_task(self._listen())
+        try:
+            while self.ending is None:
+                await self.tick(time.monotonic())
+                await self._sleep()
+        finally:
+            ring.cancel()
+            await asyncio.gather(ring, return_exceptions=True)
+        log.info("supervisor_ended", extra={"slot": self._settings.slot, "reason": self.ending.value})
+        return self.ending
+
+    def stop(self) -> None:
+        """End the loop after the tick that runs."""
+        self.ending = self.ending or Ending.STOPPED
+        self._wake.set()
+
+    def let_go(self) -> None:
+        """Stop watching; servers run on for the next worker."""
+        for residency in self._residencies.values():
+            residency.let_go()
+
+    async def stop_servers(self) -> None:
+        """Unload everything, each with its grace."""
+        for residency in self._residencies.values():
+            if residency.depth is not Depth.UNLOADING:
+                residency.unload()
+        await asyncio.gather(*(residency.settled() for residency in self._residencies.values()))
+        self._residencies.clear()
+
+    # ------------------------------------------------------------------------------------------------- tick
+
+    async def tick(self, now_s: float) -> None:
+        """Look at everything once, take at most one step, report if anything changed or the beat is due."""
+        if now_s >= self._retry_at_s and (self._ring_heard or now_s >= self._orders_due_s):
+            await self._read_orders(now_s)
+        self._view = await self._memory.look()
+        self._forget_the_gone()
+        if self.ending is None and (step := self._next_step()) is not None:
+            self._carry_out(step)
+            self._wake.set()
+        if time.monotonic() >= self._retry_at_s:
+            await self._report(now_s)
+
+    async def _sleep(self) -> None:
+        due_s = max(self._retry_at_s, min(self._beat_due_s, self._orders_due_s))
+        try:
+            async with asyncio.timeout(max(0.0, due_s - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _listen(self) -> None:
+        last_id, retry_s = "0", FIRST_RETRY_S
+        while True:
+            try:
+                heard = await self._store.wait_ring(self._settings.slot, last_id, RING_BLOCK_S)
+            except StoreError:
+                last_id = "0"  # another store, or the same with fewer memories, may be there next time
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, self._settings.orders_interval_s)
+                continue
+            retry_s = FIRST_RETRY_S
+            if heard != last_id:
+                last_id, self._ring_heard = heard, True
+                self._wake.set()
+
+    # ----------------------------------------------------------------------------------------------- orders
+
+    async def _read_orders(self, now_s: float) -> None:
+        self._ring_heard = False
+        self._orders_due_s = now_s + self._settings.orders_interval_s
+        try:
+            orders = await self._store.read_orders(self._settings.slot)
+        except StoreError as error:
+            self._store_away(error)
+            return
+        self._orders_read_s = time.monotonic()
+        heading = Heading(
+            incarnation=orders.incarnation, epoch=orders.epoch, boot=orders.boot, generation=orders.generation
+        )
+        self._act_on(*judge(self._standing, heading), orders)
+
+    def _act_on(self, verdict: Verdict, standing: Standing, orders: Orders) -> None:
+        label = {"slot": self._settings.slot, "generation": orders.generation, "epoch": orders.epoch}
+        match verdict:
+            case Verdict.OBEY:
+                if not self._raise_high_water(standing.high_water):
+                    return
+                if standing.epoch != self._standing.epoch:
+                    log.info("slot_registered", extra=label)
+                self._standing, self._wants = standing, orders.wants
+            case Verdict.WAIT:
+                if standing.incarnation != self._standing.incarnation:
+                    log.info("incarnation_changed", extra=label)
+                self._standing, self._wants = standing, None
+            case Verdict.STALE:
+                log.warning("orders_stale", extra=label | {"high_water": self._standing.high_water})
+            case Verdict.SUPERSEDED:
+                log.error("worker_superseded", extra=label)
+                self._wants, self.ending = None, Ending.SUPERSEDED
+
+    def _raise_high_water(self, generation: int) -> bool:
+        try:
+            self._high_water.raise_to(generation)
+        except OSError as error:
+            self._disk_fault = f"state_dir: {error.strerror}"
+            log.exception("high_water_not_written", extra={"slot": self._settings.slot})
+            return False
+        self._disk_fault = ""
+        return True
+
+    # ------------------------------------------------------------------------------------------------ steps
+
+    def _next_step(self) -> Step | None:
+        if self._wants is None:
+            return None
+        return reconcile(
+            (Wanted(model=want.model, generation=want.generation) for want in self._wants),
+            (residency.resident for residency in self._residencies.values()),
+            footprints_mib={name: recipe.memory_mib for name, recipe in self._recipes.items()},
+            budget_mib=self._view.budget_mib,
+        )
+
+    def _carry_out(self, step: Step) -> None:
+        label = {"slot": self._settings.slot, "model": step.model, "generation": step.generation}
+        log.info("step_taken", extra=label | {"step": type(step).__name__.lower()})
+        match step:
+            case Unload():
+                self._residencies[step.model].unload()
+            case Reject():
+                self._residencies[step.model] = residency = self._residency(step.model, step.generation, None)
+                residency.reject(step.reason)
+            case Load():
+                server = self._driver.server(self._launch(step))
+                self._residencies[step.model] = residency = self._residency(step.model, step.generation, server)
+                residency.load(self._orders_read_s)
+
+    def _launch(self, step: Load) -> Launch:
+        key = next(want.key for want in self._wants or () if want.model == step.model)
+        recipe = self._recipes[step.model]
+        return Launch(slot=self._settings.slot, recipe=recipe, generation=step.generation, key=key)
+
+    def _residency(self, model: str, generation: int, server: Server | None) -> Residency:
+        resident = Resident(model=model, generation=generation, depth=Depth.LOADING)
+        residency = Residency(server, resident, self._settings.care, self._memory)
+        residency.on_change = self._wake.set
+        return residency
+
+    def _forget_the_gone(self) -> None:
+        for model in [model for model, residency in self._residencies.items() if residency.gone]:
+            del self._residencies[model]
+
+    # ----------------------------------------------------------------------------------------------- report
+
+    async def _report(self, now_s: float) -> None:
+        report = self._made_report()
+        changed = self._reported is None or _essence(report) != _essence(self._reported)
+        if not changed and now_s < self._beat_due_s:
+            return
+        self._beat_due_s = now_s + self._settings.beat_s
+        write = self._store.write_changed_report if changed else self._store.write_report
+        try:
+            await write(self._settings.slot, report)
+        except StoreError as error:
+            self._store_away(error)
+            return
+        if self._retry_s > FIRST_RETRY_S:
+            log.info("store_back", extra={"slot": self._settings.slot})
+        self._reported, self._retry_s = report, FIRST_RETRY_S
+
+    def _made_report(self) -> Report:
+        self._beat += 1
+        faults = [self._view.fault, self._disk_fault, *(one.fault for one in self._residencies.values())]
+        return Report(
+            worker=self._settings.worker,
+            boot=self._settings.boot,
+            incarnation=self._standing.incarnation,
+            epoch=self._standing.epoch,
+            high_water=self._high_water.generation,
+            beat=self._beat,
+            budget_mib=self._view.budget_mib,
+            total_mib=self._view.total_mib,
+            free_mib=self._view.free_mib,
+            foreign_mib=self._view.foreign_mib,
+            foreign=self._view.foreign,
+            serves=tuple(sorted(self._recipes)),
+            fault="; ".join(fault for fault in faults if fault),
+            residencies=tuple(one.report() for _, one in sorted(self._residencies.items())),
+        )
+
+    def _store_away(self, error: StoreError) -> None:
+        if self._retry_s == FIRST_RETRY_S:
+            log.warning("store_lost", extra={"slot": self._settings.slot, "error": str(error)})
+        self._retry_at_s = time.monotonic() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, self._settings.orders_interval_s)
+
+
+def _essence(report: Report) -> Report:
+    """What a broker should hear of at once: all but the beat and the free memory, which flutter."""
+    return msgspec.structs.replace(report, beat=0, free_mib=0)

@@ -1,0 +1,196 @@
+"""An OpenAI-compatible model server whose every fault is a flag; standard library only, ready in a few milliseconds.
+
+Takes the arguments of ``llama-server`` it needs and answers what a worker, a proxy and a client ask: ``/health``,
+``/v1/models``, ``/v1/completions``, ``/v1/chat/completions`` (streams too), ``/v1/embeddings``. It says ``tok0 tok1 …``.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+def parser() -> argparse.ArgumentParser:
+    cli = argparse.ArgumentParser()
+    cli.add_argument("--host", default="127.0.0.1")
+    cli.add_argument("--port", type=int, required=True)
+    cli.add_argument("--model", "-m", default="")
+    cli.add_argument("--alias", "-a", default="fake")
+    cli.add_argument("--api-key-file")
+    cli.add_argument("--load-delay", type=float, default=0.0, help="seconds of 503 before ready")
+    cli.add_argument("--read-model", action="store_true", help="read the model file slowly over the load delay")
+    cli.add_argument("--ignore-sigterm", action="store_true")
+    cli.add_argument("--fork-child", action="store_true", help="a child in the same group that survives")
+    cli.add_argument("--fork-daemon", action="store_true", help="a child in a session of its own that survives")
+    cli.add_argument("--die-at-start", type=int, metavar="STATUS", help="exit with this status before listening")
+    cli.add_argument("--die-during-load", action="store_true", help="exit 1 at half the load delay")
+    cli.add_argument("--die-after", type=float, metavar="S", help="SIGKILL itself so long after it is ready")
+    cli.add_argument("--die-mid-stream", type=int, metavar="N", help="SIGKILL itself after N streamed tokens")
+    cli.add_argument("--empty", action="store_true", help="answer without a single token")
+    cli.add_argument("--wrong-name", help="the name /v1/models lists")
+    cli.add_argument("--hang-health", action="store_true", help="never answer /health")
+    cli.add_argument("--hang-after", type=float, metavar="S", help="answer nothing any more so long after ready")
+    cli.add_argument("--never-ready", action="store_true", help="503 for ever")
+    cli.add_argument("--no-completions", action="store_true", help="404 on /v1/completions")
+    cli.add_argument("--token-delay", type=float, default=0.0, help="seconds per token")
+    cli.add_argument("--noise", type=int, default=0, help="bytes printed at the start")
+    cli.add_argument("--print-environment", action="store_true")
+    return cli
+
+
+class Server:
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self.flags = flags
+        self.started_s = time.monotonic()
+        self.key = open(flags.api_key_file).read().strip() if flags.api_key_file else None
+
+    @property
+    def ready(self) -> bool:
+        return not self.flags.never_ready and time.monotonic() - self.started_s >= self.flags.load_delay
+
+    @property
+    def hung(self) -> bool:
+        after = self.flags.hang_after
+        return after is not None and time.monotonic() - self.started_s >= self.flags.load_delay + after
+
+    def serve(self) -> None:
+        listener = socket.create_server((self.flags.host, self.flags.port), backlog=128)
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self.converse, args=(connection,), daemon=True).start()
+
+    def converse(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as reader:
+            while (request := read_request(reader)) is not None:
+                method, path, headers, body = request
+                try:
+                    self.answer(connection, method, path.split("?")[0], headers, body)
+                except OSError:
+                    return
+                if headers.get("connection", "").lower() == "close":
+                    return
+
+    def answer(self, connection, method, path, headers, body) -> None:
+        if self.hung or (path == "/health" and self.flags.hang_health):
+            time.sleep(3600)
+        if path == "/health":
+            self.send(connection, *((200, {"status": "ok"}) if self.ready else (503, problem("Loading model", 503))))
+        elif self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
+            self.send(connection, 401, problem("Invalid API Key", 401))
+        elif not self.ready:
+            self.send(connection, 503, problem("Loading model", 503))
+        elif (method, path) == ("GET", "/v1/models"):
+            name = self.flags.wrong_name or self.flags.alias
+            self.send(connection, 200, {"object": "list", "data": [{"id": name, "object": "model"}]})
+        elif (method, path) == ("POST", "/v1/completions") and not self.flags.no_completions:
+            self.complete(connection, json.loads(body), chat=False)
+        elif (method, path) == ("POST", "/v1/chat/completions"):
+            self.complete(connection, json.loads(body), chat=True)
+        elif (method, path) == ("POST", "/v1/embeddings"):
+            vector = [] if self.flags.empty else [0.1, 0.2, 0.3]
+            self.send(connection, 200, {"object": "list", "data": [{"index": 0, "embedding": vector}]})
+        else:
+            self.send(connection, 404, problem("File Not Found", 404))
+
+    def complete(self, connection, request, *, chat) -> None:
+        count = 0 if self.flags.empty else int(request.get("max_tokens") or 8)
+        if request.get("stream"):
+            self.stream(connection, count, chat=chat)
+            return
+        time.sleep(self.flags.token_delay * count)
+        text = "".join(f"tok{index} " for index in range(count))
+        choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        usage = {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
+        choices = [{"index": 0, "finish_reason": "length", **choice}]
+        self.send(connection, 200, {"model": self.flags.alias, "choices": choices, "usage": usage})
+
+    def stream(self, connection, count, *, chat) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for index in range(count):
+            if self.flags.die_mid_stream is not None and index >= self.flags.die_mid_stream:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self.flags.token_delay)
+            word = f"tok{index} "
+            choice = {"index": 0, "delta": {"content": word}} if chat else {"index": 0, "text": word}
+            send_chunk(connection, b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        send_chunk(connection, b"data: [DONE]\n\n")
+        send_chunk(connection, b"")
+
+    @staticmethod
+    def send(connection, status, document) -> None:
+        body = json.dumps(document).encode()
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+
+
+def problem(message: str, code: int) -> dict:
+    return {"error": {"message": message, "type": "unavailable_error", "code": code}}
+
+
+def send_chunk(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def read_request(reader):
+    line = reader.readline(65536)
+    if not line.strip():
+        return None
+    method, path, _ = line.decode("latin-1").split()
+    headers = {}
+    while (line := reader.readline(65536)).strip():
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return method, path, headers, reader.read(int(headers.get("content-length", 0)))
+
+
+def fork_survivor(*, own_session: bool) -> None:
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if own_session:
+            os.setsid()
+        while True:
+            time.sleep(60)
+
+
+def read_slowly(path: str, seconds: float) -> None:
+    size = os.path.getsize(path)
+    with open(path, "rb", buffering=0) as file:
+        for _ in range(20):
+            file.read(size // 20 + 1)
+            time.sleep(seconds / 20)
+
+
+def later(seconds: float, action) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
+def main() -> None:
+    flags = parser().parse_args()
+    if flags.die_at_start is not None:
+        print("error: cannot load the model", file=sys.stderr, flush=True)
+        sys.exit(flags.die_at_start)
+    if flags.ignore_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if flags.fork_child or flags.fork_daemon:
+        fork_survivor(own_session=flags.fork_daemon)
+    if flags.print_environment:
+        print(json.dumps(dict(os.environ)), flush=True)
+    if flags.noise:
+        print("x" * flags.noise, flush=True)
+    if flags.read_model:
+        threading.Thread(target=read_slowly, args=(flags.model, flags.load_delay), daemon=True).start()
+    if flags.die_during_load:
+        later(flags.load_delay / 2, lambda: os._exit(1))
+    if flags.die_after is not None:
+        later(flags.load_delay + flags.die_after, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    Server(flags).serve()
+
+
+if __name__ == "__main__":
+    main()
