@@ -37,6 +37,8 @@ class PoolSettings:
     claim_ttl_s: float = 30.0
     """A lease granted while its client was away runs out after this unless somebody claims it."""
     operation_ttl_s: float = 86_400.0
+    ended_ttl_s: float = 600.0
+    """An ended lease can be asked about for this long; one with an idempotency key for ``operation_ttl_s``."""
     max_step_s: float = 5.0
     """Most that the logical clock goes forward between two calls."""
     silence_s: float = 10.0
@@ -89,14 +91,17 @@ class Store(Protocol):
             StoreUnavailableError, LibraryError, StoreUninitialisedError
         """
 
-    async def acquire(self, request: AcquireRequest) -> LeaseRecord: ...
+    async def acquire(self, request: AcquireRequest) -> LeaseRecord:
+        """Open a lease, or answer with the one that this operation, id or session has already."""
 
     async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
         """Say that the waiter is still there; claims a granted lease. Any state is answered."""
 
-    async def renew(self, lease_id: LeaseId, nonce: Nonce, *, ttl_s: float, who: str) -> LeaseRecord: ...
+    async def renew(self, lease_id: LeaseId, nonce: Nonce, *, ttl_s: float, who: str) -> LeaseRecord:
+        """Active: deadline = now + ttl. Ending: accepted, deadline unchanged. Queued: keeps its place in line."""
 
-    async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord: ...
+    async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord:
+        """Give back, or leave the line; safe to repeat."""
 
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """End without the nonce: a queued lease is cancelled, a held one revoked; safe to repeat."""
@@ -110,7 +115,8 @@ class Store(Protocol):
     async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
         """Live leases: held ones first, then queued in order of service; at most ``limit``."""
 
-    async def snapshot(self) -> Snapshot: ...
+    async def snapshot(self) -> Snapshot:
+        """What the policy decides upon."""
 
     async def tick(self) -> float | None:
         """End what is due and notice silent workers.
@@ -130,13 +136,14 @@ class Store(Protocol):
     ) -> None:
         """Commit a ``Load``. Raises ``StaleDecisionError`` when the picture was old."""
 
-    async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None: ...
+    async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None:
+        """Commit an ``Unload``; also aborts a load. Raises ``StaleDecisionError`` when the picture was old."""
 
-    async def admit(
-        self, *, slot: SlotId, model: ModelName, residency_generation: int, admit: int, why: str
-    ) -> None: ...
+    async def admit(self, *, slot: SlotId, model: ModelName, residency_generation: int, admit: int, why: str) -> None:
+        """Commit a ``SetAdmission`` and hand out. Raises ``StaleDecisionError`` when the picture was old."""
 
-    async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None: ...
+    async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None:
+        """Commit a ``PreemptLease``: active → ending. Raises ``StaleDecisionError`` when it is not active."""
 
     async def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
         """Operator: ``cordon``, ``drain``, ``uncordon``; also lifts quarantines of models on the slot with ``heal``."""
@@ -144,12 +151,17 @@ class Store(Protocol):
     async def check(self) -> Sequence[Violation]:
         """Run the invariants read-only."""
 
+    async def ps(self) -> Sequence[str]:
+        """The lines of the table that ``redis-cli FCALL_RO hotseat1_ps`` prints."""
+
     async def events(self, after: str, *, block_s: float, limit: int) -> Sequence[Event]:
-        """Events after a stream id, waiting up to ``block_s`` for the first. ``"$"`` is not accepted: see ``last_event_id``."""
+        """Events after a stream id, waiting up to ``block_s`` for the first. Not ``"$"``: see ``last_event_id``."""
 
-    async def last_event_id(self) -> str: ...
+    async def last_event_id(self) -> str:
+        """Id of the newest event; ``0-0`` when there is none."""
 
-    async def first_event_id(self) -> str: ...
+    async def first_event_id(self) -> str:
+        """Id of the oldest event kept; a reader whose position is before it has missed some."""
 
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """Slots whose worker rang since ``after``; returns the new position with them."""
@@ -172,4 +184,5 @@ class Store(Protocol):
     async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
         """Set a malformed entry aside in ``P:ingress:rejected``."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close connections."""

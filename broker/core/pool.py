@@ -1,0 +1,190 @@
+"""One pool as a synchronous state machine: each method is one atomic call of the store, time and server passed in.
+
+The Redis function library (``store/lua``) is the same machine in Lua; a property test walks both. Every method first
+moves the logical clock and notices a change of server, then validates, then writes, then appends its events.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.core import pool_leases, pool_orders, pool_slots
+from broker.core.errors import StoreUninitialisedError
+from broker.core.lease import LeaseId, ModelName, SlotId
+from broker.core.pool_acquire import Ask, acquire
+from broker.core.pool_events import emit
+from broker.core.pool_handout import hand_out
+from broker.core.pool_leases import Cause, expire_due
+from broker.core.pool_orders import scheduled
+from broker.core.pool_residencies import reject_if_hopeless
+from broker.core.pool_rows import LeaseRow, Meta, ModelRow, SessionRow, Settings
+from broker.core.pool_slots import Observation
+from broker.core.pool_state import PoolState, Queue
+from broker.core.slot import SlotState
+
+RUN_PREFIX = 12
+"""Characters of a ``run_id`` that an incarnation shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A model of the catalogue."""
+
+    name: ModelName
+    memory_mib: int
+    lease_limit: int
+    is_default: bool = False
+    release_ms: int = -1
+    load_hint_ms: int = 0
+
+
+class Pool(PoolState):
+    """The functions of docs/internals.md section 5."""
+
+    def begin(self, wall_ms: int, run: str) -> None:
+        """Prologue of every call that may write.
+
+        Args:
+            wall_ms: The server's wall clock.
+            run: The server's ``run_id``.
+
+        Raises:
+            StoreUninitialisedError: Nothing here; never created on the request path.
+        """
+        meta = self.meta
+        if meta is None:
+            raise StoreUninitialisedError("the pool is not initialised")
+        step = wall_ms - meta.clock_wall
+        meta.clock_wall = wall_ms
+        meta.clock_log += min(max(step, 0), self.settings.max_step_ms)
+        self.now = meta.clock_log
+        if step < 0 or step > self.settings.max_step_ms:
+            emit(self, "clock_step", who="scheduler", why=f"{step} ms")
+        if meta.run != run:
+            pool_slots.recover(self, run=run, inc=incarnation(run, wall_ms))
+
+    def init(self, wall_ms: int, run: str, settings: Settings, models: Sequence[ModelSpec]) -> None:
+        """Create the pool, or update its settings and catalogue."""
+        if self.meta is None:
+            self.meta = Meta(inc=incarnation(run, wall_ms), run=run, clock_wall=wall_ms, clock_log=wall_ms)
+            self.settings, self.now = settings, wall_ms
+            emit(self, "initialised", who="scheduler", why=self.meta.inc)
+        else:
+            self.begin(wall_ms, run)
+            self.settings = settings
+        for spec in models:
+            self._catalogue(spec)
+        wanted = {spec.name for spec in models}
+        for name in [name for name in self.models if name not in wanted and not self._in_use(name)]:
+            del self.models[name], self.queues[name]
+
+    def _catalogue(self, spec: ModelSpec) -> None:
+        row = self.models.setdefault(spec.name, ModelRow(name=spec.name, memory_mib=0, lease_limit=0))
+        row.memory_mib, row.lease_limit = spec.memory_mib, spec.lease_limit
+        row.is_default, row.release_ms, row.load_hint_ms = spec.is_default, spec.release_ms, spec.load_hint_ms
+        self.queues.setdefault(spec.name, Queue())
+
+    def _in_use(self, model: ModelName) -> bool:
+        resident = any(model in slot.models for slot in self.slots.values())
+        return resident or self.models[model].queued > 0 or bool(self.warm.get(model))
+
+    def acquire(self, ask: Ask) -> LeaseRow:
+        """See ``pool_acquire.acquire``."""
+        return acquire(self, ask)
+
+    def poll(self, lease_id: LeaseId, *, waiter_ttl_ms: int) -> LeaseRow:
+        """See ``pool_leases.poll``."""
+        return pool_leases.poll(self, lease_id, waiter_ttl_ms=waiter_ttl_ms)
+
+    def renew(self, lease_id: LeaseId, nonce: str | None, *, ttl_ms: int, who: str) -> LeaseRow:
+        """See ``pool_leases.renew``."""
+        return pool_leases.renew(self, lease_id, nonce, ttl_ms=ttl_ms, who=who)
+
+    def release(self, lease_id: LeaseId, nonce: str | None, *, who: str) -> LeaseRow:
+        """See ``pool_leases.release``."""
+        return pool_leases.release(self, lease_id, nonce, who=who)
+
+    def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRow:
+        """See ``pool_leases.end``."""
+        return pool_leases.end(self, lease_id, Cause(who, why))
+
+    def preempt(self, lease_id: LeaseId, *, grace_ms: int, why: str) -> LeaseRow:
+        """See ``pool_leases.preempt``."""
+        return pool_leases.preempt(self, lease_id, grace_ms=grace_ms, why=why)
+
+    def tick(self) -> int | None:
+        """End what is due, notice silent workers, reject what nobody can serve, hand out.
+
+        Returns:
+            Milliseconds until the next deadline; ``None`` when there is none.
+        """
+        expire_due(self)
+        pool_slots.silence(self)
+        for model in sorted(self.models):
+            if self.models[model].queued > 0:
+                reject_if_hopeless(self, model)
+                hand_out(self, model)
+        return self._next_deadline()
+
+    def _next_deadline(self) -> int | None:
+        first = self.due.first()
+        moments = [first[0]] if first else []
+        moments += [
+            slot.seen + self.settings.silence_ms for slot in self.slots.values() if slot.state is not SlotState.OFFLINE
+        ]
+        return max(min(moments) - self.now, 0) if moments else None
+
+    def observe(self, slot: SlotId, report: Observation) -> None:
+        """See ``pool_slots.observe``."""
+        pool_slots.observe(self, slot, report)
+
+    def want(
+        self, slot: SlotId, model: ModelName, *, generation: int, evict: Sequence[ModelName], key: str, why: str
+    ) -> None:
+        """See ``pool_orders.want``."""
+        pool_orders.want(self, scheduled(slot, model, why), generation=generation, evict=evict, key=key)
+
+    def unwant(self, slot: SlotId, model: ModelName, *, generation: int, why: str) -> None:
+        """See ``pool_orders.unwant``."""
+        pool_orders.unwant(self, scheduled(slot, model, why), generation=generation)
+
+    def admit(self, slot: SlotId, model: ModelName, *, residency_generation: int, number: int, why: str) -> None:
+        """See ``pool_orders.admit``."""
+        at = scheduled(slot, model, why)
+        pool_orders.admit(self, at, residency_generation=residency_generation, number=number)
+
+    def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
+        """See ``pool_slots.set_slot``."""
+        pool_slots.set_slot(self, slot, event=event, who=who)
+
+    def is_old(self, sh: str, sequence: int | None) -> bool:
+        """Was this session's ingress message, or a later one, carried out before?"""
+        session = self.sessions.get(sh)
+        return sequence is not None and session is not None and session.seq is not None and sequence <= session.seq
+
+    def note_sequence(self, sh: str, sequence: int | None) -> None:
+        """Remember the last ingress message of a session."""
+        if sequence is not None:
+            self.sessions.setdefault(sh, SessionRow()).seq = sequence
+
+    def reject_ingress(self, why: str) -> None:
+        """Say that a malformed ingress entry was set aside."""
+        emit(self, "ingress_rejected", who="ingress", why=why)
+
+    def forget_ended(self) -> None:
+        """Drop ended leases after ``ended_ttl``, those of an operation after ``op_ttl`` (Redis: key TTLs)."""
+        rules = self.settings
+        kept: dict[LeaseId, LeaseRow] = {}
+        for lease in self.leases.values():
+            ttl = rules.op_ttl_ms if lease.op else rules.ended_ttl_ms
+            if lease.ended == 0 or self.now < lease.ended + ttl:
+                kept[lease.id] = lease
+        self.leases = kept
+        self.ops = {op: row for op, row in self.ops.items() if self.now < row.made + rules.op_ttl_ms}
+
+
+def incarnation(run: str, wall_ms: int) -> str:
+    """Name of the life of a store that began now: never the same twice, though ``run_id`` can come back."""
+    return f"{run[:RUN_PREFIX]}-{wall_ms}"
+
+
+__all__ = ["Ask", "ModelSpec", "Observation", "Pool", "incarnation"]

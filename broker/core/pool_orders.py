@@ -1,0 +1,140 @@
+"""Committing decisions: what a slot is ordered to hold, whom a residency admits. Refused when the picture was old."""
+
+from collections.abc import Sequence
+
+from broker.core.errors import BadArgumentError, StaleDecisionError
+from broker.core.lease import ModelName, SlotId
+from broker.core.pool_events import emit
+from broker.core.pool_handout import hand_out
+from broker.core.pool_leases import Cause
+from broker.core.pool_residencies import At, order, withdraw
+from broker.core.pool_rows import OrdersRow, ResidencyRow, SlotRow
+from broker.core.pool_state import PoolState
+from broker.core.slot import Residency, SlotState
+
+OCCUPIED = (Residency.LOADING, Residency.READY)
+"""States that are in the orders, so their memory is not free; what unloads is gone before the next load starts."""
+
+
+def footprint_mib(pool: PoolState, model: ModelName, residency: ResidencyRow) -> int:
+    """Measured where the worker can and the load is complete, else declared."""
+    declared = pool.models[model].memory_mib
+    if residency.state is Residency.LOADING:
+        return max(declared, residency.mib)
+    return residency.mib or declared
+
+
+def want(pool: PoolState, at: At, *, generation: int, evict: Sequence[ModelName], key: str) -> None:
+    """Commit a ``Load``: one model more, the evicted ones less, in the same orders.
+
+    Raises:
+        BadArgumentError: Unknown slot or model, or a model evicted for itself.
+        StaleDecisionError: The slot's orders, state, leases or room are not what was decided upon.
+    """
+    if at.slot not in pool.slots or at.model not in pool.models or at.model in evict or not key:
+        raise BadArgumentError("unknown slot or model")
+    slot = pool.slots[at.slot]
+    _refuse_want(pool, at, generation=generation, evict=evict)
+    slot.gen += 1
+    for model in evict:
+        withdraw(pool, At(at.slot, model, at.cause))
+        pool.orders[at.slot].wants.pop(model)
+    order(pool, at, gen=slot.gen, key=key)
+    pool.orders[at.slot].wants[at.model] = (slot.gen, key)
+    write_orders(pool, slot)
+
+
+def _refuse_want(pool: PoolState, at: At, *, generation: int, evict: Sequence[ModelName]) -> None:
+    slot = pool.slots[at.slot]
+    _refuse_old_picture(slot, generation)
+    if slot.state is not SlotState.OPEN or at.model not in slot.serves:
+        raise StaleDecisionError(f"slot {at.slot} is {slot.state} or does not serve {at.model}")
+    target = pool.residency(at.slot, at.model)
+    if target.state is not Residency.ABSENT or target.quarantined or target.retry_at > pool.now:
+        raise StaleDecisionError(f"{at.model} is {target.state} or backing off on {at.slot}")
+    used_mib = pool.models[at.model].memory_mib
+    for model in evict:
+        _refuse_withdrawal(pool, at.slot, model)
+    for model in slot.models:
+        residency = pool.residencies[at.slot, model]
+        if model not in evict and residency.state in OCCUPIED:
+            used_mib += footprint_mib(pool, model, residency)
+            if residency.state is Residency.LOADING:
+                raise StaleDecisionError(f"{model} is loading on {at.slot}")
+    if used_mib > slot.budget_mib:
+        raise StaleDecisionError(f"{used_mib} MiB do not fit into {slot.budget_mib} MiB of {at.slot}")
+
+
+def _refuse_old_picture(slot: SlotRow, generation: int) -> None:
+    if slot.gen != generation:
+        raise StaleDecisionError(f"slot {slot.slot} has generation {slot.gen}")
+
+
+def _refuse_withdrawal(pool: PoolState, slot: SlotId, model: ModelName) -> None:
+    residency = pool.residency(slot, model)
+    if residency.state not in OCCUPIED or residency.use > 0:
+        raise StaleDecisionError(f"{model} on {slot} is {residency.state} with {residency.use} leases")
+
+
+def unwant(pool: PoolState, at: At, *, generation: int) -> None:
+    """Commit an ``Unload``; also aborts a load.
+
+    Raises:
+        BadArgumentError: Unknown slot.
+        StaleDecisionError: Other orders, or the model is in use or not there.
+    """
+    slot = pool.slots.get(at.slot)
+    if slot is None:
+        raise BadArgumentError("unknown slot")
+    _refuse_old_picture(slot, generation)
+    _refuse_withdrawal(pool, at.slot, at.model)
+    slot.gen += 1
+    withdraw(pool, at)
+    drop_order(pool, at)
+    write_orders(pool, slot)
+
+
+def drop_order(pool: PoolState, at: At) -> None:
+    """Take a model out of the orders, if it is in."""
+    pool.orders[at.slot].wants.pop(at.model, None)
+
+
+def write_orders(pool: PoolState, slot: SlotRow) -> None:
+    """Put the slot's identity into its orders and ring the worker."""
+    orders = pool.orders.setdefault(slot.slot, OrdersRow())
+    orders.inc, orders.epoch, orders.boot, orders.gen = pool.known.inc, slot.epoch, slot.boot, slot.gen
+    pool.rings.append(slot.slot)
+
+
+def admit(pool: PoolState, at: At, *, residency_generation: int, number: int) -> None:
+    """Commit a ``SetAdmission`` and hand out.
+
+    Raises:
+        BadArgumentError: Not an arrival number.
+        StaleDecisionError: That residency is not ready any more, or is another one.
+    """
+    if number < 0:
+        raise BadArgumentError("admit must not be negative")
+    residency = pool.residency(at.slot, at.model)
+    if residency.state is not Residency.READY or residency.gen != residency_generation:
+        raise StaleDecisionError(f"{at.model} on {at.slot} is {residency.state}, generation {residency.gen}")
+    residency.admit = number
+    emit(
+        pool,
+        "admitted",
+        model=at.model,
+        slot=at.slot,
+        gen=residency.gen,
+        who=at.cause.who,
+        why=at.cause.why,
+        state=str(number),
+    )
+    hand_out(pool, at.model)
+
+
+SCHEDULER = "scheduler"
+
+
+def scheduled(slot: SlotId, model: ModelName, why: str) -> At:
+    """A decision of the policy about a model on a slot."""
+    return At(slot, model, Cause(SCHEDULER, why))

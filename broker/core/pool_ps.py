@@ -1,0 +1,73 @@
+"""The pool as a table for people: the same lines as ``redis-cli FCALL_RO hotseat1_ps 1 'hotseat:{<pool>}'``."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from broker.core.lease import ModelName
+from broker.core.pool_rows import LeaseRow, ResidencyRow, SlotRow
+from broker.core.pool_state import PoolState
+from broker.core.pool_views import in_order
+from broker.core.slot import Residency
+
+SHOWN = 10
+"""Tickets shown per queue."""
+
+
+def table(pool: PoolState) -> list[str]:
+    """One line per slot, residency, lease, queue and waiting ticket."""
+    meta = pool.known
+    lines = [f"POOL  inc={meta.inc} seq={meta.seq} queued={meta.queued}"]
+    for name in sorted(pool.slots):
+        lines += _slot_lines(pool, pool.slots[name])
+    for model in sorted(pool.models):
+        lines += _warm_lines(pool, model)
+    for model in sorted(pool.models):
+        lines += _queue_lines(pool, model)
+    return lines
+
+
+def _slot_lines(pool: PoolState, slot: SlotRow) -> Iterator[str]:
+    reason = f" reason={slot.reason}" if slot.reason else ""
+    yield (
+        f"SLOT  {slot.slot} {slot.state.value} gen={slot.gen} budget={slot.budget_mib}MiB "
+        f"worker={slot.worker or '-'} seen={_seconds(pool.now - slot.seen)} ago{reason}"
+    )
+    for model in slot.models:
+        yield _residency_line(pool, model, pool.residencies[slot.slot, model])
+        for lease_id in in_order(pool.held.get((slot.slot, model), {})):
+            yield _lease_line(pool, "    HELD", pool.leases[lease_id])
+
+
+def _residency_line(pool: PoolState, model: ModelName, row: ResidencyRow) -> str:
+    words = [f"  MODEL {model} {row.state.value}", f"gen={row.gen}", f"use={row.use}/{pool.models[model].lease_limit}"]
+    if row.state is Residency.LOADING:
+        words.append(f"progress={row.progress}%")
+    if row.fails:
+        words.append(f"fails={row.fails}")
+    if row.quarantined:
+        words.append("quarantined")
+    return " ".join(words)
+
+
+def _lease_line(pool: PoolState, head: str, lease: LeaseRow) -> str:
+    left = _seconds(max(lease.deadline - pool.now, 0))
+    return f"{head} {lease.id} {lease.state.value} {lease.priority.value} left={left} {lease.session}"
+
+
+def _warm_lines(pool: PoolState, model: ModelName) -> Iterator[str]:
+    for lease_id in islice(in_order(pool.warm.get(model, {})), SHOWN):
+        yield _lease_line(pool, f"WARM  {model}", pool.leases[lease_id])
+
+
+def _queue_lines(pool: PoolState, model: ModelName) -> Iterator[str]:
+    if pool.models[model].queued == 0:
+        return
+    yield f"QUEUE {model} waiting={pool.models[model].queued}"
+    for place, lease_id in enumerate(islice(pool.queues[model], SHOWN), start=1):
+        lease = pool.leases[lease_id]
+        waited = _seconds(pool.now - lease.enq)
+        yield f"  #{place} {lease.id} {lease.priority.value} waited={waited} {lease.session}"
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds // 1000}s"

@@ -1,0 +1,135 @@
+"""One pool: its rows, its queues in order of service, its deadlines in order of time."""
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from broker.core.lease import LeaseId, ModelName, SlotId
+from broker.core.ordering import Head
+from broker.core.pool_rows import (
+    EventRow,
+    LeaseRow,
+    Meta,
+    ModelRow,
+    OperationRow,
+    OrdersRow,
+    ResidencyRow,
+    SessionRow,
+    Settings,
+    SlotRow,
+    TenantRow,
+)
+from broker.core.snapshot import ADMIT_ALL
+
+
+class Queue:
+    """``P:queue:<m>``: per class the tickets in order of arrival."""
+
+    __slots__ = ("_classes",)
+
+    def __init__(self) -> None:
+        self._classes: tuple[list[tuple[int, LeaseId]], ...] = ([], [], [], [])
+
+    def add(self, rank: int, arrival: int, lease_id: LeaseId) -> None:
+        """Put a ticket in line."""
+        insort(self._classes[rank], (arrival, lease_id))
+
+    def remove(self, rank: int, arrival: int) -> None:
+        """Take a ticket out."""
+        tickets = self._classes[rank]
+        del tickets[bisect_left(tickets, (arrival, ""))]
+
+    def first(self, rank: int) -> LeaseId | None:
+        """The oldest of a class."""
+        return self._classes[rank][0][1] if self._classes[rank] else None
+
+    def count(self, rank: int, below: int = ADMIT_ALL) -> int:
+        """Tickets of a class that arrived before ``below``."""
+        return bisect_left(self._classes[rank], (below, ""))
+
+    def position(self, rank: int, arrival: int) -> int:
+        """1 for the first in order of service."""
+        ahead = sum(len(tickets) for tickets in self._classes[:rank])
+        return ahead + bisect_left(self._classes[rank], (arrival, "")) + 1
+
+    def __iter__(self) -> Iterator[LeaseId]:
+        return (lease_id for tickets in self._classes for _, lease_id in tickets)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._classes))
+
+
+class Due:
+    """``P:due``: deadlines in order; ties by lease id, as in a sorted set."""
+
+    __slots__ = ("_heap", "_when")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, LeaseId]] = []
+        self._when: dict[LeaseId, int] = {}
+
+    def set(self, lease_id: LeaseId, deadline: int) -> None:
+        """Put or move a deadline."""
+        self._when[lease_id] = deadline
+        heapq.heappush(self._heap, (deadline, lease_id))
+
+    def remove(self, lease_id: LeaseId) -> None:
+        """Forget a deadline."""
+        del self._when[lease_id]
+
+    def get(self, lease_id: LeaseId) -> int | None:
+        """Its deadline, if it has one."""
+        return self._when.get(lease_id)
+
+    def first(self) -> tuple[int, LeaseId] | None:
+        """The earliest deadline."""
+        while self._heap and self._when.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+    def items(self) -> dict[LeaseId, int]:
+        """A copy, for checks."""
+        return dict(self._when)
+
+
+class PoolState:
+    """One pool. Empty (``meta`` is ``None``) until initialised."""
+
+    def __init__(self) -> None:
+        self.meta: Meta | None = None
+        self.settings = Settings()
+        self.now = 0
+        """Logical clock of the running call."""
+        self.models: dict[ModelName, ModelRow] = {}
+        self.slots: dict[SlotId, SlotRow] = {}
+        self.residencies: dict[tuple[SlotId, ModelName], ResidencyRow] = {}
+        self.orders: dict[SlotId, OrdersRow] = {}
+        self.leases: dict[LeaseId, LeaseRow] = {}
+        self.queues: dict[ModelName, Queue] = {}
+        self.held: dict[tuple[SlotId, ModelName], dict[LeaseId, int]] = {}
+        self.warm: dict[ModelName, dict[LeaseId, int]] = {}
+        self.due = Due()
+        self.sessions: dict[str, SessionRow] = {}
+        self.ops: dict[str, OperationRow] = {}
+        self.tenants: dict[str, TenantRow] = {}
+        self.events: list[EventRow] = []
+        """Of the calls since somebody last took them out."""
+        self.rings: list[SlotId] = []
+        """Slots whose orders changed, since somebody last took them out."""
+
+    def heads(self, model: ModelName) -> list[Head]:
+        """The oldest ticket of each class of a model."""
+        queue = self.queues.get(model)
+        firsts = [(rank, queue.first(rank)) for rank in range(4)] if queue else []
+        rows = [(rank, self.leases[first]) for rank, first in firsts if first is not None]
+        return [Head(rank, lease.arrival, lease.enq, lease.id) for rank, lease in rows]
+
+    def residency(self, slot: SlotId, model: ModelName) -> ResidencyRow:
+        """The record of a model on a slot; an absent one when there is none."""
+        return self.residencies.get((slot, model)) or ResidencyRow()
+
+    @property
+    def known(self) -> Meta:
+        """``meta`` of an initialised pool."""
+        assert self.meta is not None
+        return self.meta

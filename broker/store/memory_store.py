@@ -1,0 +1,285 @@
+"""The store in this process's memory: the pool machine behind the port. For tests and the simulator.
+
+Nothing survives the process. Time and the server's identity are injected: ``clock`` is a wall clock in seconds,
+``restart`` is what a restart or failover of a Redis server looks like.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from broker.core import pool_check, pool_ps, pool_views
+from broker.core.errors import LeaseNotFoundError, StoreUninitialisedError
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
+from broker.core.pool import Pool
+from broker.core.pool_rows import EventRow, LeaseRow
+from broker.core.snapshot import Snapshot
+from broker.store.labels import ask_of, label, settings_of, specs_of, text_hash, to_ms
+from broker.store.memory_mail import Inbox, Log, observation_of
+from broker.store.port import Event, IngressEntry, PoolSettings, Violation
+from schemas.messages import Orders, Report, Want
+
+EVENTS_KEPT = 100_000
+BELLS_KEPT = 1_000
+SWEEP_MS = 60_000
+"""Ended leases are looked for this often."""
+
+
+class MemoryStore:
+    """One pool in memory."""
+
+    def __init__(self, *, clock: Callable[[], float], run: str = "memory") -> None:
+        self.pool = Pool()
+        self._clock = clock
+        self._run = run
+        self._swept_ms = 0
+        self._reports: dict[SlotId, Report] = {}
+        self._events: Log[EventRow] = Log(EVENTS_KEPT)
+        self._bells: Log[SlotId] = Log(BELLS_KEPT)
+        self._rings: Log[SlotId] = Log(BELLS_KEPT)
+        self._ingress = Inbox(clock)
+
+    # ------------------------------------------------------------------------------------------- outside the port
+    def restart(self, run: str) -> None:
+        """Become another server with the same data."""
+        self._run = run
+
+    def flush(self) -> None:
+        """Lose everything, as ``FLUSHALL`` does."""
+        self.pool = Pool()
+        self._reports.clear()
+
+    def put_report(self, slot: SlotId, report: Report) -> None:
+        """What the worker does: replace its report and ring the bell."""
+        self._reports[slot] = report
+        self._bells.append(slot)
+
+    def read_orders(self, slot: SlotId) -> Orders:
+        """What the worker reads."""
+        row = self.pool.orders.get(slot)
+        if row is None:
+            return Orders()
+        wants = tuple(Want(model=model, generation=gen, key=key) for model, (gen, key) in sorted(row.wants.items()))
+        return Orders(incarnation=row.inc, epoch=row.epoch, boot=row.boot, generation=row.gen, wants=wants)
+
+    async def rings(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
+        """Slots whose orders changed since ``after`` (``P:ring:<s>`` of all slots in one)."""
+        found = await self._rings.read(after, block_s=block_s, limit=BELLS_KEPT)
+        return (found[-1][0] if found else after), [slot for _, slot in found]
+
+    def publish_ingress(self, fields: dict[str, str]) -> str:
+        """What a hook does with ``XADD P:ingress``."""
+        return self._ingress.add(fields)
+
+    @property
+    def rejected_ingress(self) -> Sequence[IngressEntry]:
+        """``P:ingress:rejected``."""
+        return self._ingress.rejected
+
+    # ------------------------------------------------------------------------------------------------ the machine
+    @contextmanager
+    def _writing(self) -> Iterator[Pool]:
+        pool = self.pool
+        try:
+            pool.begin(self._wall_ms(), self._run)
+            yield pool
+        finally:
+            self._publish()
+
+    def _publish(self) -> None:
+        for event in self.pool.events:
+            self._events.append(event)
+        self.pool.events.clear()
+        for slot in self.pool.rings:
+            self._rings.append(slot)
+        self.pool.rings.clear()
+
+    def _reading(self) -> Pool:
+        pool = self.pool
+        if pool.meta is None:
+            raise StoreUninitialisedError("the pool is not initialised")
+        step = self._wall_ms() - pool.meta.clock_wall
+        pool.now = pool.meta.clock_log + min(max(step, 0), pool.settings.max_step_ms)
+        return pool
+
+    def _wall_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _record(self, lease: LeaseRow) -> LeaseRecord:
+        return pool_views.record(self.pool, lease)
+
+    # ---------------------------------------------------------------------------------------------------- the port
+    async def init(self, settings: PoolSettings) -> None:
+        """See the port."""
+        self.pool.init(self._wall_ms(), self._run, settings_of(settings), specs_of(settings))
+        self._publish()
+
+    async def hello(self) -> None:
+        """See the port."""
+        self._reading()
+
+    async def acquire(self, request: AcquireRequest) -> LeaseRecord:
+        """See the port."""
+        ask = ask_of(request)
+        with self._writing() as pool:
+            return self._record(pool.acquire(ask))
+
+    async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
+        """See the port."""
+        waiter_ttl_ms = to_ms(waiter_ttl_s, "waiter_ttl")
+        with self._writing() as pool:
+            return self._record(pool.poll(lease_id, waiter_ttl_ms=waiter_ttl_ms))
+
+    async def renew(self, lease_id: LeaseId, nonce: Nonce, *, ttl_s: float, who: str) -> LeaseRecord:
+        """See the port."""
+        ttl_ms = to_ms(ttl_s, "ttl")
+        with self._writing() as pool:
+            return self._record(pool.renew(lease_id, nonce, ttl_ms=ttl_ms, who=label(who)))
+
+    async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord:
+        """See the port."""
+        with self._writing() as pool:
+            return self._record(pool.release(lease_id, nonce, who=label(who)))
+
+    async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
+        """See the port."""
+        with self._writing() as pool:
+            return self._record(pool.end(lease_id, who=label(who), why=why))
+
+    async def find(self, session: str, model: ModelName, intent: Intent, holder: str) -> LeaseId | None:
+        """See the port."""
+        row = self._reading().sessions.get(text_hash(session))
+        return row.live.get(f"{intent.value}|{text_hash(holder)}|{model}") if row else None
+
+    async def lease(self, lease_id: LeaseId) -> LeaseRecord:
+        """See the port."""
+        row = self._reading().leases.get(lease_id)
+        if row is None:
+            raise LeaseNotFoundError(f"no lease {lease_id}")
+        return self._record(row)
+
+    async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
+        """See the port."""
+        return pool_views.live_leases(self._reading(), model=model, limit=limit)
+
+    async def snapshot(self) -> Snapshot:
+        """See the port."""
+        return pool_views.snapshot(self._reading())
+
+    async def tick(self) -> float | None:
+        """See the port."""
+        with self._writing() as pool:
+            if pool.now >= self._swept_ms + SWEEP_MS:
+                self._swept_ms = pool.now
+                pool.forget_ended()
+            next_ms = pool.tick()
+        return None if next_ms is None else next_ms / 1000
+
+    async def observe(self, slot: SlotId) -> None:
+        """See the port."""
+        report = self._reports.get(slot)
+        with self._writing() as pool:
+            if report is not None:
+                pool.observe(slot, observation_of(report))
+
+    async def reported_slots(self) -> Sequence[SlotId]:
+        """See the port."""
+        return sorted(self._reports)
+
+    async def want(
+        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+    ) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.want(slot, model, generation=generation, evict=evict, key=key, why=why)
+
+    async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.unwant(slot, model, generation=generation, why=why)
+
+    async def admit(self, *, slot: SlotId, model: ModelName, residency_generation: int, admit: int, why: str) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.admit(slot, model, residency_generation=residency_generation, number=admit, why=why)
+
+    async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None:
+        """See the port."""
+        grace_ms = to_ms(grace_s, "grace")
+        with self._writing() as pool:
+            pool.preempt(lease_id, grace_ms=grace_ms, why=why)
+
+    async def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.set_slot(slot, event=event, who=label(who))
+
+    async def check(self) -> Sequence[Violation]:
+        """See the port."""
+        found = pool_check.check(self._reading())
+        return [Violation(invariant=one.invariant, subject=one.subject, detail=one.detail) for one in found]
+
+    async def ps(self) -> Sequence[str]:
+        """See the port."""
+        return pool_ps.table(self._reading())
+
+    async def events(self, after: str, *, block_s: float, limit: int) -> Sequence[Event]:
+        """See the port."""
+        found = await self._events.read(after, block_s=block_s, limit=limit)
+        return [
+            Event(event_id=entry_id, sequence=row.seq, kind=row.kind, at_s=row.at_ms / 1000, fields=row.fields)
+            for entry_id, row in found
+        ]
+
+    async def last_event_id(self) -> str:
+        """See the port."""
+        return self._events.last_id
+
+    async def first_event_id(self) -> str:
+        """See the port."""
+        return self._events.first_id
+
+    async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
+        """See the port."""
+        found = await self._bells.read(after, block_s=block_s, limit=BELLS_KEPT)
+        return (found[-1][0] if found else after), list(dict.fromkeys(slot for _, slot in found))
+
+    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
+        """See the port."""
+        return await self._ingress.take(consumer, block_s=block_s, limit=limit)
+
+    async def ingest(
+        self,
+        entry: IngressEntry,
+        *,
+        session: str,
+        sequence: int | None,
+        acquire: AcquireRequest | None = None,
+        renew: tuple[LeaseId, Nonce | None, float] | None = None,
+        release: LeaseId | None = None,
+    ) -> LeaseRecord | None:
+        """See the port."""
+        with self._writing() as pool:
+            session_hash, lease = text_hash(session), None
+            if not self._ingress.has(entry) or pool.is_old(session_hash, sequence):
+                self._ingress.done(entry)
+                return None
+            who = f"ingress:{label(entry.fields.get('publisher', ''))}"
+            if acquire is not None:
+                lease = pool.acquire(ask_of(acquire))
+            elif renew is not None:
+                lease = pool.renew(renew[0], renew[1], ttl_ms=to_ms(renew[2], "ttl"), who=who)
+            elif release is not None:
+                lease = pool.release(release, None, who=who)
+            pool.note_sequence(session_hash, sequence)
+            self._ingress.done(entry)
+            return self._record(lease) if lease else None
+
+    async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            if self._ingress.has(entry):
+                self._ingress.reject(entry, why)
+                pool.reject_ingress(why)
+
+    async def close(self) -> None:
+        """See the port."""
