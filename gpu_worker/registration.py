@@ -20,8 +20,10 @@ class Standing:
     """Of our registration; 0 while there is none."""
     high_water: int = 0
     """Highest generation ever acted upon."""
-    first_boot: str | None = None
-    """Whose orders lay there when we first looked at this incarnation; None: not looked yet."""
+    first_boot: str = ""
+    """Whose orders lay there when we first looked at this incarnation."""
+    first_epoch: int = 0
+    """Their epoch: our registration will have a higher one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +51,26 @@ class Verdict(StrEnum):
 def judge(standing: Standing, heading: Heading) -> tuple[Verdict, Standing]:
     """Judge the orders; answers what to do and where we stand now.
 
-    1. No incarnation: the store knows nothing of this slot yet. Wait.
+    1. No incarnation: the store knows nothing of this slot (yet, or any more). Be unregistered, wait.
     2. A foreign incarnation: take it over, be unregistered, wait.
     3. Another boot than ours: ours comes with the registration, so wait; unless orders were ours before, or the boot
        has changed since we first looked: then somebody came after us.
-    4. An epoch or a generation below ours: stale.
-    5. Else obey, under that epoch.
+    4. Our boot, but the epoch is still the one of before this incarnation: the registration is to come. Wait.
+    5. A generation below the mark, or a lower epoch that brings no higher generation: stale. (A lower epoch that does
+       is a store that was emptied and registered us again.)
+    6. Else obey, under that epoch.
     """
+    unregistered = replace(standing, incarnation=heading.incarnation, epoch=0, first_boot=heading.boot)
     if not heading.incarnation:  # 1
-        return Verdict.WAIT, standing
+        return Verdict.WAIT, unregistered
     if heading.incarnation != standing.incarnation:  # 2
-        fresh = replace(standing, incarnation=heading.incarnation, epoch=0, first_boot=heading.boot)
-        return Verdict.WAIT, fresh
+        return Verdict.WAIT, replace(unregistered, first_epoch=heading.epoch if standing.incarnation else 0)
     if heading.boot != standing.boot:  # 3
         came_later = heading.boot not in {"", standing.first_boot} or standing.epoch > 0
         return (Verdict.SUPERSEDED if heading.boot and came_later else Verdict.WAIT), standing
-    if heading.epoch < standing.epoch or heading.generation < standing.high_water:  # 4
+    if standing.epoch == 0 and heading.epoch <= standing.first_epoch:  # 4
+        return Verdict.WAIT, standing
+    emptied = heading.generation > standing.high_water
+    if heading.generation < standing.high_water or (heading.epoch < standing.epoch and not emptied):  # 5
         return Verdict.STALE, standing
-    return Verdict.OBEY, replace(standing, epoch=heading.epoch, high_water=heading.generation)  # 5
+    return Verdict.OBEY, replace(standing, epoch=heading.epoch, high_water=heading.generation)  # 6

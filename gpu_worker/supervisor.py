@@ -59,6 +59,7 @@ class Supervisor:
         self._reported: Report | None = None
         self._retry_s = FIRST_RETRY_S
         self._retry_at_s = 0.0
+        self._store_is_away = False
         self.ending: Ending | None = None
 
     def own_pids(self) -> set[int]:
@@ -261,9 +262,9 @@ class Supervisor:
         except StoreError as error:
             self._store_away(error)
             return
-        if self._retry_s > FIRST_RETRY_S:
+        if self._store_is_away:
             log.info("store_back", extra={"slot": self._settings.slot})
-        self._reported, self._retry_s = report, FIRST_RETRY_S
+        self._reported, self._retry_s, self._store_is_away = report, FIRST_RETRY_S, False
 
     def _made_report(self) -> Report:
         self._beat += 1
@@ -286,8 +287,9 @@ class Supervisor:
         )
 
     def _store_away(self, error: StoreError) -> None:
-        if self._retry_s == FIRST_RETRY_S:
+        if not self._store_is_away:
             log.warning("store_lost", extra={"slot": self._settings.slot, "error": str(error)})
+        self._store_is_away = True
         self._retry_at_s = time.monotonic() + self._retry_s
         self._retry_s = min(2 * self._retry_s, self._settings.orders_interval_s)
 

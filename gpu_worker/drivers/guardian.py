@@ -285,6 +285,7 @@ def main(descriptor: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    os.set_inheritable(descriptor, False)  # or the server would hold our line open after our death
     guardian = Guardian(socket.socket(fileno=descriptor))
     signal.signal(signal.SIGTERM, lambda *_: None)  # the wake-up descriptor tells the loop
     return guardian.run()

@@ -1,0 +1,63 @@
+"""Which orders a worker obeys."""
+
+from dataclasses import replace
+
+import pytest
+
+from gpu_worker.registration import Heading, Standing, Verdict, judge
+
+NEW = Standing(boot="me", high_water=7)
+KNOWN = replace(NEW, incarnation="inc1", first_boot="before", first_epoch=0)
+REGISTERED = replace(KNOWN, epoch=3)
+
+
+def heading(incarnation="inc1", epoch=3, boot="me", generation=8):
+    return Heading(incarnation=incarnation, epoch=epoch, boot=boot, generation=generation)
+
+
+def test_an_unknown_slot_waits_and_is_unregistered():
+    verdict, standing = judge(REGISTERED, heading(incarnation="", epoch=0, boot="", generation=0))
+    assert verdict is Verdict.WAIT
+    assert (standing.incarnation, standing.epoch, standing.high_water) == ("", 0, 7)
+
+
+def test_a_foreign_incarnation_is_taken_over_and_waited_for():
+    verdict, standing = judge(REGISTERED, heading(incarnation="inc2"))
+    assert verdict is Verdict.WAIT
+    assert (standing.incarnation, standing.epoch) == ("inc2", 0)
+    assert judge(standing, heading(incarnation="inc2"))[0] is Verdict.WAIT
+    assert judge(standing, heading(incarnation="inc2", epoch=4))[0] is Verdict.OBEY
+
+
+@pytest.mark.parametrize("boot", ["", "before"])
+def test_orders_of_a_predecessor_wait_for_the_registration(boot):
+    assert judge(KNOWN, heading(boot=boot)) == (Verdict.WAIT, KNOWN)
+
+
+def test_our_boot_with_an_epoch_is_obeyed_and_raises_the_mark():
+    assert judge(KNOWN, heading()) == (Verdict.OBEY, replace(KNOWN, epoch=3, high_water=8))
+
+
+def test_the_same_generation_is_obeyed_again():
+    assert judge(REGISTERED, heading(generation=7))[0] is Verdict.OBEY
+
+
+@pytest.mark.parametrize("old", [{"generation": 6}, {"epoch": 2, "generation": 7}])
+def test_older_orders_are_stale(old):
+    assert judge(REGISTERED, heading(**old)) == (Verdict.STALE, REGISTERED)
+
+
+def test_an_emptied_store_that_registered_us_again_is_obeyed():
+    assert judge(REGISTERED, heading(epoch=1, generation=8))[0] is Verdict.OBEY
+    _, waiting = judge(REGISTERED, heading(incarnation="", epoch=0, boot="", generation=0))
+    _, seen = judge(waiting, heading(epoch=1))
+    assert judge(seen, heading(epoch=1))[0] is Verdict.OBEY
+
+
+@pytest.mark.parametrize("standing", [REGISTERED, KNOWN])
+def test_another_boot_later_supersedes(standing):
+    assert judge(standing, heading(boot="rival", epoch=4))[0] is Verdict.SUPERSEDED
+
+
+def test_an_emptied_order_supersedes_nobody():
+    assert judge(REGISTERED, heading(boot=""))[0] is Verdict.WAIT
