@@ -32,7 +32,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "up": Subcommand(target="hotseat.up:main", summary="start everything on this machine and show agents taking turns"),
     "broker": Subcommand(target="broker.cli:broker", summary="run the broker: HTTP API, policy, scheduler"),
-    "worker": Subcommand(target="gpu_worker.cli:worker", summary="run the worker of one GPU host"),
+    "worker": Subcommand(target="gpu_worker.cli:main", summary="run the worker of one GPU host"),
     "ps": Subcommand(target="broker.cli:ps", summary="who holds what, who waits for what"),
     "why": Subcommand(target="broker.cli:why", summary="why does this lease wait, and for how long at most"),
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),

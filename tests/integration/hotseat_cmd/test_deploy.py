@@ -1,0 +1,114 @@
+"""What stands in `deploy/` is true: units name real commands, the ACL file loads and lets each part do its own."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from hotseat.child import Child
+from hotseat.cli import SUBCOMMANDS
+from hotseat.embedded_valkey import server_program
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+COMMAND = re.compile(r"^ExecStart=/opt/hotseat/bin/hotseat (\w+) --config /etc/hotseat/hotseat.toml$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_unit_starts_a_command_that_exists(unit: Path) -> None:
+    command = COMMAND.search(unit.read_text())
+    assert command is not None
+    assert command[1] in SUBCOMMANDS
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/hotseat/bin/hotseat", "/bin/true"))
+    checked = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.fixture
+def guarded_store(tmp_path: Path) -> Iterator[str]:
+    """Address of a server whose users are those of `deploy/redis-acl`, each with its own name as the password."""
+    users = [
+        line.replace("SECRET", hashlib.sha256(line.split()[1].encode()).hexdigest())
+        for line in (DEPLOY / "redis-acl").read_text().splitlines()
+        if line.startswith("user ")
+    ]
+    (tmp_path / "users.acl").write_text("\n".join(users) + "\n")
+    address = tmp_path / "s"
+    argv = [str(server_program()), "--port", "0", "--unixsocket", str(address), "--dir", str(tmp_path)]
+    child = Child.start([*argv, "--aclfile", str(tmp_path / "users.acl")], name="valkey", log=tmp_path / "log")
+    wait_for(address, child)
+    yield str(address)
+    child.stop(timeout_s=5)
+
+
+def wait_for(address: Path, child: Child) -> None:
+    while child.is_running() and not address.exists():
+        time.sleep(0.01)
+    assert child.is_running(), child.log_tail()
+
+
+def connected(address: str, user: str) -> "closing[redis.Redis]":
+    return closing(redis.Redis(unix_socket_path=address, username=user, password=user, driver_info=None, protocol=2))
+
+
+@pytest.mark.redis
+def test_nobody_gets_in_without_a_password(guarded_store: str) -> None:
+    with closing(redis.Redis(unix_socket_path=guarded_store)) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+@pytest.mark.redis
+def test_worker_writes_its_own_report_and_nothing_else(guarded_store: str) -> None:
+    with connected(guarded_store, "hotseat-worker-gpu0") as client:
+        with client.pipeline(transaction=True) as pipe:
+            pipe.delete("hotseat:{default}:report:gpu0")
+            pipe.hset("hotseat:{default}:report:gpu0", mapping={"beat": 1})
+            pipe.xadd("hotseat:{default}:bell", {"slot": "gpu0"}, maxlen=1000, approximate=True)
+            pipe.execute()
+        assert client.hgetall("hotseat:{default}:orders:gpu0") == {}
+        for forbidden in (
+            lambda: client.hset("hotseat:{default}:report:gpu1", mapping={"beat": 1}),
+            lambda: client.hset("hotseat:{default}:orders:gpu0", mapping={"gen": 1}),
+            lambda: client.hgetall("hotseat:{default}:meta"),
+            lambda: client.fcall("hotseat1_release", 1, "hotseat:{default}"),
+            client.flushall,
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                forbidden()
+
+
+@pytest.mark.redis
+def test_hook_publishes_and_cannot_read(guarded_store: str) -> None:
+    with connected(guarded_store, "hotseat-hook") as client:
+        client.xadd("hotseat:{default}:ingress", {"type": "lease"})
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.xrange("hotseat:{default}:ingress")
+
+
+@pytest.mark.redis
+def test_who_looks_changes_nothing(guarded_store: str) -> None:
+    with connected(guarded_store, "hotseat-look") as client:
+        assert client.hgetall("hotseat:{default}:meta") == {}
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.hset("hotseat:{default}:meta", mapping={"inc": "x"})
+
+
+def test_broker_may_run_every_command_of_the_function_library() -> None:
+    library = "".join(part.read_text() for part in (DEPLOY.parent / "broker" / "store").rglob("*.lua"))
+    called = {name.lower() for name in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", library)}
+    line = next(line for line in (DEPLOY / "redis-acl").read_text().splitlines() if line.startswith("user hotseat-br"))
+    allowed = {word[1:].split("|")[0] for word in line.split() if word.startswith("+")}
+    assert called <= allowed
