@@ -33,11 +33,12 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "up": Subcommand(target="hotseat.up:main", summary="start everything on this machine and show agents taking turns"),
     "broker": Subcommand(target="broker.cli:broker", summary="run the broker: HTTP API, policy, scheduler"),
     "worker": Subcommand(target="gpu_worker.cli:main", summary="run the worker of one GPU host"),
-    "ps": Subcommand(target="broker.cli:ps", summary="who holds what, who waits for what"),
-    "why": Subcommand(target="broker.cli:why", summary="why does this lease wait, and for how long at most"),
+    "ps": Subcommand(target="hotseat.looking:ps", summary="who holds what, who waits for what"),
+    "why": Subcommand(target="hotseat.looking:why", summary="why does this lease wait, and for how long at most"),
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),
-    "lease": Subcommand(target="broker.cli:lease", summary="ask for a lease and wait for it"),
-    "release": Subcommand(target="broker.cli:release", summary="give a lease back"),
+    "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
+    "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),
+    "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
     "export-schemas": Subcommand(target="schemas.export:main", summary="write JSON Schema and OpenAPI files"),
 }
 
