@@ -3,6 +3,7 @@
 Pure: no clock, no store, no process. Each judgement is a function from records to violations; ``judge`` runs them all.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,21 +81,24 @@ def check_durable(witnessed: Iterable[Entry], entries: Iterable[Entry]) -> list[
 def check_fencing(operations: Iterable[Operation], witnessed: Iterable[Entry]) -> list[Violation]:
     """A request with the key of a load that is over is not answered.
 
-    ``detail`` of an answered ``use`` is ``slot gen``. The load was over at the latest when a reader saw the residency
-    become ``absent``; a request sent after that moment must not be answered.
+    The load was over at the latest when a reader saw its residency become ``absent``; a request sent after that moment,
+    with the endpoint of a lease that was granted on it, must not be answered.
     """
-    over: dict[tuple[str, str, int], float] = {}
+    load_of: dict[str, tuple[str, str, int]] = {}
+    over_s: dict[tuple[str, str, int], float] = {}
     for entry in witnessed:
-        if entry.kind == "absent":
-            over[entry.get("slot"), entry.get("model"), entry.gen] = entry.seen_s
+        load = (entry.get("slot"), entry.get("model"), entry.gen)
+        if entry.kind == "granted":
+            load_of[entry.get("lease")] = load
+        elif entry.kind == "absent":
+            over_s[load] = entry.seen_s
     found = []
     for operation in operations:
-        if operation.kind != "use" or operation.outcome != "ok" or " " not in operation.detail:
+        if operation.kind != "use" or operation.outcome != "ok" or operation.lease not in load_of:
             continue
-        slot, _, gen = operation.detail.partition(" ")
-        ended_s = over.get((slot, operation.model, int(gen)))
-        if ended_s is not None and operation.invoke_s > ended_s:
-            detail = f"answered on {operation.model} generation {gen}, which had been gone"
+        load = load_of[operation.lease]
+        if operation.invoke_s > over_s.get(load, math.inf):
+            detail = f"answered on {load[1]} generation {load[2]}, which had been gone"
             found.append(Violation(invariant="old_keys_are_dead", subject=operation.lease, detail=detail))
     return found
 

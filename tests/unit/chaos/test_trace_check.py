@@ -213,10 +213,8 @@ def test_two_model_servers_on_a_slot_are_told_once() -> None:
 # ---------------------------------------------------------------------------------------------------------- fencing
 
 
-def used(*, at_s: float, detail: str = "gpu0 2", outcome: str = "ok") -> Operation:
-    return Operation(
-        client="c", kind="use", invoke_s=at_s, return_s=at_s, outcome=outcome, lease="l1", model="a", detail=detail
-    )
+def used(*, at_s: float, lease: str = "l1", outcome: str = "ok") -> Operation:
+    return Operation(client="c", kind="use", invoke_s=at_s, return_s=at_s, outcome=outcome, lease=lease)
 
 
 @pytest.mark.parametrize(
@@ -225,11 +223,12 @@ def used(*, at_s: float, detail: str = "gpu0 2", outcome: str = "ok") -> Operati
         (used(at_s=14), set()),
         (used(at_s=16), {"old_keys_are_dead"}),
         (used(at_s=16, outcome="refused"), set()),
-        (used(at_s=16, detail="gpu0 9"), set()),
+        (used(at_s=16, lease="l2"), set()),
+        (used(at_s=16, lease="l9"), set()),
     ],
 )
 def test_an_old_key_that_is_answered_is_told(operation: Operation, invariants: set[str]) -> None:
-    entries = trace(*LAWFUL)  # a, generation 2, is absent at second 15
+    entries = trace(*LAWFUL)  # l1 was granted on generation 2, absent at second 15
     run = Run(catalogue=CATALOGUE, entries=entries, witnessed=entries, operations=[operation])
     assert broken(run) == invariants
 
