@@ -66,7 +66,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """What goes into `[store] url`."""
-        return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket_path}"
+        return url_of(self.socket_path, self.port)
 
     def stop(self) -> None:
         """Stop the server and remove its socket; safe to repeat."""
@@ -100,6 +100,16 @@ def start_valkey(folder: Path, *, port: int = 0, start_timeout_s: float = 30.0) 
         valkey.stop()
         raise
     return valkey
+
+
+def store_url(folder: Path, *, port: int = 0) -> str:
+    """Return the address that a server on this folder has, whether it runs or not."""
+    return url_of(socket_path(folder), port)
+
+
+def url_of(address: Path, port: int) -> str:
+    """Return the TCP address where there is a port, else the socket's."""
+    return f"redis://127.0.0.1:{port}/0" if port else f"unix://{address}"
 
 
 def server_program() -> Path:

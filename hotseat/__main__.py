@@ -1,0 +1,7 @@
+"""`python -m hotseat`: the command, by the interpreter that runs it."""
+
+import sys
+
+from hotseat.cli import main
+
+sys.exit(main())

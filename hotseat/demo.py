@@ -1,0 +1,73 @@
+"""The demo: three agents share one model server's place on two models, and nobody fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+from typing import TYPE_CHECKING
+
+import httpx
+
+from hotseat.demo_agent import Agent, AgentView
+from hotseat.demo_view import View, view_for
+from hotseat.lease_client import TIMEOUT, LeaseClient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GOODBYE_TIMEOUT_S = 3.0
+THINK_S = 3.0
+NAMES = ("ada", "ben", "cleo")
+
+
+class Demo:
+    """The agents and what shows them."""
+
+    def __init__(self, broker_url: str, models: Sequence[str], *, api_key: str | None = None, seed: int = 1) -> None:
+        """Make three agents: one for each of the two models, and one that alternates.
+
+        Args:
+            broker_url: Such as http://127.0.0.1:4687.
+            models: Names of the catalogue, two.
+            api_key: The broker's key; None where the loopback is let in without.
+            seed: Of what they ask and how long they think.
+        """
+        self._broker_url = broker_url
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._habits = [(models[0],), (models[1],), tuple(models)]
+        self._seed = seed
+        self.views = [AgentView(name=name) for name in NAMES]
+        self.view: View = view_for(self.views)
+
+    async def run(self, *, turns: int | None = None) -> None:
+        """Let all agents take turns until cancelled, or so many each."""
+        async with httpx.AsyncClient(base_url=self._broker_url, headers=self._headers, timeout=TIMEOUT) as http:
+            with self.view:
+                tasks = [asyncio.create_task(agent.run(turns=turns)) for agent in self._agents(http)]
+                try:
+                    await asyncio.gather(*tasks)
+                finally:
+                    await say_goodbye(tasks)
+
+    def _agents(self, http: httpx.AsyncClient) -> list[Agent]:
+        return [
+            Agent(
+                client=LeaseClient(http, session_key=f"demo:{view.name}"),
+                view=view,
+                models=models,
+                think_s=THINK_S,
+                random=Random(f"{self._seed}:{view.name}"),
+                changed=self.view.changed,
+            )
+            for view, models in zip(self.views, self._habits, strict=True)
+        ]
+
+
+async def say_goodbye(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Let agents give back what they hold; who takes too long is cut short, and the lease runs out by itself."""
+    for _ in range(2):
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(tasks, timeout=GOODBYE_TIMEOUT_S)

@@ -1,0 +1,130 @@
+"""`hotseat up`: store, broker, worker and three demo agents on one machine, with one command and no installation.
+
+The launcher owns nothing that matters: the store's folder and the worker's marks are all there is to keep, so a second
+start goes on where the first one stopped, and Ctrl-C leaves neither a process nor a port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hotseat.demo_models import DemoModelsMissingError, cache_folder
+from hotseat.embedded_valkey import StoreStartError
+from hotseat.llama_server import LlamaServerMissingError
+from hotseat.parts import PartFailedError
+from hotseat.up_run import DEFAULT_PORT, HOST, Options, Run, UpError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAILED = 1
+EXPECTED_ERRORS = (DemoModelsMissingError, LlamaServerMissingError, PartFailedError, StoreStartError, UpError)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until a signal, or until the agents have taken their turns.
+
+    Returns:
+        0 after an orderly end, 1 when something could not start or stay up.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        with locked(arguments.state_dir):
+            run = Run(options_of(arguments))
+            run.prepare()
+            asyncio.run(until_signal(run))
+    except EXPECTED_ERRORS as error:
+        print(f"hotseat up: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+async def until_signal(run: Run) -> None:
+    """Run the parts; a signal asks them to end, once: the end has its own time limits."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run.until(stop)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    reader = argparse.ArgumentParser(
+        prog="hotseat up",
+        description="Start store, broker, worker and three demo agents on this machine. Ctrl-C stops everything.",
+    )
+    reader.add_argument("--no-demo", action="store_true", help="no agents: only the parts, for agents of your own")
+    reader.add_argument("--turns", type=int, metavar="N", help="stop after N turns of each agent")
+    reader.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="of the broker, on loopback (default %(default)s)"
+    )
+    reader.add_argument("--store-port", type=int, default=0, help="also let the store listen on this loopback port")
+    reader.add_argument("--state-dir", type=Path, default=state_folder(), help="default %(default)s")
+    reader.add_argument("--models-dir", type=Path, default=cache_folder(), help="default %(default)s")
+    return reader
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Check and complete the command line.
+
+    Raises:
+        UpError: The broker's port is taken.
+    """
+    return Options(
+        state_dir=arguments.state_dir.resolve(),
+        models_dir=arguments.models_dir.resolve(),
+        port=usable_port(arguments.port),
+        store_port=arguments.store_port,
+        demo=not arguments.no_demo,
+        turns=arguments.turns,
+    )
+
+
+def state_folder() -> Path:
+    """Return the user's folder for what must survive a restart."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "hotseat"
+
+
+def usable_port(port: int) -> int:
+    """Return the port, or a free one for 0.
+
+    Raises:
+        UpError: Somebody listens there already.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UpError(f"port {port} is taken ({error.strerror}); choose another with --port") from error
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone.
+
+    Raises:
+        UpError: Another `hotseat up` has it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UpError(f"cannot write {folder}: {error.strerror}; choose another with --state-dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UpError(f"another `hotseat up` uses {folder}; stop it, or choose another --state-dir") from error
+        yield

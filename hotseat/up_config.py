@@ -1,0 +1,107 @@
+"""The configuration `hotseat up` writes for its parts: one file, the same form as in a real deployment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hotseat.demo_models import DemoModel
+
+BUDGET_MIB = 1000
+PARALLEL = 2
+CONTEXT_TOKENS = 2048
+FILE_MODE = 0o600
+
+HEAD = """\
+# Written by `hotseat up` at every start; changes here are lost. It is a complete example all the same.
+[store]
+url = {store_url}
+
+[broker]
+host = "127.0.0.1"
+port = {port}
+# Only this machine can connect, so callers need no API key.
+anonymous = true
+
+[worker]
+name = "local"
+state_dir = {state_dir}
+
+# A pretended GPU: with this budget one of the two models is resident at a time.
+[[worker.slot]]
+id = "gpu0"
+budget_mib = {budget_mib}
+"""
+
+MODEL = """
+[[model]]
+name = {name}
+memory_mib = {memory_mib}
+lease_limit = {parallel}
+default = {default}
+load_s_hint = {load_s}
+kind = "completion"
+model_path = {path}
+command = [
+  {server},
+  "--model", "{{model_path}}", "--alias", "{{served_name}}",
+  "--host", "{{host}}", "--port", "{{port}}", "--api-key-file", "{{api_key_file}}",
+  "--ctx-size", "{context}", "--parallel", "{parallel}", "--threads", "{threads}",
+]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpConfig:
+    """What differs between two runs.
+
+    Attributes:
+        server_argv: The command that starts a llama.cpp server.
+        threads: Of a model server; more than there are cores only makes it slower.
+    """
+
+    store_url: str
+    port: int
+    worker_state_dir: Path
+    models: Sequence[DemoModel]
+    server_argv: Sequence[str]
+    threads: int
+
+    def text(self) -> str:
+        """Return the file's contents."""
+        head = HEAD.format(
+            store_url=toml_string(self.store_url),
+            port=self.port,
+            state_dir=toml_string(str(self.worker_state_dir)),
+            budget_mib=BUDGET_MIB,
+        )
+        return head + "".join(self._model(number, model) for number, model in enumerate(self.models))
+
+    def _model(self, number: int, model: DemoModel) -> str:
+        return MODEL.format(
+            name=toml_string(model.name),
+            memory_mib=model.memory_mib,
+            default="true" if number == 0 else "false",
+            load_s=model.load_s,
+            path=toml_string(str(model.path)),
+            server=", ".join(toml_string(word) for word in self.server_argv),
+            context=CONTEXT_TOKENS * PARALLEL,
+            parallel=PARALLEL,
+            threads=self.threads,
+        )
+
+    def write(self, path: Path) -> Path:
+        """Write the file for this user only."""
+        path.touch(mode=FILE_MODE)
+        path.write_text(self.text(), encoding="utf-8")
+        return path
+
+
+def toml_string(text: str) -> str:
+    """Return text as a TOML basic string; JSON's are the same but for DEL and escaped surrogates."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,181 @@
+"""One run of `hotseat up`: prepare the models, start the parts, keep them up, stop them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+
+from hotseat import __version__
+from hotseat.child import Child
+from hotseat.demo import Demo
+from hotseat.demo_models import DemoModel, prepare_demo_models
+from hotseat.embedded_valkey import start_valkey, store_url
+from hotseat.llama_server import llama_server_argv
+from hotseat.parts import Part, Parts
+from hotseat.progress_line import ProgressLine
+from hotseat.up_config import BUDGET_MIB, UpConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 4687
+READY_TIMEOUT_S = 60.0
+READY_POLL_S = 0.05
+BROKER_STOP_S, WORKER_STOP_S, STORE_STOP_S = 15.0, 30.0, 10.0
+WRONG_CONFIGURATION, SUPERSEDED, SLOT_TAKEN = 2, 3, 4
+
+
+class UpError(Exception):
+    """It cannot start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for.
+
+    Attributes:
+        port: The broker's, on the loopback address.
+        store_port: The store's; 0 for its Unix socket only.
+        turns: How many turns each agent takes before everything stops; None: until Ctrl-C.
+    """
+
+    state_dir: Path
+    models_dir: Path
+    port: int
+    store_port: int
+    demo: bool
+    turns: int | None
+
+    @property
+    def url(self) -> str:
+        """Where the broker is."""
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that one start needs."""
+
+    options: Options
+    models: tuple[DemoModel, ...] = ()
+    progress: ProgressLine = field(default_factory=ProgressLine)
+    demo: Demo | None = None
+
+    def prepare(self) -> None:
+        """Make the model files, where this is the first time.
+
+        Raises:
+            DemoModelsMissingError: The demo extra is not installed.
+        """
+        print(f"Hotseat {__version__}: agents wait in line for a model instead of failing.\n")
+        self.models = prepare_demo_models(self.options.models_dir, report=self.progress.part)
+        self.progress.done("models", f"{', '.join(model.name for model in self.models)} in {self.options.models_dir}")
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Start everything, keep it up until told to stop or the agents are done, stop it.
+
+        Raises:
+            PartFailedError: A part does not stay up.
+            StoreStartError, LlamaServerMissingError, UpError: It could not start.
+        """
+        parts = Parts(say=self._say)
+        try:
+            self._start(parts)
+            await self._work(parts, stop)
+        finally:
+            print("\nstopping …", flush=True)
+            await asyncio.shield(asyncio.to_thread(parts.stop))
+            print(f"stopped; state is kept in {self.options.state_dir}", flush=True)
+
+    def _start(self, parts: Parts) -> None:
+        folder = self.options.state_dir
+        parts.add(self._store_part())
+        self.progress.done("store", f"Valkey, every write on disk before it is answered, {self._store_url()}")
+        config = str(self._config().write(folder / "hotseat.toml"))
+        parts.add(self._command_part("broker", "--config", config, stop_timeout_s=BROKER_STOP_S))
+        parts.add(self._command_part("worker", "--config", config, "--stop-servers", stop_timeout_s=WORKER_STOP_S))
+
+    async def _work(self, parts: Parts, stop: asyncio.Event) -> None:
+        tasks = [asyncio.create_task(parts.watch()), asyncio.create_task(stop.wait())]
+        tasks.append(asyncio.create_task(self._serve()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in reversed(tasks):  # the agents first: they give back what they hold
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _serve(self) -> None:
+        await self._broker_answers()
+        self.progress.done("broker", self.options.url)
+        self.progress.done("worker", f"1 slot with {BUDGET_MIB} MiB: room for one of the two models")
+        print(self._hints(), flush=True)
+        if not self.options.demo:
+            await asyncio.Event().wait()
+        self.demo = Demo(self.options.url, [model.name for model in self.models])
+        await self.demo.run(turns=self.options.turns)
+
+    async def _broker_answers(self) -> None:
+        async with httpx.AsyncClient(base_url=self.options.url) as http, asyncio.timeout(READY_TIMEOUT_S):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await http.get("/healthz")).is_success:
+                        return
+                await asyncio.sleep(READY_POLL_S)
+
+    def _store_folder(self) -> Path:
+        return self.options.state_dir / "store"
+
+    def _store_url(self) -> str:
+        return store_url(self._store_folder(), port=self.options.store_port)
+
+    def _store_part(self) -> Part:
+        return Part(
+            name="store",
+            start=lambda: start_valkey(self._store_folder(), port=self.options.store_port).child,
+            stop_timeout_s=STORE_STOP_S,
+        )
+
+    def _command_part(self, name: str, *arguments: str, stop_timeout_s: float) -> Part:
+        argv = [sys.executable, "-m", "hotseat", name, *arguments]
+        log = self.options.state_dir / f"{name}.log"
+        return Part(
+            name=name,
+            start=lambda: Child.start(argv, name=name, log=log),
+            stop_timeout_s=stop_timeout_s,
+            final_codes=frozenset({WRONG_CONFIGURATION, SUPERSEDED, SLOT_TAKEN}),
+        )
+
+    def _config(self) -> UpConfig:
+        return UpConfig(
+            store_url=self._store_url(),
+            port=self.options.port,
+            worker_state_dir=self.options.state_dir / "worker",
+            models=self.models,
+            server_argv=llama_server_argv(),
+            threads=os.cpu_count() or 1,
+        )
+
+    def _hints(self) -> str:
+        url = "" if self.options.port == DEFAULT_PORT else f"HOTSEAT_URL={self.options.url} "
+        return (
+            f"\n  look from another terminal: {url}{sys.executable} -m hotseat ps"
+            f"\n  configuration and logs:     {self.options.state_dir}"
+            "\n  Ctrl-C stops everything.\n"
+        )
+
+    def _say(self, line: str) -> None:
+        if self.demo is None:
+            print(f"  ! {line}", flush=True)
+        else:
+            self.demo.view.say(line)
