@@ -1,0 +1,225 @@
+-- Rows: hashes read once per call and written once at its end; the frame around every function.
+--
+-- A body reads rows, validates, then changes rows and indexes; a refusal is raised before the first change. Redis
+-- isolates but does not roll back, so nothing that can fail stands after a change.
+
+local RANK_STEP = 4398046511104 -- 2^42
+local ADMIT_ALL = '9007199254740991' -- 2^53 - 1
+local MAX_LOOP = 200
+local SURVIVED_MS = 60000
+local SHOWN, CHECKED = 10, 1000 -- tickets that a table, a check looks at
+local EVENTS_KEPT, RINGS_KEPT = '100000', '64'
+local RUN_ID = nil -- read once in the life of this server process; a restarted or promoted server has its own
+
+local function s(number) return string.format('%.0f', number) end
+
+local function int(text)
+  local number = tonumber(text)
+  if number == nil or number ~= number then return 0 end
+  return math.floor(number)
+end
+
+local function refuse(code, message) error({code = code, message = message}) end
+
+local function run_id()
+  if RUN_ID == nil then
+    local info = redis.pcall('INFO', 'server')
+    RUN_ID = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'none'
+  end
+  return RUN_ID
+end
+
+-- Byte order, whatever the server's locale says.
+local function bytewise(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
+  return list
+end
+
+local function sorted(list)
+  table.sort(list, bytewise)
+  return list
+end
+
+local function has(list, wanted)
+  for _, word in ipairs(list) do
+    if word == wanted then return true end
+  end
+  return false
+end
+
+-- `text` with `word` in it or not, sorted.
+local function listed(text, word, here)
+  local list = {}
+  for _, other in ipairs(words(text)) do
+    if other ~= word then list[#list + 1] = other end
+  end
+  if here then list[#list + 1] = word end
+  return table.concat(sorted(list), ' ')
+end
+
+-- A row is its fields; what lies under these two keys is ours.
+local KEY, DIRTY = {}, {}
+
+local function blank(c, key)
+  local row = {[KEY] = key, [DIRTY] = {}}
+  c.rows[key] = row
+  c.order[#c.order + 1] = row
+  return row
+end
+
+local function row_at(c, key)
+  local row = c.rows[key]
+  if row ~= nil then return row end
+  row = blank(c, key)
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
+  return row
+end
+
+local function put(row, field, value)
+  row[field] = value
+  local dirty = row[DIRTY]
+  dirty[#dirty + 1] = field
+end
+
+local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
+
+local function lease_row(c, id) return row_at(c, c.P .. ':lease:' .. id) end
+local function model_row(c, model) return row_at(c, c.P .. ':model:' .. model) end
+local function slot_row(c, slot) return row_at(c, c.P .. ':slot:' .. slot) end
+local function residency_row(c, slot, model)
+  local row = row_at(c, c.P .. ':residency:' .. slot .. ':' .. model)
+  if row.state == nil then row.state = 'absent' end
+  return row
+end
+local function tenant_row(c, who) return row_at(c, c.P .. ':tenant:' .. who) end
+
+local function known_lease(c, id)
+  local lease = lease_row(c, id)
+  if lease.state == nil then refuse('NOT_FOUND', 'no lease ' .. id) end
+  return lease
+end
+
+local function rule(c, name)
+  if c.rules == nil then
+    c.rules = {}
+    local flat = redis.call('HGETALL', c.P .. ':meta')
+    for i = 1, #flat, 2 do c.rules[flat[i]] = flat[i + 1] end
+  end
+  return int(c.rules[name])
+end
+
+-- ------------------------------------------------------------------------------------------------------ events
+local function emit(c, kind, fields)
+  c.seq = c.seq + 1
+  local args = {c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', s(c.seq), 'type', kind, 't', s(c.now)}
+  for i = 1, #fields, 2 do
+    local value = fields[i + 1]
+    if value ~= '' then
+      args[#args + 1] = fields[i]
+      args[#args + 1] = value
+    end
+  end
+  redis.call('XADD', unpack(args))
+end
+
+local function gen_of(row)
+  if row.gen == nil or row.gen == '0' then return '' end
+  return row.gen
+end
+
+local function emit_lease(c, kind, lease, who, from, why)
+  emit(c, kind, {
+    'lease', lease.id, 'model', lease.model, 'slot', lease.slot or '', 'gen', gen_of(lease), 'sh', lease.sh,
+    'intent', lease.intent, 'who', who, 'why', why, 'from', from, 'to', lease.state,
+  })
+end
+
+-- ------------------------------------------------------------------------------------------------------- frame
+-- The logical clock: never backwards, forward at most max_step per call.
+local function open(keys)
+  local time = redis.call('TIME')
+  local c = {P = keys[1], rows = {}, order = {}, wall = int(time[1]) * 1000 + math.floor(int(time[2]) / 1000)}
+  local meta = redis.call('HMGET', c.P .. ':meta', 'run', 'inc', 'seq', 'arrival', 'queued', 'clock_wall', 'clock_log',
+    'max_step_ms')
+  if not meta[1] then return nil, c end
+  c.run, c.inc, c.seq, c.arrival, c.queued = meta[1], meta[2], int(meta[3]), int(meta[4]), int(meta[5])
+  c.step, c.max_step = c.wall - int(meta[6]), int(meta[8])
+  c.now = int(meta[7]) + math.min(math.max(c.step, 0), c.max_step)
+  return c
+end
+
+local function flush(c)
+  for _, row in ipairs(c.order) do
+    local dirty = row[DIRTY]
+    if #dirty > 0 then
+      local args, seen = {row[KEY]}, {}
+      for _, field in ipairs(dirty) do
+        if not seen[field] then
+          seen[field] = true
+          args[#args + 1] = field
+          args[#args + 1] = row[field]
+        end
+      end
+      redis.call('HSET', unpack(args))
+      row[DIRTY] = {}
+    end
+  end
+end
+
+local function close(c)
+  flush(c)
+  redis.call('HSET', c.P .. ':meta', 'seq', s(c.seq), 'arrival', s(c.arrival), 'queued', s(c.queued),
+    'clock_wall', s(c.wall), 'clock_log', s(c.now))
+  for _, expiry in ipairs(c.expiries or {}) do redis.call('PEXPIRE', expiry[1], expiry[2]) end
+end
+
+local function expire_key(c, key, ttl_ms)
+  c.expiries = c.expiries or {}
+  c.expiries[#c.expiries + 1] = {key, s(ttl_ms)}
+end
+
+local function failure(problem)
+  if type(problem) == 'table' and problem.code then
+    return redis.error_reply(problem.code .. ' ' .. problem.message)
+  end
+  if type(problem) == 'table' and problem.err then return problem end
+  return redis.error_reply('INTERNAL ' .. tostring(problem))
+end
+
+local UNINITIALISED = 'UNINITIALISED the pool is not initialised'
+local recover -- 60_slots.lua
+
+local function writer(body)
+  return function(keys, args)
+    local c = open(keys)
+    if c == nil then return redis.error_reply(UNINITIALISED) end
+    if c.step < 0 or c.step > c.max_step then
+      emit(c, 'clock_step', {'who', 'scheduler', 'why', s(c.step) .. ' ms'})
+    end
+    if c.run ~= run_id() then recover(c, run_id()) end
+    local ok, reply = pcall(body, c, args)
+    close(c)
+    if ok then return reply end
+    return failure(reply)
+  end
+end
+
+local function reader(body)
+  return function(keys, args)
+    local c = open(keys)
+    if c == nil then return redis.error_reply(UNINITIALISED) end
+    local ok, reply = pcall(body, c, args)
+    if ok then return reply end
+    return failure(reply)
+  end
+end

@@ -1,0 +1,190 @@
+-- Asking for a lease: the same one again, one at once, or a place in line. Twin of broker/core/pool_acquire.py.
+local ask_of, quarantined_everywhere, decayed_arrivals, acquire
+do
+
+local ARRIVALS_TAU_MS = 1800000
+local TRUSTED_ERROR = 700
+
+local ASK = {
+  'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'waiter_ttl_ms',
+  'estimate_ms', 'op', 'body', 'max_open',
+}
+
+function ask_of(args, from)
+  local ask = {}
+  for i, name in ipairs(ASK) do
+    local value = args[from + i - 1]
+    if value == nil then refuse('BAD_ARGUMENT', name .. ' is missing') end
+    ask[name] = value
+  end
+  if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
+    refuse('BAD_ARGUMENT', 'unknown priority or intent')
+  end
+  if int(ask.ttl_ms) <= 0 or int(ask.waiter_ttl_ms) <= 0 or int(ask.estimate_ms) < 0 then
+    refuse('BAD_ARGUMENT', 'ttl and waiter_ttl must be positive')
+  end
+  return ask
+end
+
+local function of_operation(c, ask)
+  if ask.op == '' then return nil end
+  local known = redis.call('GET', c.P .. ':op:' .. ask.op)
+  if not known then return nil end
+  local id, body = string.match(known, '^(%S+) (%S*)$')
+  if body ~= ask.body then refuse('OP_MISMATCH', 'the idempotency key was used with another body') end
+  local lease = lease_row(c, id)
+  if lease.state == nil then return nil end
+  ask.noted = true
+  return lease
+end
+
+local function of_id(c, ask)
+  local lease = lease_row(c, ask.id)
+  if lease.state == nil then return nil end
+  if lease.nonce ~= ask.nonce then refuse('BAD_ARGUMENT', 'lease id ' .. ask.id .. ' is taken') end
+  return lease
+end
+
+local function of_session(c, ask)
+  local found = redis.call('HMGET', c.P .. ':session:' .. ask.sh, session_field(ask), 'queued', 'seq')
+  ask.session_queued, ask.session_seq = int(found[2]), found[3]
+  if not found[1] then return nil end
+  local lease = lease_row(c, found[1])
+  expire_if_due(c, lease)
+  if lease.state == 'ended' then
+    ask.session_queued = int(redis.call('HGET', c.P .. ':session:' .. ask.sh, 'queued'))
+    return nil
+  end
+  return lease
+end
+
+-- Is it larger than what every slot that ever reported would have without foreign processes?
+local function fits_nowhere(c, model)
+  local largest = 0
+  for _, slot in ipairs(redis.call('SMEMBERS', c.P .. ':slots')) do
+    local row = slot_row(c, slot)
+    if int(row.budget_mib) > 0 then largest = math.max(largest, int(row.budget_mib) + int(row.foreign_mib)) end
+  end
+  return largest > 0 and largest < int(model.memory_mib)
+end
+
+function quarantined_everywhere(c, name)
+  if int(model_row(c, name).bad) == 0 then return false end
+  for _, slot in ipairs(redis.call('SMEMBERS', c.P .. ':slots')) do
+    if has(words(slot_row(c, slot).serves), name) and residency_row(c, slot, name).quarantined ~= '1' then
+      return false
+    end
+  end
+  return true
+end
+
+local function servable(c, ask)
+  local model = model_row(c, ask.model)
+  if model.name == nil then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
+  if (model.ready or '') ~= '' then return model end
+  if fits_nowhere(c, model) then
+    refuse('MODEL_TOO_LARGE', ask.model .. ' needs ' .. model.memory_mib .. ' MiB, more than any slot has')
+  end
+  if quarantined_everywhere(c, ask.model) then
+    refuse('MODEL_QUARANTINED', ask.model .. ' failed to load too often')
+  end
+  return model
+end
+
+local function refuse_overflow(c, ask, at_once)
+  local max_open, open = int(ask.max_open), int(tenant_row(c, ask.who).open)
+  if max_open > 0 and open >= max_open then
+    refuse('TENANT_FULL', ask.who .. ' has ' .. s(open) .. ' open leases')
+  end
+  if at_once then return end
+  if ask.intent == 'warm' then
+    local most = rule(c, 'max_queue')
+    if redis.call('ZCARD', c.P .. ':warm:' .. ask.model) >= most then
+      refuse('QUEUE_FULL', ask.model .. ' has ' .. s(most) .. ' warm leases')
+    end
+    return
+  end
+  if c.queued >= rule(c, 'max_queue') then refuse('QUEUE_FULL', s(c.queued) .. ' tickets wait') end
+  if ask.session_queued >= rule(c, 'max_queue_session') then
+    refuse('SESSION_QUEUE_FULL', 'the session has ' .. s(ask.session_queued) .. ' tickets waiting')
+  end
+end
+
+function decayed_arrivals(c, model)
+  return rounded(int(model.arrivals) * math.exp((int(model.arrived_at) - c.now) / ARRIVALS_TAU_MS))
+end
+
+local function note_operation(c, ask, lease)
+  redis.call('SET', c.P .. ':op:' .. ask.op, lease.id .. ' ' .. ask.body, 'PX', s(rule(c, 'op_ttl_ms')))
+end
+
+local LEASE_OF_ASK = {
+  'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'estimate_ms', 'op',
+}
+
+local function open_lease(c, ask, model)
+  c.arrival = c.arrival + 1
+  local lease, tenant = lease_row(c, ask.id), tenant_row(c, ask.who)
+  for _, name in ipairs(LEASE_OF_ASK) do
+    if ask[name] ~= '' and ask[name] ~= '0' then put(lease, name, ask[name]) end
+  end
+  put(lease, 'state', 'queued')
+  put(lease, 'arrival', s(c.arrival))
+  put(lease, 'enq', s(c.now))
+  if int(ask.estimate_ms) > 0 and int(tenant.err) <= TRUSTED_ERROR then put(lease, 'expected_ms', ask.estimate_ms) end
+  add(tenant, 'open', 1)
+  local session = c.P .. ':session:' .. ask.sh
+  redis.call('HSET', session, session_field(lease), lease.id)
+  if ask.session_seq then redis.call('PERSIST', session) end
+  if ask.op ~= '' then note_operation(c, ask, lease) end
+  if ask.intent == 'use' then
+    put(model, 'arrivals', s(decayed_arrivals(c, model) + 1000))
+    put(model, 'arrived_at', s(c.now))
+  end
+  return lease
+end
+
+local function keep_warm(c, lease)
+  put(lease, 'state', 'active')
+  put(lease, 'granted', s(c.now))
+  put(lease, 'claimed', '1')
+  redis.call('ZADD', c.P .. ':warm:' .. lease.model, s(c.now), lease.id)
+  set_deadline(c, lease, c.now + int(lease.ttl_ms))
+  emit_lease(c, 'granted', lease, lease.who, '', '')
+end
+
+-- The first ready residency with a place that admits the next arrival; nil while anybody waits.
+local function free_place(c, ask, model)
+  if ask.intent ~= 'use' or int(model.queued) > 0 then return nil end
+  for _, place in ipairs(places(c, model)) do
+    if int(place.residency.admit) > c.arrival + 1 then return place end
+  end
+  return nil
+end
+
+function acquire(c, ask)
+  local lease = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask)
+  if lease ~= nil then
+    attend(c, lease, int(ask.waiter_ttl_ms))
+    if ask.op ~= '' and not ask.noted then
+      note_operation(c, ask, lease)
+      put(lease, 'op', ask.op)
+    end
+    return lease
+  end
+  local model = servable(c, ask)
+  local place = free_place(c, ask, model)
+  refuse_overflow(c, ask, place ~= nil)
+  lease = open_lease(c, ask, model)
+  if ask.intent == 'warm' then
+    keep_warm(c, lease)
+  elseif place ~= nil then
+    grant(c, lease, place.slot, place.residency, true, '')
+  else
+    enqueue(c, lease, int(ask.waiter_ttl_ms))
+    hand_out(c, ask.model, lease.id)
+  end
+  return lease
+end
+
+end

@@ -1,0 +1,105 @@
+-- Committing decisions: what a slot is ordered to hold, whom a residency admits. Twin of broker/core/pool_orders.py.
+
+local function occupied(residency) return residency.state == 'loading' or residency.state == 'ready' end
+
+local function footprint_mib(c, name, residency)
+  local declared, measured = int(model_row(c, name).memory_mib), int(residency.mib)
+  if residency.state == 'loading' then return math.max(declared, measured) end
+  return measured > 0 and measured or declared
+end
+
+local function orders_key(c, slot) return c.P .. ':orders:' .. slot end
+
+local function write_orders(c, name)
+  local slot = slot_row(c, name)
+  redis.call('HSET', orders_key(c, name), 'inc', c.inc, 'epoch', slot.epoch or '0', 'boot', slot.boot or '',
+    'gen', slot.gen or '0')
+  redis.call('XADD', c.P .. ':ring:' .. name, 'MAXLEN', '~', RINGS_KEPT, '*', 'gen', slot.gen or '0')
+end
+
+local function put_order(c, slot, model, gen, key)
+  redis.call('HSET', orders_key(c, slot), 'want:' .. model, gen, 'key:' .. model, key)
+end
+
+local function drop_order(c, slot, model)
+  redis.call('HDEL', orders_key(c, slot), 'want:' .. model, 'key:' .. model)
+end
+
+local function refuse_old_picture(slot, gen)
+  if int(slot.gen) ~= gen then refuse('STALE', 'slot has generation ' .. (slot.gen or '0')) end
+end
+
+local function refuse_withdrawal(c, slot, model)
+  local residency = residency_row(c, slot, model)
+  if not occupied(residency) or int(residency.use) > 0 then
+    refuse('STALE', model .. ' on ' .. slot .. ' is ' .. residency.state .. ' with ' .. s(int(residency.use)) .. ' leases')
+  end
+end
+
+local function refuse_room(c, at, slot, evict)
+  local used_mib = int(model_row(c, at.model).memory_mib)
+  for _, model in ipairs(words(slot.models)) do
+    local residency = residency_row(c, at.slot, model)
+    if not has(evict, model) and occupied(residency) then
+      used_mib = used_mib + footprint_mib(c, model, residency)
+      if residency.state == 'loading' then refuse('STALE', model .. ' is loading on ' .. at.slot) end
+    end
+  end
+  if used_mib > int(slot.budget_mib) then
+    refuse('STALE', s(used_mib) .. ' MiB do not fit into ' .. s(int(slot.budget_mib)) .. ' MiB of ' .. at.slot)
+  end
+end
+
+local function want(c, at, gen, key, evict)
+  local slot, model = slot_row(c, at.slot), model_row(c, at.model)
+  if slot.state == nil or model.name == nil or has(evict, at.model) or key == '' then
+    refuse('BAD_ARGUMENT', 'unknown slot or model')
+  end
+  refuse_old_picture(slot, gen)
+  if slot.state ~= 'open' or not has(words(slot.serves), at.model) then
+    refuse('STALE', 'slot ' .. at.slot .. ' is ' .. slot.state .. ' or does not serve ' .. at.model)
+  end
+  local target = residency_row(c, at.slot, at.model)
+  if target.state ~= 'absent' or target.quarantined == '1' or int(target.retry_at) > c.now then
+    refuse('STALE', at.model .. ' is ' .. target.state .. ' or backing off on ' .. at.slot)
+  end
+  for _, name in ipairs(evict) do refuse_withdrawal(c, at.slot, name) end
+  refuse_room(c, at, slot, evict)
+  add(slot, 'gen', 1)
+  for _, name in ipairs(evict) do
+    withdraw(c, {slot = at.slot, model = name, who = at.who, why = at.why})
+    drop_order(c, at.slot, name)
+  end
+  order(c, at, slot.gen, key)
+  put_order(c, at.slot, at.model, slot.gen, key)
+  write_orders(c, at.slot)
+end
+
+local function withdraw_order(c, at)
+  add(slot_row(c, at.slot), 'gen', 1)
+  drop_order(c, at.slot, at.model)
+  write_orders(c, at.slot)
+end
+
+local function unwant(c, at, gen)
+  local slot = slot_row(c, at.slot)
+  if slot.state == nil then refuse('BAD_ARGUMENT', 'unknown slot') end
+  refuse_old_picture(slot, gen)
+  refuse_withdrawal(c, at.slot, at.model)
+  withdraw(c, at)
+  withdraw_order(c, at)
+end
+
+local function admit(c, at, gen, number)
+  if int(number) < 0 then refuse('BAD_ARGUMENT', 'admit must not be negative') end
+  local residency = residency_row(c, at.slot, at.model)
+  if residency.state ~= 'ready' or int(residency.gen) ~= gen then
+    refuse('STALE', at.model .. ' on ' .. at.slot .. ' is ' .. residency.state .. ', generation '
+      .. s(int(residency.gen)))
+  end
+  put(residency, 'admit', number)
+  emit(c, 'admitted', {
+    'model', at.model, 'slot', at.slot, 'gen', gen_of(residency), 'who', at.who, 'why', at.why, 'state', number,
+  })
+  hand_out(c, at.model)
+end

@@ -1,0 +1,220 @@
+-- Slots: what the worker reports, registration, silence, recovery, the operator's wishes. Twin of core/pool_slots.py.
+local incarnation, slots_of, observe, silence, set_slot
+do
+
+local OLD_BOOTS = 8
+local RUN_PREFIX = 12
+local WISHES = {cordon = 'cordon', drain = 'drain', uncordon = ''}
+
+local function move_slot(c, name, event, who, why, kind)
+  local slot = slot_row(c, name)
+  local was = slot.state
+  local to = SLOT_TRANSITIONS[was][event]
+  if to == nil then return false end
+  put(slot, 'state', to)
+  emit(c, kind or 'slot', {
+    'slot', name, 'gen', gen_of(slot), 'who', who, 'why', why, 'from', was, 'to', to,
+  })
+  return true
+end
+
+function incarnation(run, wall_ms) return string.sub(run, 1, RUN_PREFIX) .. '-' .. s(wall_ms) end
+
+function slots_of(c) return sorted(redis.call('SMEMBERS', c.P .. ':slots')) end
+
+-- Another server than the one that wrote last: nothing is granted until each worker has registered.
+function recover(c, run)
+  c.run, c.inc = run, incarnation(run, c.wall)
+  local number = rule(c, 'inc_no') + 1
+  redis.call('HSET', c.P .. ':meta', 'run', c.run, 'inc', c.inc, 'inc_no', s(number))
+  emit(c, 'recovered', {'who', 'scheduler', 'why', c.inc, 'state', s(number)})
+  for _, name in ipairs(slots_of(c)) do
+    local slot = slot_row(c, name)
+    if slot.state ~= 'recovering' then move_slot(c, name, 'recover', 'scheduler', 'recovered') end
+    if slot.state == 'recovering' then put(slot, 'seen', s(c.now)) end
+    write_orders(c, name)
+  end
+end
+
+-- A slot that opened: put the operator's wish back, else hand out what is ready on it.
+local function settle(c, name)
+  local slot = slot_row(c, name)
+  if slot.state == 'open' and (slot.wish or '') ~= '' then move_slot(c, name, slot.wish, 'scheduler', 'wish') end
+  if slot.state == 'open' then
+    for _, model in ipairs(words(slot.models)) do
+      if residency_row(c, name, model).state == 'ready' then hand_out(c, model) end
+    end
+  end
+end
+
+local function introduce(c, name)
+  local slot = slot_row(c, name)
+  put(slot, 'state', 'recovering')
+  put(slot, 'seen', s(c.now))
+  redis.call('SADD', c.P .. ':slots', name)
+  emit(c, 'slot', {'slot', name, 'who', 'worker:' .. name, 'why', 'introduced', 'to', 'recovering'})
+  write_orders(c, name)
+  return slot
+end
+
+local function confirmed(residency, report, model)
+  if report['state:' .. model] == nil or int(report['gen:' .. model]) ~= int(residency.gen) then return false end
+  local seen = report['state:' .. model]
+  if residency.state == 'loading' then return seen == 'loading' or seen == 'ready' end
+  return residency.state == 'ready' and seen == 'ready'
+end
+
+local function keep(c, name, model)
+  local residency = residency_row(c, name, model)
+  put_order(c, name, model, residency.gen, residency.key)
+  for _, id in ipairs(redis.call('ZRANGE', held_key(c, name, model), 0, -1)) do
+    local lease = lease_row(c, id)
+    if lease.state == 'active' then
+      set_deadline(c, lease, math.max(int(lease.deadline), c.now + int(lease.ttl_ms)))
+    end
+  end
+end
+
+local function remember_boot(slot, boot)
+  if (slot.boot or '') == '' or slot.boot == boot then return end
+  local boots = words(slot.old_boots)
+  boots[#boots + 1] = slot.boot
+  if #boots > OLD_BOOTS then table.remove(boots, 1) end
+  put(slot, 'old_boots', table.concat(boots, ' '))
+end
+
+local function register(c, name, report)
+  local slot = slot_row(c, name)
+  put(slot, 'epoch', s(math.max(int(slot.epoch), int(report.epoch)) + 1))
+  put(slot, 'gen', s(math.max(int(slot.gen), int(report.hw)) + 1))
+  remember_boot(slot, report.boot)
+  put(slot, 'boot', report.boot)
+  put(slot, 'inc', report.inc)
+  put(slot, 'worker', report.worker or '')
+  local who = 'worker:' .. name
+  move_slot(c, name, 'register', who, slot.worker, 'registered')
+  redis.call('DEL', orders_key(c, name))
+  for _, model in ipairs(words(slot.models)) do
+    local residency = residency_row(c, name, model)
+    if confirmed(residency, report, model) then
+      keep(c, name, model)
+    elseif occupied(residency) then
+      lose_leases(c, name, model, who, 'not_confirmed')
+      withdraw(c, {slot = name, model = model, who = who, why = 'not_confirmed'})
+    end
+  end
+  write_orders(c, name)
+end
+
+local function believe_fault(c, name, fault)
+  local slot = slot_row(c, name)
+  if fault ~= '' then
+    if move_slot(c, name, 'fault', 'worker:' .. name, fault) then put(slot, 'reason', fault) end
+  elseif slot.state == 'quarantined' then
+    put(slot, 'reason', '')
+    move_slot(c, name, 'heal', 'worker:' .. name, '')
+    settle(c, name)
+  end
+end
+
+local function take_over(residency, report, model)
+  put(residency, 'url', report['url:' .. model] or '')
+  put(residency, 'mib', s(int(report['mib:' .. model])))
+end
+
+local function believe_load(c, at, state, report)
+  local residency = residency_row(c, at.slot, at.model)
+  if state == 'ready' then
+    take_over(residency, report, at.model)
+    become_ready(c, at, int(report['took_ms:' .. at.model]))
+  elseif state == 'failed' then
+    fail(c, at, report['error:' .. at.model] or '')
+    withdraw_order(c, at)
+  elseif state == 'loading' then
+    put(residency, 'mib', s(int(report['mib:' .. at.model])))
+    local progress = s(int(report['progress:' .. at.model]))
+    if progress ~= residency.progress then
+      put(residency, 'progress', progress)
+      emit(c, 'progress', {
+        'model', at.model, 'slot', at.slot, 'gen', gen_of(residency), 'who', at.who, 'state', progress,
+      })
+    end
+  end
+end
+
+local function believe_model(c, name, model, report)
+  local residency = residency_row(c, name, model)
+  local state = report['state:' .. model]
+  if state == nil or int(report['gen:' .. model]) ~= int(residency.gen) then state = 'absent' end
+  local at = {slot = name, model = model, who = 'worker:' .. name, why = ''}
+  if residency.state == 'loading' then
+    believe_load(c, at, state, report)
+  elseif residency.state == 'ready' and state == 'ready' then
+    take_over(residency, report, model)
+  elseif residency.state == 'ready' then
+    die(c, {slot = name, model = model, who = at.who, why = 'server_died'})
+    withdraw_order(c, at)
+  end
+  if residency.state == 'unloading' and state == 'absent' then vanish(c, at) end
+end
+
+local function believe(c, name, report)
+  local slot = slot_row(c, name)
+  for _, field in ipairs({'budget_mib', 'total_mib', 'free_mib', 'foreign_mib'}) do
+    put(slot, field, s(int(report[field])))
+  end
+  put(slot, 'foreign', report.foreign or '')
+  put(slot, 'serves', table.concat(sorted(words(report.serves)), ' '))
+  believe_fault(c, name, report.fault or '')
+  for _, model in ipairs(words(slot.models)) do believe_model(c, name, model, report) end
+end
+
+-- The five cases are those of core/pool_slots.py: observe.
+function observe(c, name)
+  local report, flat = {}, redis.call('HGETALL', c.P .. ':report:' .. name)
+  if #flat == 0 then return end
+  for i = 1, #flat, 2 do report[flat[i]] = flat[i + 1] end
+  local slot = slot_row(c, name)
+  if slot.state == nil then slot = introduce(c, name) end
+  report.boot, report.inc = report.boot or '', report.inc or ''
+  if has(words(slot.old_boots), report.boot) then return end
+  if report.inc ~= c.inc then return end
+  local unknown = report.boot ~= (slot.boot or '') or report.inc ~= (slot.inc or '')
+  local fresh = unknown or int(report.beat) ~= int(slot.beat)
+  if slot.state == 'offline' and not fresh then return end
+  local registered = unknown or int(report.epoch) > int(slot.epoch) or slot.state == 'offline'
+    or slot.state == 'recovering'
+  if registered then register(c, name, report) end
+  if fresh then
+    put(slot, 'beat', s(int(report.beat)))
+    put(slot, 'seen', s(c.now))
+  end
+  if registered or int(report.epoch) == int(slot.epoch) then believe(c, name, report) end
+  if registered then settle(c, name) end
+end
+
+function silence(c)
+  for _, name in ipairs(slots_of(c)) do
+    local slot = slot_row(c, name)
+    if slot.state ~= 'offline' and c.now >= int(slot.seen) + rule(c, 'silence_ms') then
+      move_slot(c, name, 'silence', 'scheduler', 'silent', 'offline')
+    end
+  end
+end
+
+function set_slot(c, name, event, who)
+  local slot = slot_row(c, name)
+  if slot.state == nil or (WISHES[event] == nil and event ~= 'heal') then
+    refuse('BAD_ARGUMENT', 'unknown slot ' .. name .. ' or event ' .. event)
+  end
+  if event == 'heal' then heal(c, name) else put(slot, 'wish', WISHES[event]) end
+  if not move_slot(c, name, event, who, event) then
+    emit(c, 'slot', {
+      'slot', name, 'gen', gen_of(slot), 'who', who, 'why', event, 'from', slot.state, 'to', slot.state,
+    })
+  end
+  if event ~= 'cordon' and slot.state ~= 'quarantined' then put(slot, 'reason', '') end
+  settle(c, name)
+end
+
+end

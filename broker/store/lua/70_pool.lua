@@ -1,0 +1,126 @@
+-- The pool as a whole: creating it, its tick, its ingress. Twin of broker/core/pool.py.
+
+local function catalogue(c, args, at)
+  local name = args[at]
+  local model = model_row(c, name)
+  put(model, 'name', name)
+  put(model, 'memory_mib', args[at + 1])
+  put(model, 'lease_limit', args[at + 2])
+  put(model, 'is_default', args[at + 3])
+  put(model, 'release_ms', args[at + 4])
+  put(model, 'load_hint_ms', args[at + 5])
+  redis.call('SADD', c.P .. ':models', name)
+end
+
+local function in_use(c, name)
+  if int(model_row(c, name).queued) > 0 or redis.call('ZCARD', c.P .. ':warm:' .. name) > 0 then return true end
+  for _, slot in ipairs(slots_of(c)) do
+    if has(words(slot_row(c, slot).models), name) then return true end
+  end
+  return false
+end
+
+-- Args: number of settings, their names and values, then six values per model.
+local function init(c, args)
+  local count = int(args[1])
+  local models = 2 + 2 * count
+  if (#args - models + 1) % 6 ~= 0 or #args < models then refuse('BAD_ARGUMENT', 'settings and models do not add up') end
+  local settings = {c.P .. ':meta', 'schema', SCHEMA}
+  for i = 2, models - 1 do settings[#settings + 1] = args[i] end
+  redis.call('HSET', unpack(settings))
+  local wanted = {}
+  for at = models, #args, 6 do
+    wanted[args[at]] = true
+    catalogue(c, args, at)
+  end
+  for _, name in ipairs(redis.call('SMEMBERS', c.P .. ':models')) do
+    if not wanted[name] and not in_use(c, name) then
+      redis.call('SREM', c.P .. ':models', name)
+      redis.call('DEL', c.P .. ':model:' .. name)
+    end
+  end
+end
+
+local function create(keys)
+  local _, c = open(keys)
+  if c == nil then return nil end
+  c.now, c.seq, c.arrival, c.queued, c.step, c.max_step = c.wall, 0, 0, 0, 0, 0
+  c.run, c.inc = run_id(), incarnation(run_id(), c.wall)
+  redis.call('HSET', c.P .. ':meta', 'run', c.run, 'inc', c.inc, 'inc_no', '1')
+  emit(c, 'initialised', {'who', 'scheduler', 'why', c.inc})
+  return c
+end
+
+local function next_deadline(c)
+  local first = redis.call('ZRANGE', c.P .. ':due', 0, 0, 'WITHSCORES')
+  local at = first[2] and int(first[2]) or nil
+  for _, name in ipairs(slots_of(c)) do
+    local slot = slot_row(c, name)
+    local silent = int(slot.seen) + rule(c, 'silence_ms')
+    if slot.state ~= 'offline' and (at == nil or silent < at) then at = silent end
+  end
+  return at and s(math.max(at - c.now, 0)) or ''
+end
+
+local function tick(c)
+  expire_due(c)
+  silence(c)
+  for _, name in ipairs(sorted(redis.call('SMEMBERS', c.P .. ':models'))) do
+    if int(redis.call('HGET', c.P .. ':model:' .. name, 'queued')) > 0 or c.rows[c.P .. ':model:' .. name] then
+      reject_if_hopeless(c, name)
+      hand_out(c, name)
+    end
+  end
+  return next_deadline(c)
+end
+
+-- ----------------------------------------------------------------------------------------------------- ingress
+local INGRESS_GROUP = 'brokers'
+local REJECTED_KEPT, REJECTED_WORDS = '1000', 128
+
+local function ingress_done(c, id)
+  local key = c.P .. ':ingress'
+  redis.call('XACK', key, INGRESS_GROUP, id)
+  redis.call('XDEL', key, id)
+end
+
+local function ingress_entry(c, id)
+  return redis.call('XRANGE', c.P .. ':ingress', id, id)[1]
+end
+
+-- Args: entry id, session hash, sequence or '', effect, its arguments.
+local function ingest(c, args)
+  local id, sh, sequence, effect = args[1], args[2], args[3], args[4]
+  local key = c.P .. ':session:' .. sh
+  local last = sequence ~= '' and redis.call('HGET', key, 'seq')
+  if ingress_entry(c, id) == nil or (last and int(sequence) <= int(last)) then
+    ingress_done(c, id)
+    return nil
+  end
+  local lease = nil
+  if effect == 'acquire' then
+    lease = acquire(c, ask_of(args, 5))
+  elseif effect == 'renew' then
+    lease = renew(c, args[5], args[6] ~= '' and args[6] or nil, int(args[7]), args[8])
+  elseif effect == 'release' then
+    lease = release(c, args[5], nil, args[6])
+  elseif effect ~= 'none' then
+    refuse('BAD_ARGUMENT', 'unknown effect ' .. effect)
+  end
+  if sequence ~= '' then
+    redis.call('HSET', key, 'seq', s(int(sequence)))
+    if redis.call('HLEN', key) == 1 then expire_key(c, key, rule(c, 'op_ttl_ms')) end
+  end
+  ingress_done(c, id)
+  return lease
+end
+
+local function reject_ingress(c, id, why)
+  local entry = ingress_entry(c, id)
+  if entry == nil then return end
+  local args = {c.P .. ':ingress:rejected', 'MAXLEN', '~', REJECTED_KEPT, '*', 'id', id, 'why', why}
+  for i = 1, math.min(#entry[2], REJECTED_WORDS) do args[#args + 1] = entry[2][i] end
+  redis.call('XADD', unpack(args))
+  ingress_done(c, id)
+  emit(c, 'ingress_rejected', {'who', 'ingress', 'why', why})
+end

@@ -1,0 +1,204 @@
+-- Pictures for readers, as JSON text: one lease, many leases, the policy's snapshot. Twin of broker/core/pool_views.py.
+-- Every value is a string: cjson would round long numbers and writes an empty table as an object or an array.
+local object, lease_json, live_leases, models_of, snapshot, ps
+do
+
+function object(fields, name, parts, name2, parts2)
+  local text = cjson.encode(fields)
+  if name == nil then return text end
+  text = string.sub(text, 1, -2) .. ',"' .. name .. '":[' .. table.concat(parts, ',') .. ']'
+  if name2 ~= nil then text = text .. ',"' .. name2 .. '":[' .. table.concat(parts2, ',') .. ']' end
+  return text .. '}'
+end
+
+local LEASE_VIEW = {
+  'id', 'nonce', 'state', 'reason', 'session', 'sh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms',
+  'expected_ms', 'arrival', 'enq', 'granted', 'deadline', 'ended', 'slot', 'gen',
+}
+
+local function residency_of(c, lease)
+  if lease.slot ~= nil and lease.state ~= 'ended' then return residency_row(c, lease.slot, lease.model) end
+  local model = model_row(c, lease.model)
+  local best = words(model.ready)[1] or words(model.loading)[1]
+  if best then return residency_row(c, best, lease.model) end
+  return {state = 'absent'}
+end
+
+function lease_json(c, lease)
+  local view = {now = s(c.now)}
+  for _, field in ipairs(LEASE_VIEW) do view[field] = lease[field] end
+  local where = residency_of(c, lease)
+  if lease.intent == 'use' and (lease.state == 'active' or lease.state == 'ending') then
+    view.url, view.key = where.url, where.key
+  end
+  if lease.state == 'queued' then
+    view.position = s(redis.call('ZRANK', queue_key(c, lease.model), lease.id) + 1)
+  end
+  view.residency, view.progress = where.state, where.progress
+  return cjson.encode(view)
+end
+
+function live_leases(c, models, limit)
+  local parts = {}
+  local function add_all(key)
+    if #parts >= limit then return end
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, limit - #parts - 1)) do
+      parts[#parts + 1] = lease_json(c, known_lease(c, id))
+    end
+  end
+  local slots = slots_of(c)
+  for _, model in ipairs(models) do
+    for _, slot in ipairs(slots) do add_all(held_key(c, slot, model)) end
+  end
+  for _, model in ipairs(models) do add_all(c.P .. ':warm:' .. model) end
+  for _, model in ipairs(models) do add_all(queue_key(c, model)) end
+  return '[' .. table.concat(parts, ',') .. ']'
+end
+
+-- ---------------------------------------------------------------------------------------------------- snapshot
+local function class_queues(c, model)
+  local parts, key = {}, queue_key(c, model)
+  if redis.call('EXISTS', key) == 0 then return parts end
+  for rank, priority in ipairs(PRIORITIES) do
+    local low, high = s((rank - 1) * RANK_STEP), s(rank * RANK_STEP - 1)
+    local first = redis.call('ZRANGEBYSCORE', key, low, high, 'LIMIT', 0, 1)[1]
+    if first then
+      local told = redis.call('HMGET', c.P .. ':lease:' .. first, 'enq', 'arrival')
+      parts[#parts + 1] = cjson.encode({
+        priority = priority, count = s(redis.call('ZCOUNT', key, low, high)), enq = told[1], arrival = told[2],
+      })
+    end
+  end
+  return parts
+end
+
+local MODEL_VIEW = {
+  'name', 'memory_mib', 'lease_limit', 'is_default', 'release_ms', 'load_hint_ms', 'queued', 'expected_ms', 'estimated',
+  'hold_ms', 'hold_var', 'hold_n', 'load_ms', 'load_var', 'load_n', 'unload_ms', 'unload_n',
+}
+
+local function model_json(c, name)
+  local model, view = model_row(c, name), {}
+  for _, field in ipairs(MODEL_VIEW) do view[field] = model[field] end
+  view.arrivals = s(decayed_arrivals(c, model))
+  view.warm = s(redis.call('ZCARD', c.P .. ':warm:' .. name))
+  return object(view, 'queues', class_queues(c, name))
+end
+
+local function waiting_below(c, name, residency)
+  local count, waited = 0, int(residency.waited)
+  if waited == 0 or int(model_row(c, name).queued) == 0 then return '0' end
+  for rank = 0, #PRIORITIES - 1 do
+    count = count + redis.call('ZCOUNT', queue_key(c, name), s(rank * RANK_STEP), s(rank * RANK_STEP + waited - 1))
+  end
+  return s(count)
+end
+
+local RESIDENCY_VIEW = {
+  'state', 'gen', 'admit', 'use', 'used_at', 'started', 'loaded', 'waited', 'prefetched', 'progress', 'error', 'fails',
+  'retry_at', 'quarantined',
+}
+
+local function residency_json(c, slot, name)
+  local residency, view = residency_row(c, slot, name), {}
+  for _, field in ipairs(RESIDENCY_VIEW) do view[field] = residency[field] end
+  view.model = name
+  view.memory_mib = s(footprint_mib(c, name, residency))
+  view.waiting_below = waiting_below(c, name, residency)
+  return cjson.encode(view)
+end
+
+local SLOT_VIEW = {
+  'state', 'reason', 'worker', 'gen', 'budget_mib', 'total_mib', 'free_mib', 'foreign_mib', 'foreign', 'serves',
+}
+local HELD_VIEW = {'id', 'model', 'priority', 'state', 'granted', 'deadline', 'expected_ms'}
+
+local function slot_json(c, name)
+  local slot, view, residencies, leases = slot_row(c, name), {slot = name}, {}, {}
+  for _, field in ipairs(SLOT_VIEW) do view[field] = slot[field] end
+  for _, model in ipairs(words(slot.models)) do
+    residencies[#residencies + 1] = residency_json(c, name, model)
+    for _, id in ipairs(redis.call('ZRANGE', held_key(c, name, model), 0, -1)) do
+      local held, told = {}, redis.call('HMGET', c.P .. ':lease:' .. id, unpack(HELD_VIEW))
+      for i, field in ipairs(HELD_VIEW) do held[field] = told[i] or '0' end
+      leases[#leases + 1] = cjson.encode(held)
+    end
+  end
+  return object(view, 'residencies', residencies, 'leases', leases)
+end
+
+function models_of(c) return sorted(redis.call('SMEMBERS', c.P .. ':models')) end
+
+function snapshot(c)
+  local models, slots = {}, {}
+  for _, name in ipairs(models_of(c)) do models[#models + 1] = model_json(c, name) end
+  for _, name in ipairs(slots_of(c)) do slots[#slots + 1] = slot_json(c, name) end
+  local view = {
+    now = s(c.now), seq = s(c.seq), arrival = s(c.arrival), queued = s(c.queued), horizon_ms = s(rule(c, 'horizon_ms')),
+  }
+  return object(view, 'models', models, 'slots', slots)
+end
+
+-- -------------------------------------------------------------------------------------------------------- table
+
+
+local function seconds(milliseconds) return s(math.floor(milliseconds / 1000)) .. 's' end
+
+local function lease_line(c, head, id)
+  local lease = lease_row(c, id)
+  local left = seconds(math.max(int(lease.deadline) - c.now, 0))
+  return head .. ' ' .. id .. ' ' .. (lease.state or 'missing') .. ' ' .. (lease.priority or '') .. ' left=' .. left
+    .. ' ' .. (lease.session or '')
+end
+
+local function residency_line(c, slot, name)
+  local residency = residency_row(c, slot, name)
+  local line = '  MODEL ' .. name .. ' ' .. residency.state .. ' gen=' .. s(int(residency.gen)) .. ' use='
+    .. s(int(residency.use)) .. '/' .. s(int(model_row(c, name).lease_limit))
+  if residency.state == 'loading' then line = line .. ' progress=' .. s(int(residency.progress)) .. '%' end
+  if int(residency.fails) > 0 then line = line .. ' fails=' .. residency.fails end
+  if residency.quarantined == '1' then line = line .. ' quarantined' end
+  return line
+end
+
+local function slot_line(c, name)
+  local slot = slot_row(c, name)
+  local worker = (slot.worker or '') ~= '' and slot.worker or '-'
+  local line = 'SLOT  ' .. name .. ' ' .. slot.state .. ' gen=' .. s(int(slot.gen)) .. ' budget='
+    .. s(int(slot.budget_mib)) .. 'MiB worker=' .. worker .. ' seen=' .. seconds(c.now - int(slot.seen)) .. ' ago'
+  if (slot.reason or '') ~= '' then line = line .. ' reason=' .. slot.reason end
+  return line
+end
+
+local function queue_lines(c, lines, name)
+  local queued = int(model_row(c, name).queued)
+  if queued == 0 then return end
+  lines[#lines + 1] = 'QUEUE ' .. name .. ' waiting=' .. s(queued)
+  for place, id in ipairs(redis.call('ZRANGE', queue_key(c, name), 0, SHOWN - 1)) do
+    local lease = lease_row(c, id)
+    lines[#lines + 1] = '  #' .. place .. ' ' .. id .. ' ' .. lease.priority .. ' waited='
+      .. seconds(c.now - int(lease.enq)) .. ' ' .. (lease.session or '')
+  end
+end
+
+function ps(c)
+  local lines = {'POOL  inc=' .. c.inc .. ' seq=' .. s(c.seq) .. ' queued=' .. s(c.queued)}
+  for _, name in ipairs(slots_of(c)) do
+    lines[#lines + 1] = slot_line(c, name)
+    for _, model in ipairs(words(slot_row(c, name).models)) do
+      lines[#lines + 1] = residency_line(c, name, model)
+      for _, id in ipairs(redis.call('ZRANGE', held_key(c, name, model), 0, -1)) do
+        lines[#lines + 1] = lease_line(c, '    HELD', id)
+      end
+    end
+  end
+  for _, name in ipairs(models_of(c)) do
+    for _, id in ipairs(redis.call('ZRANGE', c.P .. ':warm:' .. name, 0, SHOWN - 1)) do
+      lines[#lines + 1] = lease_line(c, 'WARM  ' .. name, id)
+    end
+  end
+  for _, name in ipairs(models_of(c)) do queue_lines(c, lines, name) end
+  return lines
+end
+
+end

@@ -1,0 +1,291 @@
+"""The store in Redis or Valkey: one function call per method, the pool's state machine runs inside the server.
+
+A call whose reply was lost is sent once more: ids and nonces are made by the caller, so a repeated call is the same
+call (``acquire`` finds its lease, ``release`` a lease that has ended, ``want`` an older generation).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from broker.core.errors import LibraryError, StoreUninitialisedError
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
+from broker.core.snapshot import Snapshot
+from broker.store import redis_codec as codec
+from broker.store import redis_wire as wire
+from broker.store.labels import label, text_hash, to_ms
+from broker.store.port import Event, IngressEntry, PoolSettings, Violation
+from broker.store.redis_codec import ask_words, error_of, lease_of, text
+from broker.store.redis_library import check_server, ensure_library
+from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
+from schemas.messages import base_key
+
+GROUP = "brokers"
+TAKEN_OVER_AFTER_MS = 30_000
+"""An ingress entry that its consumer did not finish in this time goes to another one."""
+BELLS_READ = 1000
+
+
+class RedisStore:
+    """One pool."""
+
+    def __init__(self, *, pool: str, link: Link, blocking: BlockingLinks) -> None:
+        self._base = base_key(pool)
+        self._link = link
+        self._blocking = blocking
+        self._ready = False
+        self.warnings: Sequence[str] = ()
+        """What ``hello`` found unwise about the server."""
+
+    @classmethod
+    def connect(cls, url: str, *, pool: str = "default", timeout_s: float = 2.5) -> "RedisStore":
+        """A store at ``redis://``, ``rediss://`` or ``unix://``; connections are made when needed."""
+        return cls(
+            pool=pool,
+            link=RedisLink(url, timeout_s=timeout_s),
+            blocking=BlockingLinks(lambda: RedisLink(url, timeout_s=timeout_s)),
+        )
+
+    # ---------------------------------------------------------------------------------------------------- calling
+    async def _call(self, *words: Word) -> Any:
+        try:
+            return await self._link.call(*words)
+        except LinkLostError:
+            return await self._again(words)
+        except ReplyError as refusal:
+            error = error_of(str(refusal))
+            if not isinstance(error, LibraryError):
+                raise error from None
+        await ensure_library(self._link, self._base)
+        return await self._again(words)
+
+    async def _again(self, words: tuple[Word, ...]) -> Any:
+        try:
+            return await self._link.call(*words)
+        except ReplyError as refusal:
+            raise error_of(str(refusal)) from None
+
+    async def _function(self, name: str, *args: Word) -> Any:
+        return await self._call("FCALL", f"hotseat1_{name}", 1, self._base, *args)
+
+    async def _reading(self, name: str, *args: Word) -> Any:
+        return await self._call("FCALL_RO", f"hotseat1_{name}", 1, self._base, *args)
+
+    async def _lease(self, name: str, *args: Word) -> LeaseRecord:
+        return lease_of(wire.LEASE.decode(await self._function(name, *args)))
+
+    async def _prepare(self) -> None:
+        self.warnings = await check_server(self._link)
+        await ensure_library(self._link, self._base)
+        self._ready = True
+
+    # ---------------------------------------------------------------------------------------------------- the port
+    async def init(self, settings: PoolSettings) -> None:
+        """See the port."""
+        await self._prepare()
+        await self._function("init", *codec.init_words(settings))
+
+    async def hello(self) -> None:
+        """See the port."""
+        if not self._ready:
+            await self._prepare()
+        answer = wire.HELLO.decode(await self._reading("hello"))
+        if not answer.initialised:
+            raise StoreUninitialisedError("the pool is not initialised")
+
+    async def acquire(self, request: AcquireRequest) -> LeaseRecord:
+        """See the port."""
+        return await self._lease("acquire", *ask_words(request))
+
+    async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
+        """See the port."""
+        return await self._lease("poll", lease_id, to_ms(waiter_ttl_s, "waiter_ttl"))
+
+    async def renew(self, lease_id: LeaseId, nonce: Nonce, *, ttl_s: float, who: str) -> LeaseRecord:
+        """See the port."""
+        return await self._lease("renew", lease_id, nonce, to_ms(ttl_s, "ttl"), label(who))
+
+    async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord:
+        """See the port."""
+        return await self._lease("release", lease_id, nonce, label(who))
+
+    async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
+        """See the port."""
+        return await self._lease("end", lease_id, label(who), why)
+
+    async def find(self, session: str, model: ModelName, intent: Intent, holder: str) -> LeaseId | None:
+        """See the port."""
+        field = f"{intent.value}|{text_hash(holder)}|{model}"
+        found = await self._call("HGET", f"{self._base}:session:{text_hash(session)}", field)
+        return None if found is None else LeaseId(text(found))
+
+    async def lease(self, lease_id: LeaseId) -> LeaseRecord:
+        """See the port."""
+        return lease_of(wire.LEASE.decode(await self._reading("lease", lease_id)))
+
+    async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
+        """See the port; at most 1,000."""
+        found = wire.LEASES.decode(await self._reading("leases", limit, model or ""))
+        return [lease_of(one) for one in found]
+
+    async def snapshot(self) -> Snapshot:
+        """See the port."""
+        return codec.snapshot_of(wire.SNAPSHOT.decode(await self._reading("snapshot")))
+
+    async def tick(self) -> float | None:
+        """See the port."""
+        reply = await self._function("tick")
+        return int(reply) / 1000 if reply else None
+
+    async def observe(self, slot: SlotId) -> None:
+        """See the port."""
+        await self._function("observe", slot)
+
+    async def reported_slots(self) -> Sequence[SlotId]:
+        """See the port: slots that are known, and slots whose worker rang lately."""
+        known = {text(slot) for slot in await self._call("SMEMBERS", f"{self._base}:slots")}
+        rang = await self._call("XREVRANGE", f"{self._base}:bell", "+", "-", "COUNT", BELLS_READ)
+        known |= {fields["slot"] for _, fields in codec.entries_of(rang) if "slot" in fields}
+        slots = sorted(known)
+        there = await asyncio.gather(*(self._call("EXISTS", f"{self._base}:report:{slot}") for slot in slots))
+        return [SlotId(slot) for slot, exists in zip(slots, there, strict=True) if exists]
+
+    async def want(
+        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+    ) -> None:
+        """See the port."""
+        await self._function("want", slot, generation, model, why, key, *evict)
+
+    async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None:
+        """See the port."""
+        await self._function("unwant", slot, generation, model, why)
+
+    async def admit(self, *, slot: SlotId, model: ModelName, residency_generation: int, admit: int, why: str) -> None:
+        """See the port."""
+        await self._function("admit", slot, residency_generation, model, why, admit)
+
+    async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None:
+        """See the port."""
+        await self._function("preempt", lease_id, to_ms(grace_s, "grace"), why)
+
+    async def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
+        """See the port."""
+        await self._function("slot_state", slot, event, label(who))
+
+    async def check(self) -> Sequence[Violation]:
+        """See the port."""
+        return codec.violations_of(await self._reading("check"))
+
+    async def ps(self) -> Sequence[str]:
+        """See the port."""
+        return [text(line) for line in await self._reading("ps")]
+
+    # ------------------------------------------------------------------------------------------------------ streams
+    async def _read(self, stream: str, after: str, *, block_s: float, limit: int) -> list[tuple[str, dict[str, str]]]:
+        words: list[Word] = ["XREAD", "COUNT", limit]
+        if block_s > 0:
+            words += ["BLOCK", max(to_ms(block_s, "block"), 1)]
+        words += ["STREAMS", f"{self._base}:{stream}", after]
+        return list(codec.entries_of(codec.stream_of(await self._waiting(*words, block_s=block_s))))
+
+    async def _waiting(self, *words: Word, block_s: float) -> Any:
+        try:
+            return await self._blocking.call(*words, block_s=block_s)
+        except ReplyError as refusal:
+            raise error_of(str(refusal)) from None
+
+    async def events(self, after: str, *, block_s: float, limit: int) -> Sequence[Event]:
+        """See the port."""
+        found = await self._read("events", after, block_s=block_s, limit=limit)
+        return [codec.event_of(entry_id, fields) for entry_id, fields in found]
+
+    async def last_event_id(self) -> str:
+        """See the port."""
+        return await self._edge("XREVRANGE", "+", "-")
+
+    async def first_event_id(self) -> str:
+        """See the port."""
+        return await self._edge("XRANGE", "-", "+")
+
+    async def _edge(self, command: str, start: str, end: str) -> str:
+        reply = await self._call(command, f"{self._base}:events", start, end, "COUNT", 1)
+        return text(reply[0][0]) if reply else "0-0"
+
+    async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
+        """See the port."""
+        found = await self._read("bell", after, block_s=block_s, limit=BELLS_READ)
+        slots = dict.fromkeys(SlotId(fields["slot"]) for _, fields in found if "slot" in fields)
+        return (found[-1][0] if found else after), list(slots)
+
+    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
+        """See the port."""
+        stream = f"{self._base}:ingress"
+        try:
+            late = await self._taken_over(stream, consumer, limit)
+        except _NoGroupError:
+            await self._make_group(stream)
+            late = []
+        if late:
+            return late
+        words: list[Word] = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", limit]
+        if block_s > 0:
+            words += ["BLOCK", max(to_ms(block_s, "block"), 1)]
+        reply = await self._waiting(*words, "STREAMS", stream, ">", block_s=block_s)
+        return _ingress_of(codec.stream_of(reply))
+
+    async def _taken_over(self, stream: str, consumer: str, limit: int) -> Sequence[IngressEntry]:
+        words = ("XAUTOCLAIM", stream, GROUP, consumer, TAKEN_OVER_AFTER_MS, "0-0", "COUNT", limit)
+        try:
+            reply = await self._link.call(*words)
+        except ReplyError as refusal:
+            if str(refusal).startswith("NOGROUP"):
+                raise _NoGroupError from None
+            raise error_of(str(refusal)) from None
+        return _ingress_of(reply[1])
+
+    async def _make_group(self, stream: str) -> None:
+        try:
+            await self._link.call("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
+        except ReplyError as refusal:
+            if not str(refusal).startswith("BUSYGROUP"):  # another broker was first
+                raise error_of(str(refusal)) from None
+
+    async def ingest(
+        self,
+        entry: IngressEntry,
+        *,
+        session: str,
+        sequence: int | None,
+        acquire: AcquireRequest | None = None,
+        renew: tuple[LeaseId, Nonce | None, float] | None = None,
+        release: LeaseId | None = None,
+    ) -> LeaseRecord | None:
+        """See the port."""
+        who = f"ingress:{label(entry.fields.get('publisher', ''))}"
+        effect: list[Word] = ["none"]
+        if acquire is not None:
+            effect = ["acquire", *ask_words(acquire)]
+        elif renew is not None:
+            effect = ["renew", renew[0], renew[1] or "", to_ms(renew[2], "ttl"), who]
+        elif release is not None:
+            effect = ["release", release, who]
+        number = "" if sequence is None else sequence
+        reply = await self._function("ingest", entry.entry_id, text_hash(session), number, *effect)
+        return lease_of(wire.LEASE.decode(reply)) if reply else None
+
+    async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
+        """See the port."""
+        await self._function("reject", entry.entry_id, why)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._blocking.close()
+        await self._link.close()
+
+
+class _NoGroupError(Exception):
+    """The ingress stream has no consumer group yet."""
+
+
+def _ingress_of(reply: Any) -> list[IngressEntry]:
+    return [IngressEntry(entry_id=entry_id, fields=fields) for entry_id, fields in codec.entries_of(reply)]
