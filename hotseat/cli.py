@@ -39,7 +39,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
     "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),
     "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
-    "export-schemas": Subcommand(target="schemas.export:main", summary="write JSON Schema and OpenAPI files"),
+    "key": Subcommand(target="broker.cli:key", summary="make an API key"),
+    "export-schemas": Subcommand(target="broker.cli:export_schemas", summary="write JSON Schema and OpenAPI files"),
 }
 
 

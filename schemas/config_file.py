@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-SECTIONS = frozenset({"store", "model", "broker", "worker", "routing", "poller", "policy", "up"})
+SECTIONS = frozenset({"store", "model", "broker", "limits", "policy", "key", "worker", "routing", "poller", "up"})
 """Top-level names a file may have; whoever owns a section refuses unknown keys inside it."""
 
 ENV_PREFIX = "HOTSEAT_"
@@ -200,7 +200,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _overlay(raw: dict[str, Any], variable: str, value: str) -> None:
     section, _, field = variable.removeprefix(ENV_PREFIX).lower().partition("_")
-    if section not in SECTIONS - {"model"} or not field:
+    if section not in SECTIONS - {"model", "key"} or not field:
         raise ConfigError(f"unknown environment variable {variable}")
     table = raw.setdefault(section, {})
     if not isinstance(table, dict):

@@ -1,0 +1,84 @@
+"""Bounds below HTTP: how many connections, how long a request's head may take, how large it may be."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from broker.api.problems import Reply, problem
+
+MAX_HEAD = 32 * 1024
+"""Bytes of request line and headers."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 connection with a cap, a head time-out and problem documents for what is not HTTP."""
+
+    max_connections = 12_000
+    header_timeout_s = 10.0
+    _head_timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Refuse what is over the cap; else wait for a head."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            detail = f"the broker has {self.max_connections} connections open; try again"
+            self._refuse(problem(503, "busy", detail, retry_after_s=1))
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self._refuse(problem(431, "head_too_large", f"request line and headers may have {MAX_HEAD} bytes at most"))
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(problem(400, "malformed", msg))
+
+    def _expect_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._head_timer = self.loop.call_later(self.header_timeout_s, self._head_is_late)
+
+    def _head_arrived(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.header_timeout_s:g} s"))
+
+    def _refuse(self, reply: Reply) -> None:
+        head = f"HTTP/1.1 {reply.status} -\r\n".encode()
+        fields = b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers)
+        self.transport.write(head + fields + b"connection: close\r\n\r\n" + reply.body)
+        self.transport.close()
+
+
+def guarded(*, max_connections: int, header_timeout_s: float) -> type[Any]:
+    """The protocol class with these bounds."""
+    bounds = {"max_connections": max_connections, "header_timeout_s": header_timeout_s}
+    return type("BoundedProtocol", (GuardedProtocol,), bounds)

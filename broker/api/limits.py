@@ -1,0 +1,91 @@
+"""Bounds on what one request may cost before anybody knows whether it is sound."""
+
+import asyncio
+from urllib.parse import parse_qsl
+
+from starlette.types import Message, Receive, Scope
+
+from broker.api.problems import InvalidError, MediaTypeError, TooLargeError, TooSlowError
+from broker.leasing import ClientGoneError
+
+MAX_BODY = 8 * 1024
+"""Bytes. The largest sound body is under 2 KiB."""
+BODY_TIMEOUT_S = 10.0
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """A header's value.
+
+    Raises:
+        InvalidError: It is there twice.
+    """
+    found = None
+    for key, value in scope["headers"]:
+        if key == name:
+            if found is not None:
+                raise InvalidError(f"the header {name.decode()} is sent twice")
+            found = value
+    return found
+
+
+async def read_json_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body of a small JSON request.
+
+    Raises:
+        MediaTypeError, TooLargeError, TooSlowError
+        ClientGoneError: The client went away half-way.
+    """
+    content_type = header(scope, b"content-type") or b""
+    if content_type != b"application/json" and not _is_json(content_type):
+        raise MediaTypeError("send Content-Type: application/json, in UTF-8 and not compressed")
+    if header(scope, b"content-encoding") not in {None, b"identity"}:
+        raise MediaTypeError("send the body without Content-Encoding")
+    length = header(scope, b"content-length")
+    if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY):
+        raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
+    message = await _within(receive)
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= MAX_BODY:
+        message = await _within(receive)
+        body += message.get("body", b"")
+    if len(body) > MAX_BODY:
+        raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
+    return body
+
+
+async def _within(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            message = await receive()
+    except TimeoutError:
+        raise TooSlowError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message
+
+
+def _is_json(content_type: bytes) -> bool:
+    kind, _, parameters = content_type.partition(b";")
+    charset = parameters.strip().lower().replace(b'"', b"")
+    return kind.strip().lower() == b"application/json" and charset in {b"", b"charset=utf-8"}
+
+
+def query_of(scope: Scope, known: frozenset[str]) -> dict[str, str]:
+    """The query's parameters.
+
+    Raises:
+        InvalidError: One is unknown or given twice.
+    """
+    raw: bytes = scope["query_string"]
+    if not raw:
+        return {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=16)
+    except ValueError:
+        raise InvalidError("the query cannot be read") from None
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise InvalidError("a query parameter is given twice")
+    if strangers := sorted(query.keys() - known):
+        raise InvalidError(f"unknown query parameter {strangers[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+    return query

@@ -1,0 +1,114 @@
+"""The scheduler's picture as the bodies of ``/status``, ``/models`` and ``/queue``."""
+
+import math
+
+from broker.api.services import Picture
+from broker.api.views import Outlook
+from broker.core.decisions import Plan
+from broker.core.lease import LeaseRecord, LeaseState, ModelName
+from broker.core.slot import Residency
+from broker.core.snapshot import ADMIT_ALL, FailureView, ModelView, ResidencyView, SlotView, Snapshot
+from schemas import api
+
+DEPTH = (Residency.READY, Residency.LOADING, Residency.UNLOADING)
+
+
+def slots_of(picture: Picture) -> list[api.SlotInfo]:
+    """Every slot, by name."""
+    return [_slot(slot, picture) for slot in sorted(picture.snapshot.slots, key=lambda slot: slot.slot)]
+
+
+def _slot(slot: SlotView, picture: Picture) -> api.SlotInfo:
+    shown = sorted(slot.residencies, key=lambda residency: residency.model)
+    return api.SlotInfo(
+        slot=slot.slot,
+        state=slot.state.value,
+        reason=slot.reason,
+        worker=slot.worker,
+        budget_mib=slot.budget_mib,
+        total_mib=slot.total_mib,
+        free_mib=slot.free_mib,
+        foreign_mib=slot.foreign_mib,
+        foreign=slot.foreign.split(),
+        residencies=[_residency(residency) for residency in shown if residency.state is not Residency.ABSENT],
+        failures=[_failure(failure, picture.snapshot.now_s) for failure in slot.failures],
+        making_room_for=picture.plan.targets.get(slot.slot),
+    )
+
+
+def _residency(residency: ResidencyView) -> api.ResidencyInfo:
+    admits = {0: "none", ADMIT_ALL: "all"}.get(residency.admit, "earlier")
+    return api.ResidencyInfo(
+        model=residency.model,
+        state=residency.state.value,
+        progress=residency.progress,
+        memory_mib=residency.memory_mib,
+        holders=residency.use,
+        admits=admits,  # type: ignore[arg-type]  # one of the three literals
+    )
+
+
+def _failure(failure: FailureView, now_s: float) -> api.FailureInfo:
+    return api.FailureInfo(
+        model=failure.model,
+        fails=failure.fails,
+        quarantined=failure.quarantined,
+        retry_in_seconds=None if failure.quarantined else round(max(0.0, failure.retry_at_s - now_s), 1),
+        error=failure.error,
+    )
+
+
+def models_of(picture: Picture) -> list[api.ModelInfo]:
+    """The catalogue, by name."""
+    snapshot = picture.snapshot
+    return [_model(snapshot.models[name], snapshot, picture.plan) for name in sorted(snapshot.models)]
+
+
+def _model(model: ModelView, snapshot: Snapshot, plan: Plan) -> api.ModelInfo:
+    places = [
+        (slot, residency) for slot in snapshot.slots for residency in slot.residencies if residency.model == model.name
+    ]
+    states = {residency.state for _, residency in places}
+    reason = plan.waits.get(model.name)
+    return api.ModelInfo(
+        name=model.name,
+        state=next((state.value for state in DEPTH if state in states), Residency.ABSENT.value),
+        slots=sorted(slot.slot for slot, residency in places if residency.state is Residency.READY),
+        memory_mib=model.memory_mib,
+        lease_limit=model.lease_limit,
+        load_seconds=round(model.load_s, 3),
+        hold_seconds=round(model.hold_s, 3),
+        holders=sum(residency.use for _, residency in places),
+        warm=model.warm_leases,
+        waiters=model.waiting,
+        wait_reason=None if reason is None else reason.value,
+        is_default=model.is_default,
+    )
+
+
+def entry_of(record: LeaseRecord, outlook: Outlook) -> api.QueueEntry:
+    """One live lease, without its secrets."""
+    queued = record.state is LeaseState.QUEUED
+    return api.QueueEntry(
+        lease_id=record.lease_id,
+        session_key=record.session,
+        model=ModelName(record.model),
+        intent=record.intent.value,
+        priority=record.priority.value,
+        holder=record.holder,
+        who=record.who,
+        state=record.state.value,
+        slot=record.slot,
+        position=record.position if queued else None,
+        waited_seconds=round(max(0.0, record.waited_s), 3),
+        held_seconds=round(max(0.0, record.held_s), 3),
+        expires_in_seconds=round(max(0.0, record.expires_in_s), 3),
+        eta_seconds=_finite(outlook.eta_s),
+        eta_low_seconds=_finite(outlook.low_s),
+        eta_high_seconds=_finite(outlook.high_s),
+        wait_reason=outlook.wait_reason if queued else None,
+    )
+
+
+def _finite(seconds: float | None) -> float | None:
+    return round(max(0.0, seconds), 1) if seconds is not None and math.isfinite(seconds) else None

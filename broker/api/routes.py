@@ -1,0 +1,88 @@
+"""All routes of one application, hot paths first, and the handlers that make every error a problem document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker.api.documented import leases
+from broker.api.leases import LeaseRoutes
+from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
+from broker.api.services import Services
+from broker.api.status import control
+from broker.api.streams import Streams
+from broker.core.errors import HotseatError
+from schemas.api import Problem
+
+DESCRIPTION = """
+Agents ask for a lease on a model, wait in line instead of failing, use the model, and give it back.
+
+Errors are problem documents (RFC 9457) whose `code` is stable. What a bound refuses says so with `Retry-After`.
+"""
+
+
+def install(app: FastAPI, services: Services) -> None:
+    """Put routes and error handlers into an application."""
+    app.state.services = services
+    app.router.routes.extend([*LeaseRoutes(services).routes(), *Streams(services).routes()])
+    describe(app)
+    app.add_exception_handler(HotseatError, _ours)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _bug)
+
+
+def describe(app: FastAPI) -> None:
+    """Put in what the OpenAPI document is made from."""
+    app.include_router(control)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, hot paths included."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title="Hotseat",
+            version=app.version,
+            summary="A GPU lease broker",
+            description=DESCRIPTION,
+            routes=[*leases.routes, *control.routes],
+        )
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        components["Problem"] = Problem.model_json_schema(by_alias=True)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HotseatError)
+    return _response(reply_of(error))
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status, headers = error.status_code, error.headers
+    detail = HTTP_DETAILS.get(status) or str(error.detail)
+    reply = problem(status, HTTP_CODES.get(status, "http_error"), detail, headers=headers)
+    return _response(reply, empty=request.method == "HEAD")
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first: Mapping[str, Any] = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return _response(problem(422, "invalid", f"{where}: {first['msg']}; see GET /openapi.json for the shape"))
+
+
+async def _bug(_request: Request, error: Exception) -> Response:
+    return _response(internal(error))
+
+
+def _response(reply: Reply, *, empty: bool = False) -> Response:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
+    return Response(b"" if empty else reply.body, reply.status, headers)

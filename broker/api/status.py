@@ -1,0 +1,176 @@
+"""The control plane, with FastAPI: what the pool does, operator's calls, health and metrics."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from broker.api.documented import problems
+from broker.api.limits import header
+from broker.api.pictures import entry_of, models_of, slots_of
+from broker.api.problems import problem
+from broker.api.services import Services
+from broker.api.views import NO_OUTLOOK
+from broker.core.errors import (
+    BackendError,
+    BadArgumentError,
+    CapacityError,
+    LeaseNotFoundError,
+    RequestError,
+    StoreUninitialisedError,
+)
+from broker.core.lease import LeaseId, LeaseState, ModelName, SlotId
+from broker.principals import NotAllowedError, Principal, Scope
+from schemas import api
+
+Action = Literal["cordon", "uncordon", "drain", "heal"]
+SlotName = Annotated[str, Path(pattern=api.MODEL_PATTERN)]
+_bearer = HTTPBearer(auto_error=False, description="API key: hsk_… (hotseat key new NAME)")
+
+
+class NoPictureError(CapacityError):
+    """The scheduler has not looked at the pool yet."""
+
+    code = "no_picture"
+    retry_after_s = 1
+
+
+class UnknownSlotError(RequestError):
+    """No worker ever reported a slot of that name."""
+
+    code = "unknown_slot"
+
+
+def caller_with(scope: Scope) -> object:
+    """A dependency that lets only keys with a scope in."""
+
+    async def dependency(
+        request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Principal:
+        services: Services = request.app.state.services
+        return services.authenticator.principal(header(request.scope, b"authorization"), scope)
+
+    return Depends(dependency)
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def _anybody(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    services: Services = request.app.state.services
+    return services.authenticator.identify(header(request.scope, b"authorization"))
+
+
+Here = Annotated[Services, Depends(_services)]
+Observer = Annotated[Principal, caller_with(Scope.OBSERVE)]
+Operator = Annotated[Principal, caller_with(Scope.OPERATE)]
+Anybody = Annotated[Principal, Depends(_anybody)]
+control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503))
+
+
+@control.get("/queue", tags=["pool"])
+async def queue(
+    services: Here,
+    caller: Anybody,
+    model: Annotated[str | None, Query(pattern=api.MODEL_PATTERN)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> api.Queue:
+    """Live leases, held ones first, then in order of service; a key without `observe` sees its own only."""
+    if not (caller.may(Scope.OBSERVE) or caller.may(Scope.LEASE)):
+        raise NotAllowedError(f"key {caller.name!r} lacks the scopes 'observe' and 'lease'")
+    records = await services.store.leases(model=None if model is None else ModelName(model), limit=limit)
+    shown = [record for record in records if caller.may(Scope.OBSERVE) or caller.owns(record.who)]
+    picture = services.picture()
+    return api.Queue(
+        leases=[
+            entry_of(record, services.outlook(record) if record.state is LeaseState.QUEUED else NO_OUTLOOK)
+            for record in shown
+        ],
+        queued=0 if picture is None else picture.snapshot.queued,
+    )
+
+
+@control.get("/status", tags=["pool"])
+async def status(services: Here, _caller: Observer) -> api.Status:
+    """Slots, what is on them, what they make room for; also while the store is away (then `store` says so)."""
+    picture = services.picture()
+    return api.Status(
+        pool=services.pool,
+        version=services.version,
+        uptime_seconds=round(services.uptime_s(), 1),
+        store=await _store_state(services),
+        snapshot_age_seconds=None if picture is None else round(picture.age_s, 3),
+        queued=0 if picture is None else picture.snapshot.queued,
+        slots=[] if picture is None else slots_of(picture),
+    )
+
+
+async def _store_state(services: Services) -> Literal["ok", "unavailable", "uninitialised"]:
+    try:
+        await services.store.hello()
+    except StoreUninitialisedError:
+        return "uninitialised"
+    except BackendError:
+        return "unavailable"
+    return "ok"
+
+
+@control.get("/models", tags=["pool"])
+async def models(services: Here, _caller: Anybody) -> api.Models:
+    """The catalogue: state, footprint, load time, holders and waiters of each model."""
+    picture = services.picture()
+    if picture is None:
+        raise NoPictureError("the broker has just started and not seen the pool yet; ask again")
+    return api.Models(models=models_of(picture))
+
+
+@control.get("/lease/{lease_id}/why", tags=["leases"])
+async def why(services: Here, caller: Anybody, lease_id: Annotated[str, Path(pattern=api.LEASE_ID_PATTERN)]) -> api.Why:
+    """Why this lease waits, what the slots do, and the longest it can take."""
+    record = await services.leasing.read(LeaseId(lease_id))
+    if not (caller.owns(record.who) or caller.may(Scope.OBSERVE)):
+        raise LeaseNotFoundError(f"no lease {lease_id}; it never existed or ended more than a day ago")
+    return await services.explain(record)
+
+
+@control.post("/slots/{slot}/{action}", status_code=204, tags=["operator"])
+async def operate(services: Here, caller: Operator, slot: SlotName, action: Action) -> Response:
+    """Cordon (no new grants), drain (and unload once idle), uncordon, or heal (forget failed loads there)."""
+    try:
+        await services.store.set_slot(SlotId(slot), event=action, who=f"operator:{caller.name}")
+    except BadArgumentError:
+        raise UnknownSlotError(f"no slot {slot!r}; GET /status lists them") from None
+    return Response(status_code=204)
+
+
+@control.get("/healthz", tags=["process"])
+async def healthz() -> api.Health:
+    """The process answers; says nothing about the store."""
+    return api.Health(status="ok")
+
+
+@control.get("/readyz", tags=["process"], response_model=api.Ready)
+async def readyz(services: Here) -> api.Ready | Response:
+    """The process can serve leases: the store answers and every loop runs."""
+    troubles = services.troubles()
+    state = await _store_state(services)
+    if state != "ok":
+        troubles = [f"the store is {state}", *troubles]
+    if troubles:
+        reply = problem(503, "not_ready", "; ".join(troubles), retry_after_s=2)
+        return Response(reply.body, reply.status, {name.decode(): value.decode() for name, value in reply.headers})
+    return api.Ready(status="ready", store=state)
+
+
+@control.get("/metrics", tags=["process"], response_class=Response)
+async def metrics(services: Here, _caller: Observer) -> Response:
+    """Prometheus metrics of this process."""
+    picture = services.picture()
+    services.metrics.waiters.set(services.waiters.count)
+    services.metrics.gaps.set(services.feed.gaps)
+    text = services.metrics.render(None if picture is None else picture.snapshot)
+    return Response(text, media_type=services.metrics.content_type)

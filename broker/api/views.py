@@ -1,0 +1,203 @@
+"""The hot paths' bodies as msgspec structs (twins of ``schemas/api.py``), and records turned into them."""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from broker.api.problems import InvalidError, MalformedError
+from broker.core.lease import (
+    Intent,
+    LeaseId,
+    LeaseRecord,
+    LeaseState,
+    ModelName,
+    Nonce,
+    Priority,
+    priority_of,
+)
+from broker.leasing import Reference, Wish
+
+_LABEL = r"^[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]+\Z"
+SessionKey = Annotated[str, Meta(pattern=_LABEL, min_length=1, max_length=256)]
+Holder = Annotated[str, Meta(pattern=_LABEL, min_length=1, max_length=128)]
+Model = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z")]
+LeaseIdentity = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Secret = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+\Z", min_length=1, max_length=128)]
+Ttl = Annotated[float, Meta(ge=1, le=86_400)]
+Expected = Annotated[float, Meta(gt=0, le=86_400)]
+Wait = Annotated[float, Meta(ge=0, le=300)]
+PriorityNumber = Annotated[int, Meta(ge=-5, le=5)]
+PriorityName = Literal["interactive", "normal", "background", "batch"]
+IntentName = Literal["use", "warm"]
+
+
+class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /lease``."""
+
+    session_key: SessionKey
+    model: Model
+    ttl_seconds: Ttl | None = None
+    intent: IntentName = "use"
+    priority: PriorityName | PriorityNumber = "normal"
+    wait: Wait = 0
+    holder: Holder | None = None
+    expected_seconds: Expected | None = None
+    cancel_on_disconnect: bool = False
+
+    def wish(self) -> Wish:
+        """What is asked for, without how the answer is to be delivered."""
+        named = self.priority
+        return Wish(
+            session=self.session_key,
+            model=ModelName(self.model),
+            intent=Intent(self.intent),
+            priority=Priority(named) if isinstance(named, str) else priority_of(named),
+            holder=self.holder or "",
+            ttl_s=self.ttl_seconds,
+            expected_s=self.expected_seconds,
+        )
+
+
+class LeaseReference(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The part that ``/renew`` and ``/release`` share."""
+
+    lease_id: LeaseIdentity | None = None
+    nonce: Secret | None = None
+    session_key: SessionKey | None = None
+    model: Model | None = None
+    intent: IntentName = "use"
+    holder: Holder | None = None
+
+    def reference(self) -> Reference:
+        """Which lease is meant.
+
+        Raises:
+            InvalidError: Neither of the two ways to name it, or both.
+        """
+        by_id = self.lease_id is not None and self.nonce is not None
+        by_session = self.session_key is not None and self.model is not None
+        extra = self.session_key or self.model if by_id else self.lease_id or self.nonce
+        if by_id == by_session or extra is not None:
+            raise InvalidError("name the lease either by leaseId and nonce, or by sessionKey and model")
+        return Reference(
+            lease_id=None if self.lease_id is None else LeaseId(self.lease_id),
+            nonce=None if self.nonce is None else Nonce(self.nonce),
+            session=self.session_key or "",
+            model=None if self.model is None else ModelName(self.model),
+            intent=Intent(self.intent),
+            holder=self.holder or "",
+        )
+
+
+class RenewRequest(LeaseReference, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /renew``."""
+
+    ttl_seconds: Ttl | None = None
+
+
+class ReleaseRequest(LeaseReference, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /release``."""
+
+
+class Endpoint(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where to call the model."""
+
+    base_url: str
+    api_key: str
+
+
+class Lease(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The answer of every lease call; unset fields are left out."""
+
+    lease_id: str
+    nonce: str | UnsetType = UNSET
+    session_key: str
+    model: str
+    intent: str
+    state: str
+    reason: str | UnsetType = UNSET
+    position: int | UnsetType = UNSET
+    eta_seconds: float | UnsetType = UNSET
+    eta_low_seconds: float | UnsetType = UNSET
+    eta_high_seconds: float | UnsetType = UNSET
+    wait_reason: str | UnsetType = UNSET
+    expires_in_seconds: float | UnsetType = UNSET
+    endpoint: Endpoint | UnsetType = UNSET
+
+
+class Outlook(Struct, frozen=True):
+    """When a ticket may be served; None: unknown, ``wait_reason`` says what it hangs on."""
+
+    eta_s: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    wait_reason: str | None = None
+
+
+NO_OUTLOOK = Outlook()
+
+
+def lease_view(record: LeaseRecord, outlook: Outlook, *, secrets: bool) -> Lease:
+    """A record as its owner (``secrets``) or an observer may see it."""
+    queued = record.state is LeaseState.QUEUED
+    return Lease(
+        lease_id=record.lease_id,
+        nonce=record.nonce if secrets else UNSET,
+        session_key=record.session,
+        model=record.model,
+        intent=record.intent.value,
+        state=record.state.value,
+        reason=record.reason or UNSET,
+        position=record.position if queued else UNSET,
+        eta_seconds=_rounded(outlook.eta_s) if queued else UNSET,
+        eta_low_seconds=_rounded(outlook.low_s) if queued else UNSET,
+        eta_high_seconds=_rounded(outlook.high_s) if queued else UNSET,
+        wait_reason=(outlook.wait_reason or UNSET) if queued else UNSET,
+        expires_in_seconds=UNSET if record.state is LeaseState.ENDED else round(max(0.0, record.expires_in_s), 3),
+        endpoint=(Endpoint(base_url=record.base_url, api_key=record.api_key) if secrets and record.base_url else UNSET),
+    )
+
+
+def _rounded(seconds: float | None) -> float | UnsetType:
+    return UNSET if seconds is None or not math.isfinite(seconds) else round(max(0.0, seconds), 1)
+
+
+B = TypeVar("B", bound=Struct)
+
+encode = msgspec.json.Encoder().encode
+_pairs = json.JSONDecoder(object_pairs_hook=list).decode
+
+
+def body_decoder(kind: type[B]) -> msgspec.json.Decoder[B]:
+    """A reusable decoder."""
+    return msgspec.json.Decoder(kind)
+
+
+def decode(decoder: msgspec.json.Decoder[B], body: bytes) -> B:
+    """Read a body strictly.
+
+    Raises:
+        MalformedError: Not JSON, or a name twice.
+        InvalidError: JSON of another shape; the message names the field.
+    """
+    try:
+        value = decoder.decode(body)
+        # All fields are scalars, so the object is flat here and the second reading cannot recurse.
+        pairs: list[tuple[str, Any]] = _pairs(body.decode())
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"{error}; see GET /openapi.json for the shape") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedError(f"the body is not JSON we can read: {error}") from None
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise MalformedError("the body names a field twice; send each once")
+    return value
+
+
+def body_hash(request: LeaseRequest) -> str:
+    """What an idempotency key stands for: the request without how its answer is delivered."""
+    bare = msgspec.structs.replace(request, wait=0, cancel_on_disconnect=False)
+    return hashlib.sha256(encode(bare)).hexdigest()[:32]

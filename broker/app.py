@@ -1,0 +1,298 @@
+"""Puts the broker together: store, loops, routes; and lets go of everything in order when it is asked to end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from broker.api.auth import ApiKey, Authenticator
+from broker.api.connections import guarded
+from broker.api.explanation import explain
+from broker.api.routes import describe, install
+from broker.api.services import Picture, Services
+from broker.api.views import Outlook
+from broker.config import Config, KeyEntry
+from broker.core.activity import Activity
+from broker.core.lease import LeaseId, LeaseRecord, ModelName, Nonce
+from broker.ingress import Ingress
+from broker.leasing import LeaseBounds, Leasing
+from broker.loops import Loops
+from broker.metrics import Metrics
+from broker.principals import Principal, Scope
+from broker.scheduler import Scheduler
+from broker.store.port import ModelSettings, PoolSettings, Store
+from broker.waiters import EventFeed, Waiters
+
+log = logging.getLogger("hotseat.app")
+
+ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}))
+LAST_ANSWERS_S = 0.2
+"""What waiters get to take their last answer before connections are closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """One broker, without its HTTP server."""
+
+    store: Store
+    settings: PoolSettings
+    services: Services
+    loops: Loops
+    feed: EventFeed
+    scheduler: Scheduler
+    ingress: Ingress
+
+    async def run(self) -> None:
+        """Make the pool, then work until cancelled."""
+        await self.loops.until_done("init", lambda: self.store.init(self.settings))
+        async with asyncio.TaskGroup() as group:
+            for name, step in (
+                ("events", self.feed.step),
+                ("scheduler", self.scheduler.step),
+                ("bells", self.scheduler.bells_step),
+                ("ingress", self.ingress.step),
+            ):
+                group.create_task(self.loops.forever(name, step), name=name)
+
+    async def drain(self) -> None:
+        """Send waiters away (503, ask again) and let their answers out."""
+        self.services.waiters.drain()
+        await asyncio.sleep(LAST_ANSWERS_S if self.services.waiters.count else 0)
+
+
+def build(config: Config, store: Store) -> Broker:
+    """Wire one broker to a store."""
+    metrics = Metrics()
+    waiters = Waiters(limit=config.limits.max_waiters)
+    feed = EventFeed(store, waiters)
+    leasing = Leasing(store, waiters, bounds_of(config), new_id=new_lease_id, new_nonce=new_nonce)
+    settings = pool_settings_of(config)
+    policy = config.policy.settings()
+    scheduler = Scheduler(
+        store,
+        pool=settings,
+        policy=policy,
+        activity=Activity(horizon_s=policy.horizon_s),
+        metrics=metrics,
+        new_key=new_generation_key,
+        clock=time.monotonic,
+    )
+    feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note]
+    loops = Loops(metrics)
+    started_s = time.monotonic()
+
+    def picture() -> Picture | None:
+        last = scheduler.last
+        if last is None:
+            return None
+        return Picture(snapshot=last.snapshot, plan=last.plan, age_s=time.monotonic() - last.at_s)
+
+    def troubles() -> list[str]:
+        draining = ["shutting down"] if waiters.draining else []
+        return draining + loops.troubles + ([] if scheduler.last else ["the pool has not been looked at yet"])
+
+    def outlook(record: LeaseRecord) -> Outlook:
+        return Outlook(wait_reason=scheduler.why_waiting(ModelName(record.model)))
+
+    services = Services(
+        pool=config.store.pool,
+        version=product_version(),
+        store=store,
+        leasing=leasing,
+        waiters=waiters,
+        feed=feed,
+        authenticator=authenticator_of(config),
+        metrics=metrics,
+        outlook=outlook,
+        explain=lambda record: explain(record, picture(), outlook(record), policy),
+        picture=picture,
+        troubles=troubles,
+        uptime_s=lambda: time.monotonic() - started_s,
+        max_streams=config.limits.max_streams,
+    )
+    ingress = Ingress(store, leasing, metrics, consumer=consumer_name())
+    return Broker(
+        store=store,
+        settings=settings,
+        services=services,
+        loops=loops,
+        feed=feed,
+        scheduler=scheduler,
+        ingress=ingress,
+    )
+
+
+def build_app(config: Config, store: Store) -> FastAPI:
+    """The ASGI application; its lifespan runs the loops and closes the store."""
+    broker = build(config, store)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        work = asyncio.create_task(broker.run(), name="broker")
+        log.info("broker_started", extra={"pool": config.store.pool, "models": len(config.models)})
+        try:
+            yield
+        finally:
+            await broker.drain()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            await store.close()
+            log.info("broker_stopped")
+
+    app = _bare_app(lifespan)
+    install(app, broker.services)
+    app.state.broker = broker
+    return app
+
+
+def _bare_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    return FastAPI(
+        title="Hotseat",
+        version=product_version(),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+
+
+def openapi_document() -> dict[str, Any]:
+    """The API's description, the same whatever the configuration; no store is needed."""
+    app = _bare_app()
+    describe(app)
+    return app.openapi()
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn waits for open long polls for ever, or cuts them with a bare 500: they are answered first here."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then what uvicorn does."""
+        app = self.config.loaded_app
+        while not isinstance(app, FastAPI):
+            app = app.app
+        broker: Broker = app.state.broker
+        await broker.drain()
+        await super().shutdown(sockets)
+
+
+def server_of(config: Config, app: FastAPI) -> DrainingServer:
+    """The HTTP server around an application."""
+    section = config.broker
+    protocol = guarded(max_connections=section.max_connections, header_timeout_s=section.header_timeout_s)
+    return DrainingServer(
+        uvicorn.Config(
+            app,
+            host=section.host,
+            port=section.port,
+            http=protocol,
+            ws="none",
+            loop="uvloop",
+            lifespan="on",
+            backlog=section.backlog,
+            timeout_keep_alive=section.keep_alive_s,
+            timeout_graceful_shutdown=max(1, round(section.drain_s)),
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+        )
+    )
+
+
+def authenticator_of(config: Config) -> Authenticator:
+    """The configured keys; anonymous callers only where the configuration lets them in."""
+    anonymous = ANONYMOUS if config.broker.anonymous else None
+    return Authenticator([_key(entry) for entry in config.keys], anonymous=anonymous, clock=time.monotonic)
+
+
+def _key(entry: KeyEntry) -> ApiKey:
+    principal = Principal(
+        name=entry.name,
+        scopes=frozenset(entry.scopes),
+        models=entry.models,
+        max_priority=entry.max_priority,
+        max_ttl_s=entry.max_ttl_s,
+        max_open=entry.max_open,
+    )
+    return ApiKey(principal=principal, sha256=entry.sha256, rate_per_s=entry.rate_per_s)
+
+
+def bounds_of(config: Config) -> LeaseBounds:
+    """What callers may ask for."""
+    limits = config.limits
+    return LeaseBounds(
+        ttl_default_s=limits.ttl_default_s,
+        ttl_min_s=limits.ttl_min_s,
+        ttl_max_s=limits.ttl_max_s,
+        wait_max_s=limits.wait_max_s,
+        waiter_ttl_s=limits.waiter_ttl_s,
+        repoll_s=limits.repoll_s,
+    )
+
+
+def pool_settings_of(config: Config) -> PoolSettings:
+    """What the store keeps, so that N brokers act alike."""
+    limits = config.limits
+    models = tuple(
+        ModelSettings(
+            name=ModelName(entry.name),
+            memory_mib=entry.memory_mib,
+            lease_limit=entry.lease_limit,
+            is_default=entry.default,
+            release_vram_after_s=entry.release_vram_after_s,
+            load_s_hint=entry.load_s_hint,
+        )
+        for entry in config.models
+    )
+    return PoolSettings(
+        models=models,
+        max_queue=limits.max_queue,
+        max_queue_session=limits.max_queue_session,
+        claim_ttl_s=limits.claim_ttl_s,
+        silence_s=limits.silence_s,
+        load_backoff_s=limits.load_backoff_s,
+        max_fails=limits.max_fails,
+        max_wait_s=config.policy.max_wait_s,
+        horizon_s=config.policy.horizon_s,
+    )
+
+
+def new_lease_id() -> LeaseId:
+    """``L`` and 80 random bits in hexadecimal: never guessed, never used twice."""
+    return LeaseId("L" + secrets.token_hex(10))
+
+
+def new_nonce() -> Nonce:
+    """96 random bits."""
+    return Nonce(secrets.token_urlsafe(12))
+
+
+def new_generation_key() -> str:
+    """API key of one load of one model."""
+    return "hsg_" + secrets.token_urlsafe(24)
+
+
+def consumer_name() -> str:
+    """Name of this process among the readers of the ingress stream."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def product_version() -> str:
+    """Of the installed distribution."""
+    try:
+        return version("hotseat")
+    except PackageNotFoundError:
+        return "0"

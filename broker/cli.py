@@ -1,0 +1,142 @@
+"""``hotseat broker``, ``check``, ``key`` and ``export-schemas``."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import uvloop
+
+from broker import logs
+from broker.api.auth import new_key
+from broker.app import build_app, openapi_document, server_of
+from broker.config import Config, load_config
+from broker.core.errors import HotseatError
+from broker.store.port import Store
+from schemas import export
+from schemas.config_file import ConfigError
+
+EXIT_CONFIG = 2
+EXIT_STORE = 3
+
+
+def broker(argv: list[str]) -> int:
+    """Run the broker until a signal.
+
+    Returns:
+        0 stopped, 1 it could not listen, 2 the configuration is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="hotseat broker", description="Run the broker: HTTP API, policy, scheduler.")
+    _add_config(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        config = load_config(arguments.config, os.environ)
+    except ConfigError as error:
+        print(f"hotseat broker: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    logs.set_up(config.broker.log_format, config.broker.log_level)
+    return uvloop.run(_serve(config))
+
+
+main = broker
+
+
+async def _serve(config: Config) -> int:
+    server = server_of(config, build_app(config, open_store(config)))
+    await server.serve()
+    return 0 if server.started else 1
+
+
+def open_store(config: Config) -> Store:
+    """The Redis store of the configuration; connects at the first call."""
+    from broker.store.redis_store import RedisStore  # noqa: PLC0415  export-schemas and key need no Redis client
+
+    section = config.store
+    password = section.read_password()
+    if password is None:
+        return RedisStore.connect(section.url, pool=section.pool)
+    scheme, _, rest = section.url.partition("://")
+    credentials = f"{quote(section.username or '', safe='')}:{quote(password, safe='')}"
+    return RedisStore.connect(f"{scheme}://{credentials}@{rest}", pool=section.pool)
+
+
+def check(argv: list[str]) -> int:
+    """Check a live store's invariants, changing nothing.
+
+    Returns:
+        0 none broken, 1 some are, 2 the configuration is wrong, 3 the store does not answer.
+    """
+    parser = argparse.ArgumentParser(prog="hotseat check", description="Check a live store's invariants, read-only.")
+    _add_config(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        config = load_config(arguments.config, os.environ)
+        return asyncio.run(_check(config))
+    except ConfigError as error:
+        print(f"hotseat check: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except HotseatError as error:
+        print(f"hotseat check: {error.code}: {error}", file=sys.stderr)
+        return EXIT_STORE
+
+
+async def _check(config: Config) -> int:
+    store = open_store(config)
+    try:
+        violations = await store.check()
+    finally:
+        await store.close()
+    for violation in violations:
+        print(f"{violation.invariant}: {violation.subject}: {violation.detail}")
+    print(f"{len(violations)} invariants broken" if violations else "all invariants hold")
+    return 1 if violations else 0
+
+
+def key(argv: list[str]) -> int:
+    """Make an API key: printed once, its hash goes into the configuration."""
+    parser = argparse.ArgumentParser(prog="hotseat key", description="Make an API key.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("new", help="print a key once, and the table to put into hotseat.toml")
+    new.add_argument("name", help="whose key it is: the name in the audit log")
+    new.add_argument(
+        "--scope", action="append", choices=("lease", "observe", "operate", "admin"), help="repeatable (default: lease)"
+    )
+    arguments = parser.parse_args(argv)
+    secret, digest = new_key()
+    scopes = ", ".join(f'"{scope}"' for scope in arguments.scope or ["lease"])
+    print(f"# The key, shown only now: {secret}", file=sys.stderr)
+    print(f'[[key]]\nname = "{arguments.name}"\nsha256 = "{digest}"\nscopes = [{scopes}]')
+    return 0
+
+
+def export_schemas(argv: list[str]) -> int:
+    """Write JSON Schema of the messages and the OpenAPI document into ``schemas/json``.
+
+    Returns:
+        0 written or in step, 1 with ``--check`` when a file differs.
+    """
+    parser = argparse.ArgumentParser(prog="hotseat export-schemas", description="Write JSON Schema and OpenAPI files.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is out of step")
+    parser.add_argument("--directory", type=Path, default=export.DIRECTORY, help="where to (default: schemas/json)")
+    arguments = parser.parse_args(argv)
+    documents = {**export.messages(), "openapi.json": openapi_document()}
+    if not arguments.check:
+        export.write(documents, arguments.directory)
+        return 0
+    stale = export.stale(documents, arguments.directory)
+    for name in stale:
+        print(f"{name} is out of step with the code; run hotseat export-schemas", file=sys.stderr)
+    return 1 if stale else 0
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("HOTSEAT_CONFIG")
+    parser.add_argument(
+        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

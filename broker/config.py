@@ -1,0 +1,233 @@
+"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]`` and the API keys ``[[key]]``."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from broker.core.lease import Priority
+from broker.core.settings import PolicySettings, Preemption
+from broker.principals import Scope
+from schemas.config_file import (
+    ConfigError,
+    ModelEntry,
+    Name,
+    Section,
+    StoreSection,
+    load_toml,
+    models_of,
+    section_of,
+)
+
+LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+_POLICY = PolicySettings()
+
+
+class BrokerSection(Section):
+    """``[broker]``: one HTTP server."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """Address to listen on. Loopback unless told otherwise: keys travel in the clear without a TLS proxy in front."""
+    port: int = Field(default=4687, ge=0, le=65535)
+    """TCP port; 0: any free one."""
+    anonymous: bool = False
+    """Serve callers without an API key, with every right. On a loopback address only; ``hotseat up`` sets it."""
+    drain_s: float = Field(default=10.0, gt=0, le=300)
+    """After SIGTERM requests in flight have this long to finish, seconds; waiters are sent away at once."""
+    keep_alive_s: int = Field(default=75, ge=1, le=3600)
+    """An idle connection is closed after this, seconds; longer than the 60 s of common proxies and clients."""
+    header_timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """A request's head must arrive within this, seconds; a slow one holds a connection and no more."""
+    max_connections: int = Field(default=12_000, ge=1, le=1_000_000)
+    """Open connections; the next one is answered 503. Above ``limits.max_waiters``, so that others get through."""
+    backlog: int = Field(default=4096, ge=16, le=65_535)
+    """Connections the kernel holds until they are accepted; an overflow shows as stalls of exactly 1 s."""
+    log_format: Literal["text", "json"] = "text"
+    """``json``: one object per line."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Can only this machine connect?"""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host in LOOPBACK_NAMES
+
+    @model_validator(mode="after")
+    def _anonymous_stays_here(self) -> Self:
+        if self.anonymous and not self.is_loopback:
+            raise ValueError("anonymous needs a loopback host such as 127.0.0.1; give callers a [[key]] instead")
+        return self
+
+
+class LimitsSection(Section):
+    """``[limits]``: bounds on what callers ask for and on what is kept."""
+
+    ttl_default_s: float = Field(default=60.0, ge=1, le=86_400)
+    """TTL of a lease whose caller names none, seconds: three missed renewals at a third each."""
+    ttl_min_s: float = Field(default=1.0, ge=1, le=86_400)
+    """Shortest TTL, seconds: below that a garbage collection loses a lease."""
+    ttl_max_s: float = Field(default=3600.0, ge=1, le=86_400)
+    """Longest TTL, seconds: how long a vanished holder can block others."""
+    wait_max_s: float = Field(default=60.0, ge=1, le=300)
+    """Longest an answer is held for a grant, seconds; below the idle time-out of proxies."""
+    waiter_ttl_s: float = Field(default=60.0, ge=5, le=3600)
+    """A ticket nobody asked about for this long is dropped, seconds."""
+    repoll_s: float = Field(default=10.0, ge=1, le=30)
+    """An open waiter reads its lease again this often, seconds: heals a lost wake-up and keeps its place."""
+    claim_ttl_s: float = Field(default=30.0, ge=1, le=3600)
+    """A lease granted while nobody listened runs out after this, seconds, unless it is claimed."""
+    max_queue: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Waiting tickets in the pool; about 500 bytes of store memory each."""
+    max_queue_session: int = Field(default=64, ge=1, le=10_000)
+    """Waiting tickets of one session: a loop in one agent fills its own share only."""
+    max_waiters: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Connections of one process that wait; about 15 KiB of memory each."""
+    max_streams: int = Field(default=64, ge=1, le=10_000)
+    """Connections of one process that follow ``GET /events``; each reads the stream on its own."""
+    silence_s: float = Field(default=10.0, ge=1, le=600)
+    """A slot whose worker reports nothing for this long is offline, seconds: ten of the worker's beats."""
+    load_backoff_s: float = Field(default=60.0, gt=0, le=3600)
+    """First pause after a failed load, seconds; doubles with each failure."""
+    max_fails: int = Field(default=3, ge=1, le=100)
+    """Failed loads in a row after which a model is quarantined on a slot."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.ttl_min_s <= self.ttl_default_s <= self.ttl_max_s:
+            raise ValueError("ttl_min_s, ttl_default_s and ttl_max_s must not fall")
+        if self.repoll_s > self.waiter_ttl_s / 2:
+            raise ValueError("repoll_s must be at most half of waiter_ttl_s, or open waiters lose their place")
+        return self
+
+
+class PolicySection(Section):
+    """``[policy]``: whose turn it is. The defaults come from the study in ``docs/benchmarks.md``."""
+
+    weights: dict[Priority, float] = Field(default_factory=lambda: dict(_POLICY.weights))
+    """What one second of waiting of a class is worth; relative."""
+    max_wait_s: dict[Priority, float] = Field(default_factory=lambda: dict(_POLICY.max_wait_s))
+    """Per class: a ticket older than this goes before every other consideration, seconds."""
+    slice_min_s: float = Field(default=_POLICY.slice_min_s, ge=0, le=86_400)
+    """Shortest time slice of a resident model while others wait, seconds."""
+    slice_load_factor: float = Field(default=_POLICY.slice_load_factor, ge=0, le=1000)
+    """A slice is at least this many loads of the waiting model: bounds the share of time lost to loading."""
+    slice_hold_factor: float = Field(default=_POLICY.slice_hold_factor, ge=0, le=1000)
+    """A slice is at least this many mean leases of the resident model."""
+    slice_overtime: float = Field(default=_POLICY.slice_overtime, ge=0, le=100)
+    """Share of the slice that leases in flight may go on after it."""
+    exchange_min_run_s: float = Field(default=_POLICY.exchange_min_run_s, ge=0, le=86_400)
+    """A lease is never exchanged before it ran this long, seconds."""
+    preempt_grace_s: float = Field(default=_POLICY.preempt_grace_s, ge=0, le=3600)
+    """What the holder of a preempted lease has to finish its request, seconds."""
+    max_hold_s: float = Field(default=_POLICY.max_hold_s, gt=0, le=864_000)
+    """A lease held this long is asked back when others wait, seconds."""
+    preemption: Preemption = _POLICY.preemption
+    """off, exchange, interactive_first or priority."""
+    prefetch_threshold: float = Field(default=_POLICY.prefetch_threshold, ge=1, le=1000)
+    """A prefetch must be worth this many times what it evicts; below 1.1 models flutter."""
+    prefetch_risk_s: float = Field(default=_POLICY.prefetch_risk_s, ge=0, le=3600)
+    """Expected seconds of loading a prefetch must save beyond that."""
+    horizon_s: float = Field(default=_POLICY.horizon_s, gt=0, le=3600)
+    """Arrivals expected within this time make a model worth keeping, seconds."""
+    idle_restore_s: float | None = Field(default=_POLICY.idle_restore_s, gt=0, le=864_000)
+    """After this long without use the default model comes back whatever is expected, seconds; None: by prefetch."""
+    relook_s: float = Field(default=_POLICY.relook_s, gt=0, le=3600)
+    """While nobody waits the expectations are looked at this often, seconds."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_classes(cls, table: Any) -> Any:
+        """A table that names some classes keeps the defaults of the others."""
+        if not isinstance(table, dict):
+            return table
+        defaults: dict[str, Mapping[Priority, float]] = {"weights": _POLICY.weights, "max_wait_s": _POLICY.max_wait_s}
+        merged = dict(table)
+        for name, values in defaults.items():
+            given = merged.get(name)
+            if isinstance(given, dict):
+                merged[name] = {key.value: value for key, value in values.items()} | given
+        return merged
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        for name, table in (("weights", self.weights), ("max_wait_s", self.max_wait_s)):
+            if bad := [key for key, value in table.items() if not 0 < value < 1e9]:
+                raise ValueError(f"{name}.{bad[0]} must be positive")
+        return self
+
+    def settings(self) -> PolicySettings:
+        """As the core takes them."""
+        return PolicySettings(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class KeyEntry(Section):
+    """``[[key]]``: an API key. ``hotseat key new NAME`` makes one and prints this table."""
+
+    name: Name = Field(max_length=64)
+    """Who it is; in the audit log, and owner of the leases it asked for."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the key, hexadecimal: the file does not hold the key."""
+    scopes: tuple[Scope, ...] = (Scope.LEASE,)
+    """lease (ask, renew, release), observe (look at everything), operate (slots, revoke), admin (all)."""
+    models: tuple[str, ...] = ()
+    """Models it may use, ``*`` and ``?`` allowed; empty: all."""
+    max_priority: Priority = Priority.INTERACTIVE
+    """Most urgent class it may ask for."""
+    max_ttl_s: float | None = Field(default=None, ge=1, le=86_400)
+    """Longest TTL it may ask for, seconds; None: ``limits.ttl_max_s``."""
+    max_open: int = Field(default=0, ge=0, le=1_000_000)
+    """Live leases it may have at once; 0: no limit."""
+    rate_per_s: float = Field(default=0.0, ge=0, le=1_000_000)
+    """Requests per second in the long run, two seconds' worth at once; 0: no limit. Per broker process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All the broker reads."""
+
+    store: StoreSection
+    broker: BrokerSection
+    limits: LimitsSection
+    policy: PolicySection
+    keys: tuple[KeyEntry, ...]
+    models: tuple[ModelEntry, ...]
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read and check everything.
+
+    Raises:
+        ConfigError: Something is missing, unknown or out of bounds; the message names it.
+    """
+    raw = load_toml(path, environ)
+    config = Config(
+        store=section_of(StoreSection, raw, "store"),
+        broker=section_of(BrokerSection, raw, "broker"),
+        limits=section_of(LimitsSection, raw, "limits"),
+        policy=section_of(PolicySection, raw, "policy"),
+        keys=_keys_of(raw),
+        models=models_of(raw),
+    )
+    if not config.models:
+        raise ConfigError("model: needs at least one [[model]]")
+    if not config.keys and not config.broker.anonymous:
+        raise ConfigError("key: nobody could call; add a [[key]] (hotseat key new NAME), or set broker.anonymous")
+    return config
+
+
+def _keys_of(raw: Mapping[str, Any]) -> tuple[KeyEntry, ...]:
+    tables = raw.get("key", [])
+    if not isinstance(tables, list):
+        raise ConfigError("key: write [[key]], one table per API key")
+    keys = tuple(section_of(KeyEntry, {f"key[{i}]": table}, f"key[{i}]") for i, table in enumerate(tables))
+    for field in ("name", "sha256"):
+        values = [getattr(key, field) for key in keys]
+        if len(set(values)) != len(values):
+            raise ConfigError(f"key: two entries have the same {field}")
+    return keys

@@ -1,0 +1,270 @@
+"""Leases for callers: who may ask for what, whose lease it is, and how a caller waits for a grant.
+
+Rule: a caller that does not own a lease cannot tell whether it exists.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from broker.core.errors import BadArgumentError, ConflictError, LeaseNotFoundError
+from broker.core.lease import (
+    RANK,
+    AcquireRequest,
+    Intent,
+    LeaseId,
+    LeaseRecord,
+    LeaseState,
+    ModelName,
+    Nonce,
+    Priority,
+)
+from broker.principals import NotAllowedError, Principal, Scope
+from broker.store.port import Store
+from broker.waiters import DrainingError, Waiters, Wake
+
+REMEMBERED = 20_000
+"""Leases whose owner a process remembers: twice the connections it holds."""
+
+
+class SessionTakenError(ConflictError):
+    """The session's lease on this model belongs to another API key."""
+
+    code = "session_taken"
+
+
+class ClientGoneError(Exception):
+    """The connection that waited has dropped; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseBounds:
+    """Bounds of what callers may ask for, seconds."""
+
+    ttl_default_s: float = 60.0
+    ttl_min_s: float = 1.0
+    ttl_max_s: float = 86_400.0
+    wait_max_s: float = 60.0
+    waiter_ttl_s: float = 60.0
+    repoll_s: float = 10.0
+    """An open waiter asks the store again this often even when nothing woke it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller asks for, decoded."""
+
+    session: str
+    model: ModelName
+    intent: Intent = Intent.USE
+    priority: Priority = Priority.NORMAL
+    holder: str = ""
+    ttl_s: float | None = None
+    expected_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Which lease a caller means: id and nonce, or the live lease of a session."""
+
+    lease_id: LeaseId | None = None
+    nonce: Nonce | None = None
+    session: str = ""
+    model: ModelName | None = None
+    intent: Intent = Intent.USE
+    holder: str = ""
+
+
+class Leasing:
+    """The service behind the lease calls; ingress uses the same checks."""
+
+    def __init__(
+        self,
+        store: Store,
+        waiters: Waiters,
+        bounds: LeaseBounds,
+        *,
+        new_id: Callable[[], LeaseId],
+        new_nonce: Callable[[], Nonce],
+    ) -> None:
+        self._store = store
+        self._waiters = waiters
+        self.bounds = bounds
+        self._new_id = new_id
+        self._new_nonce = new_nonce
+        self._whose: dict[LeaseId, str] = {}
+
+    def request_of(self, caller: Principal, wish: Wish, *, operation: str = "", body_hash: str = "") -> AcquireRequest:
+        """Check a wish against the caller's limits.
+
+        Raises:
+            NotAllowedError: The key may not use this model, class or TTL.
+            BadArgumentError: The TTL is outside the configured bounds.
+        """
+        if caller.models and not any(fnmatchcase(wish.model, pattern) for pattern in caller.models):
+            allowed = ", ".join(caller.models)
+            raise NotAllowedError(f"key {caller.name!r} may not use model {wish.model!r}; ask for one of: {allowed}")
+        if RANK[wish.priority] < RANK[caller.max_priority]:
+            raise NotAllowedError(f"key {caller.name!r} may ask for {caller.max_priority} at most, not {wish.priority}")
+        return AcquireRequest(
+            lease_id=self._new_id(),
+            nonce=self._new_nonce(),
+            session=wish.session,
+            model=wish.model,
+            intent=wish.intent,
+            priority=wish.priority,
+            holder=wish.holder,
+            who=caller.name,
+            ttl_s=self.ttl_of(caller, wish.ttl_s),
+            waiter_ttl_s=self.bounds.waiter_ttl_s,
+            expected_s=wish.expected_s,
+            operation=f"{caller.name}:{operation}" if operation else "",
+            body_hash=body_hash,
+            max_open=caller.max_open,
+        )
+
+    def ttl_of(self, caller: Principal, ttl_s: float | None) -> float:
+        """The TTL to use.
+
+        Raises:
+            BadArgumentError: Outside the configured bounds.
+            NotAllowedError: More than the key may ask for.
+        """
+        bounds = self.bounds
+        if ttl_s is None:
+            return min(bounds.ttl_default_s, caller.max_ttl_s or bounds.ttl_default_s)
+        if not bounds.ttl_min_s <= ttl_s <= bounds.ttl_max_s:
+            raise BadArgumentError(f"ttlSeconds must be between {bounds.ttl_min_s:g} and {bounds.ttl_max_s:g}")
+        if caller.max_ttl_s is not None and ttl_s > caller.max_ttl_s:
+            raise NotAllowedError(f"key {caller.name!r} may ask for ttlSeconds of {caller.max_ttl_s:g} at most")
+        return ttl_s
+
+    async def acquire(self, caller: Principal, request: AcquireRequest) -> LeaseRecord:
+        """Open a lease, or answer with the one the session has.
+
+        Raises:
+            SessionTakenError: That one is another key's.
+        """
+        record = self._remember(await self._store.acquire(request))
+        if not caller.owns(record.who):
+            raise SessionTakenError("another API key has a lease for this sessionKey and model; use another sessionKey")
+        return record
+
+    async def require_owner(self, caller: Principal, lease_id: LeaseId) -> None:
+        """Check that a lease is the caller's; who asked for it never changes, so one read per lease is enough.
+
+        Raises:
+            LeaseNotFoundError: There is none, or it is somebody else's.
+        """
+        who = self._whose.get(lease_id) or (await self.read(lease_id)).who
+        if not caller.owns(who):
+            raise _unknown(lease_id)
+
+    async def read(self, lease_id: LeaseId) -> LeaseRecord:
+        """Look at anybody's lease, touching nothing."""
+        return self._remember(await self._store.lease(lease_id))
+
+    def _remember(self, record: LeaseRecord) -> LeaseRecord:
+        if record.lease_id not in self._whose:
+            if len(self._whose) >= REMEMBERED:
+                del self._whose[next(iter(self._whose))]
+            self._whose[record.lease_id] = record.who
+        return record
+
+    async def poll(self, lease_id: LeaseId) -> LeaseRecord:
+        """Say that the caller is still there; the caller's right to do so was checked with ``owned``."""
+        return await self._store.poll(lease_id, waiter_ttl_s=self.bounds.waiter_ttl_s)
+
+    async def wait(self, lease_id: LeaseId, wait_s: float, gone: Awaitable[object]) -> LeaseRecord:
+        """Hold on until the lease leaves the queue, at most ``wait_s``; keeps its place in line meanwhile.
+
+        Args:
+            lease_id: A lease of the caller's.
+            wait_s: Bounded by ``wait_max_s``.
+            gone: Done when the caller's connection has dropped; cancelled at the end.
+
+        Raises:
+            ClientGoneError: It dropped.
+            DrainingError: The broker is shutting down; ask again, another broker may answer.
+            WaitersFullError: Too many connections wait already.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + min(wait_s, self.bounds.wait_max_s)
+        with self._waiters.open(lease_id, gone) as waiter:
+            while True:
+                record = await self.poll(lease_id)  # after registering: a grant in between is not lost
+                left_s = deadline_s - loop.time()
+                if record.state is not LeaseState.QUEUED or left_s <= 0:
+                    return record
+                repoll_s = self.bounds.repoll_s * random.uniform(0.8, 1.2)
+                wake = await waiter.wait(min(left_s, repoll_s))
+                if wake is Wake.GONE:
+                    raise ClientGoneError
+                if wake is Wake.DRAINING:
+                    raise DrainingError("the broker is shutting down; ask again")
+
+    async def leave(self, caller: Principal, lease_id: LeaseId, nonce: Nonce) -> None:
+        """Give up what a vanished client waited for; also when it was granted at the last moment."""
+        await self._store.release(lease_id, nonce, who=caller.name)
+
+    async def renew(self, caller: Principal, reference: Reference, ttl_s: float | None) -> LeaseRecord:
+        """Prolong a lease, or keep its place in line.
+
+        Raises:
+            LeaseNotFoundError, StaleNonceError, LeaseEndedError
+        """
+        asked_s = None if ttl_s is None else self.ttl_of(caller, ttl_s)
+        lease_id = await self._resolve(caller, reference)
+        if lease_id is None:
+            raise LeaseNotFoundError("the session has no live lease on this model; ask for one with POST /lease")
+        nonce = reference.nonce
+        if nonce is None or asked_s is None:
+            record = await self.read(lease_id)
+            nonce, asked_s = nonce or record.nonce, asked_s or record.ttl_s
+        return await self._store.renew(lease_id, nonce, ttl_s=asked_s, who=caller.name)
+
+    async def release(self, caller: Principal, reference: Reference) -> LeaseRecord | None:
+        """Give a lease back or leave the line; safe to repeat.
+
+        Returns:
+            The ended lease; None where a session has none to give back.
+
+        Raises:
+            LeaseNotFoundError, StaleNonceError
+        """
+        lease_id = await self._resolve(caller, reference)
+        if lease_id is None:
+            return None
+        nonce = reference.nonce or (await self.read(lease_id)).nonce
+        return await self._store.release(lease_id, nonce, who=caller.name)
+
+    async def remove(self, caller: Principal, lease_id: LeaseId) -> LeaseRecord:
+        """``DELETE``: an owner gives its lease back, an operator revokes anybody's.
+
+        Raises:
+            LeaseNotFoundError: There is none, or it is somebody else's and the caller is no operator.
+        """
+        record = await self.read(lease_id)
+        if caller.owns(record.who) and caller.may(Scope.LEASE):
+            return await self._store.release(lease_id, record.nonce, who=caller.name)
+        if caller.may(Scope.OPERATE):
+            return await self._store.end(lease_id, who=f"operator:{caller.name}", why="operator")
+        raise _unknown(lease_id)
+
+    async def _resolve(self, caller: Principal, reference: Reference) -> LeaseId | None:
+        """The lease meant; None where the session has none, or one of another key's (the caller must not know)."""
+        if reference.lease_id is not None:
+            await self.require_owner(caller, reference.lease_id)
+            return reference.lease_id
+        if reference.model is None:
+            raise BadArgumentError("name the lease by leaseId and nonce, or by sessionKey and model")
+        lease_id = await self._store.find(reference.session, reference.model, reference.intent, reference.holder)
+        if lease_id is None:
+            return None
+        return lease_id if caller.owns((await self.read(lease_id)).who) else None
+
+
+def _unknown(lease_id: LeaseId) -> LeaseNotFoundError:
+    return LeaseNotFoundError(f"no lease {lease_id}; it never existed or ended more than a day ago")
