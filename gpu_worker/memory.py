@@ -64,12 +64,12 @@ class SlotMemory:
 
     async def _read(self, device: Device) -> DeviceMemory:
         """In a thread, one at a time: a hung driver costs one thread, not the loop."""
-        if self._reading is None:
+        if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(asyncio.to_thread(device.read))
-        await asyncio.wait({self._reading}, timeout=READ_DEADLINE_S)
-        if not self._reading.done():
+        reading = self._reading  # another task may begin the next one while we wait
+        await asyncio.wait({reading}, timeout=READ_DEADLINE_S)
+        if not reading.done():
             raise GpuFaultError("gpu_fault: NVML does not answer")
-        reading, self._reading = self._reading, None
         return reading.result()
 
     def _view(self, reading: DeviceMemory) -> MemoryView:

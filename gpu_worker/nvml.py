@@ -93,7 +93,7 @@ class Device:
         found: dict[int, int | None] = {}
         for process in _processes(self._handle):
             used = None if process.usedGpuMemory is None else process.usedGpuMemory // _MIB
-            found[process.pid] = max(used or 0, found.get(process.pid) or 0) or used
+            found[process.pid] = max(used or 0, found.get(process.pid) or 0) or used  # in both lists: counted once
         return DeviceMemory(
             total_mib=memory.total // _MIB,
             free_mib=memory.free // _MIB,
@@ -102,11 +102,15 @@ class Device:
 
 
 def _processes(handle: Any) -> list[Any]:
-    """Compute and graphics processes; an old driver may lack the second list."""
-    processes = list(pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
-    with suppress(pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
-        processes += pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle)
-    return processes
+    """Compute and graphics processes, through the newest call this driver has; an old one may lack the second list."""
+    return [process for kind in ("Compute", "Graphics") for process in _listed(handle, kind)]
+
+
+def _listed(handle: Any, kind: str) -> list[Any]:
+    for version in ("_v3", "_v2"):  # by version: the call without one refuses every driver but its own
+        with suppress(pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
+            return list(getattr(pynvml, f"nvmlDeviceGet{kind}RunningProcesses{version}")(handle))
+    return []
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from typing import Any
 
 from gpu_worker import readiness
 from gpu_worker.drivers.port import LoadError, Server, StuckError
-from gpu_worker.memory import SlotMemory
+from gpu_worker.memory import MemoryView, SlotMemory
 from gpu_worker.reconcile import Depth, Resident
 from schemas.messages import ResidencyReport, ResidencyState
 
 MEMORY_POLL_S = 0.05
 STUCK_POLL_S = 1.0
 ERROR_LIMIT = 500
+FLUTTER_MIB = 16
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,15 @@ class Residency:
         """Its living processes."""
         return self._server.pids() if self._server is not None else set()
 
+    def measure(self, view: MemoryView) -> None:
+        """Take the footprint from a look at the device; small changes are noise."""
+        if view.reading is None or self.depth is not Depth.READY:
+            return
+        self._pids = self.pids()
+        memory_mib = view.reading.of(self._pids)
+        if abs(memory_mib - self.memory_mib) > FLUTTER_MIB:
+            self.memory_mib = memory_mib
+
     # ------------------------------------------------------------------------------------------------------- verbs
 
     def load(self, ordered_s: float) -> None:
@@ -118,7 +128,16 @@ class Residency:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._task = asyncio.create_task(work)
+        self._task = asyncio.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """What nobody foresaw is a failed residency and a line in the log, not a task that ended in silence."""
+        try:
+            await work
+        except Exception as error:
+            log.exception("residency_crashed", extra=self._label())
+            self.depth, self.error = Depth.FAILED, f"internal: {type(error).__name__}: {error}"[:ERROR_LIMIT]
+            self.on_change()
 
     def let_go(self) -> None:
         """Stop watching; the server runs on."""
@@ -148,7 +167,7 @@ class Residency:
         self.depth = Depth.READY
         log.info("model_ready", extra=self._label() | {"took_ms": self.took_ms, "pid": server.pid, "port": server.port})
         self.on_change()
-        self._task = asyncio.create_task(self._watch(server))
+        self._task = asyncio.create_task(self._guarded(self._watch(server)))
 
     async def _until_ready(self, server: Server, timeout_s: float) -> None:
         def look() -> None:
@@ -182,7 +201,6 @@ class Residency:
 
     async def _watch(self, server: Server) -> None:
         care = self._care
-        await self._measure()
         probing = readiness.wait_unresponsive(
             self._target(server),
             interval_s=care.probe_interval_s,
@@ -197,13 +215,6 @@ class Residency:
         self.on_change()
         await self._end(server, 0.0)
         self.on_change()
-
-    async def _measure(self) -> None:
-        view = await self._memory.look()
-        self._pids = self.pids()
-        if view.reading is not None:
-            self.memory_mib = view.reading.of(self._pids)
-            self.on_change()
 
     # --------------------------------------------------------------------------------------------------------- end
 

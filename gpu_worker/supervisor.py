@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -80,7 +81,6 @@ class Supervisor:
                 self._residencies[residency.model] = residency
                 self._high_water.at_least(residency.generation)
         self._standing = Standing(boot=self._settings.boot, high_water=self._high_water.generation)
-        await self._driver.prepare()
 
     async def _adopt(self, server: Server) -> Residency | None:
         launch = server.launch
@@ -131,20 +131,20 @@ class Supervisor:
         if now_s >= self._retry_at_s and (self._ring_heard or now_s >= self._orders_due_s):
             await self._read_orders(now_s)
         self._view = await self._memory.look()
-        self._forget_the_gone()
+        self._look_at_residencies()
         if self.ending is None and (step := self._next_step()) is not None:
             self._carry_out(step)
             self._wake.set()
         if time.monotonic() >= self._retry_at_s:
             await self._report(now_s)
+        if not any(one.depth is Depth.LOADING for one in self._residencies.values()):
+            await self._driver.prepare()  # for the next load, and not while one wants the processor
 
     async def _sleep(self) -> None:
         due_s = max(self._retry_at_s, min(self._beat_due_s, self._orders_due_s))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, due_s - time.monotonic())):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
         self._wake.clear()
 
     async def _listen(self) -> None:
@@ -244,7 +244,9 @@ class Supervisor:
         residency.on_change = self._wake.set
         return residency
 
-    def _forget_the_gone(self) -> None:
+    def _look_at_residencies(self) -> None:
+        for residency in self._residencies.values():
+            residency.measure(self._view)
         for model in [model for model, residency in self._residencies.items() if residency.gone]:
             del self._residencies[model]
 

