@@ -109,7 +109,7 @@ class Replay:
         return self._residency(slot, model).held
 
     def waiting(self) -> list[LeaseNow]:
-        """Tickets still in line."""
+        """Tickets in line."""
         return [lease for lease in self.leases.values() if lease.state is LeaseState.QUEUED]
 
     def _broken(self, invariant: str, subject: str, detail: str) -> None:
@@ -179,7 +179,9 @@ class Replay:
         self._check_memory(entry.get("slot"))
 
     def _check_memory(self, slot: str) -> None:
-        resident = [m for (s, m), now in self.residencies.items() if s == slot and now.state is not Residency.ABSENT]
+        """What unloads is gone before the next load starts: the worker sees to that, and ``/proc`` is the witness."""
+        occupied = (Residency.LOADING, Residency.READY)
+        resident = [m for (s, m), now in self.residencies.items() if s == slot and now.state in occupied]
         total = sum(self.catalogue.memory_mib[model] for model in resident)
         if total > self.catalogue.budget_mib[slot]:
             self._broken("memory_fits", slot, f"{' + '.join(resident)} = {total} MiB")
@@ -192,22 +194,13 @@ class Replay:
         self._same_generation(entry, self._step(entry, ResidencyEvent.BECOME_READY), "generations_only_grow")
 
     def _load_failed(self, entry: Entry) -> None:
-        """Says why; a residency that fails before it was ready begins to unload with it."""
-        residency = self._residency(entry.get("slot"), entry.get("model"))
-        if residency.state is Residency.LOADING:
-            self._step(entry, ResidencyEvent.FAIL)
+        self._step(entry, ResidencyEvent.FAIL)
 
     def _unloading(self, entry: Entry) -> None:
-        residency = self._residency(entry.get("slot"), entry.get("model"))
-        self._not_under_use(entry, residency)
-        if residency.state is not Residency.UNLOADING:
-            self._step(entry, ResidencyEvent.WITHDRAW)
+        self._not_under_use(entry, self._step(entry, ResidencyEvent.WITHDRAW))
 
     def _absent(self, entry: Entry) -> None:
-        residency = self._residency(entry.get("slot"), entry.get("model"))
-        self._not_under_use(entry, residency)
-        if residency.state is not Residency.ABSENT:
-            self._step(entry, ResidencyEvent.VANISH)
+        self._not_under_use(entry, self._step(entry, ResidencyEvent.VANISH))
 
     def _not_under_use(self, entry: Entry, residency: ResidencyNow) -> None:
         """Leases on a server that died or was lost end ``lost`` before its residency goes."""

@@ -117,7 +117,7 @@ BROKEN = {
     ],
     "sequence_without_gap": [(*READY, "progress seq=9"), (*READY, "progress seq=5"), (*READY, "recovered seq=1")],
     "clock_never_back": [(*READY, "progress t=4999")],
-    "memory_fits": [(*READY, loading("b", 3)), (*READY, "unloading slot=gpu0 model=a gen=2", loading("b", 3))],
+    "memory_fits": [(*READY, loading("b", 3))],
     "legal_transition": [
         (*READY, queued("l1"), queued("l1")),
         (*READY, queued("l1"), granted("l1"), ended("l1", why="preempted")),
@@ -140,6 +140,10 @@ def test_each_invariant_is_seen_broken(invariant: str, rows: tuple[str, ...]) ->
 
 def test_models_that_fit_together_may_be_resident_together() -> None:
     assert verdict(*READY, loading("small", 3)) == set()
+
+
+def test_a_load_may_be_ordered_with_the_unload_it_needs() -> None:
+    assert verdict(*READY, "unloading slot=gpu0 model=a gen=2", loading("b", 3)) == set()
 
 
 def test_a_store_that_forgot_everything_starts_over() -> None:
