@@ -70,7 +70,14 @@ async def ask(target: Target, method: str, path: str, *, body: object = None, ti
     try:
         async with asyncio.timeout(timeout_s):
             return await _exchange(target, method, path, body)
-    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+    except (
+        OSError,
+        TimeoutError,
+        ValueError,
+        IndexError,
+        asyncio.IncompleteReadError,
+        asyncio.LimitOverrunError,
+    ) as error:
         raise ProbeError(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from gpu_worker.residency import Care
 from schemas.messages import Orders, Report
 
@@ -45,3 +47,40 @@ class Ending(StrEnum):
 
     STOPPED = "stopped"
     SUPERSEDED = "superseded"
+
+
+FIRST_RETRY_S = 0.1
+KEY_LIMIT = 256
+
+
+@dataclass(slots=True, kw_only=True)
+class Backoff:
+    """How long to leave a store alone that did not answer: twice as long each time, up to a limit."""
+
+    limit_s: float
+    away: bool = False
+    retry_at_s: float = 0.0
+    _wait_s: float = FIRST_RETRY_S
+
+    def failed(self, now_s: float) -> bool:
+        """Note a failure; True when it is the first in a row."""
+        first, self.away = not self.away, True
+        self.retry_at_s = now_s + self._wait_s
+        self._wait_s = min(2 * self._wait_s, self.limit_s)
+        return first
+
+    def succeeded(self) -> bool:
+        """Note a success; True when it ends a row of failures."""
+        was_away, self.away = self.away, False
+        self._wait_s = FIRST_RETRY_S
+        return was_away
+
+
+def essence(report: Report) -> Report:
+    """What a broker should hear of at once: all but the beat and the free memory, which flutter."""
+    return msgspec.structs.replace(report, beat=0, free_mib=0)
+
+
+def is_usable_key(key: str) -> bool:
+    """Whether a generation key can go into a key file and a header: an empty one would let everybody in."""
+    return 0 < len(key) <= KEY_LIMIT and key.isascii() and key.isprintable() and " " not in key

@@ -10,20 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-import msgspec
-
-from gpu_worker.drivers.port import Driver, Launch, Recipe, Server
+from gpu_worker.drivers.port import Driver, Launch, Recipe, Server, StuckError
 from gpu_worker.high_water import HighWater
 from gpu_worker.memory import MemoryView, SlotMemory
 from gpu_worker.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
 from gpu_worker.registration import Heading, Standing, Verdict, judge
 from gpu_worker.residency import Residency
-from gpu_worker.slot import Ending, SlotSettings, StorePort
+from gpu_worker.ring import listen
+from gpu_worker.slot import Backoff, Ending, SlotSettings, StorePort, essence, is_usable_key
 from gpu_worker.store import StoreError
 from schemas.messages import Orders, Report, Want
-
-FIRST_RETRY_S = 0.1
-RING_BLOCK_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +46,7 @@ class Supervisor:
         self._wants: tuple[Want, ...] | None = None
         self._residencies: dict[str, Residency] = {}
         self._view = MemoryView(budget_mib=0)
+        self._start_fault = ""
         self._disk_fault = ""
         self._wake = asyncio.Event()
         self._ring_heard = True
@@ -58,9 +55,7 @@ class Supervisor:
         self._beat = 0
         self._beat_due_s = 0.0
         self._reported: Report | None = None
-        self._retry_s = FIRST_RETRY_S
-        self._retry_at_s = 0.0
-        self._store_is_away = False
+        self._backoff = Backoff(limit_s=settings.orders_interval_s)
         self.ending: Ending | None = None
 
     def own_pids(self) -> set[int]:
@@ -74,7 +69,12 @@ class Supervisor:
         slot = self._settings.slot
         if self._high_water.broken:
             log.error("high_water_unreadable", extra={"slot": slot})
-        servers = await self._driver.adopt(slot, self._recipes.values())
+        servers: list[Server] = []
+        try:
+            servers = await self._driver.adopt(slot, self._recipes.values())
+        except StuckError as error:  # somebody has to look at this host: nothing may be loaded beside it
+            self._start_fault = f"memory_stuck: {error}"
+            log.exception("strays_not_killed", extra={"slot": slot})
         ready = await asyncio.gather(*(self._adopt(server) for server in servers))
         for residency in ready:
             if residency is not None:
@@ -95,7 +95,7 @@ class Supervisor:
 
     async def run(self) -> Ending:
         """Until `stop` is called or another worker was registered for the slot."""
-        ring = asyncio.create_task(self._listen())
+        ring = asyncio.create_task(listen(self._store, self._settings, self._on_ring))
         try:
             while self.ending is None:
                 await self.tick(time.monotonic())
@@ -128,39 +128,29 @@ class Supervisor:
 
     async def tick(self, now_s: float) -> None:
         """Look at everything once, take at most one step, report if anything changed or the beat is due."""
-        if now_s >= self._retry_at_s and (self._ring_heard or now_s >= self._orders_due_s):
+        if now_s >= self._backoff.retry_at_s and (self._ring_heard or now_s >= self._orders_due_s):
             await self._read_orders(now_s)
         self._view = await self._memory.look()
         self._look_at_residencies()
         if self.ending is None and (step := self._next_step()) is not None:
             self._carry_out(step)
             self._wake.set()
-        if time.monotonic() >= self._retry_at_s:
+        if time.monotonic() >= self._backoff.retry_at_s:
             await self._report(now_s)
         if not any(one.depth is Depth.LOADING for one in self._residencies.values()):
-            await self._driver.prepare()  # for the next load, and not while one wants the processor
+            with suppress(OSError):  # a load says it better when there really is no process to be had
+                await self._driver.prepare()  # not while a load wants the processor
 
     async def _sleep(self) -> None:
-        due_s = max(self._retry_at_s, min(self._beat_due_s, self._orders_due_s))
+        due_s = max(self._backoff.retry_at_s, min(self._beat_due_s, self._orders_due_s))
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, due_s - time.monotonic())):
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _listen(self) -> None:
-        last_id, retry_s = "0", FIRST_RETRY_S
-        while True:
-            try:
-                heard = await self._store.wait_ring(self._settings.slot, last_id, RING_BLOCK_S)
-            except StoreError:
-                last_id = "0"  # another store, or the same with fewer memories, may be there next time
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, self._settings.orders_interval_s)
-                continue
-            retry_s = FIRST_RETRY_S
-            if heard != last_id:
-                last_id, self._ring_heard = heard, True
-                self._wake.set()
+    def _on_ring(self) -> None:
+        self._ring_heard = True
+        self._wake.set()
 
     # ----------------------------------------------------------------------------------------------- orders
 
@@ -229,14 +219,20 @@ class Supervisor:
                 self._residencies[step.model] = residency = self._residency(step.model, step.generation, None)
                 residency.reject(step.reason)
             case Load():
-                server = self._driver.server(self._launch(step))
-                self._residencies[step.model] = residency = self._residency(step.model, step.generation, server)
-                residency.load(self._orders_read_s)
+                self._load(step)
 
-    def _launch(self, step: Load) -> Launch:
+    def _load(self, step: Load) -> None:
         key = next(want.key for want in self._wants or () if want.model == step.model)
+        if not is_usable_key(key):
+            self._carry_out(
+                Reject(model=step.model, generation=step.generation, reason="bad_key: the orders have none")
+            )
+            return
         recipe = self._recipes[step.model]
-        return Launch(slot=self._settings.slot, recipe=recipe, generation=step.generation, key=key)
+        launch = Launch(slot=self._settings.slot, recipe=recipe, generation=step.generation, key=key)
+        residency = self._residency(step.model, step.generation, self._driver.server(launch))
+        self._residencies[step.model] = residency
+        residency.load(self._orders_read_s)
 
     def _residency(self, model: str, generation: int, server: Server | None) -> Residency:
         resident = Resident(model=model, generation=generation, depth=Depth.LOADING)
@@ -254,7 +250,7 @@ class Supervisor:
 
     async def _report(self, now_s: float) -> None:
         report = self._made_report()
-        changed = self._reported is None or _essence(report) != _essence(self._reported)
+        changed = self._reported is None or essence(report) != essence(self._reported)
         if not changed and now_s < self._beat_due_s:
             return
         self._beat_due_s = now_s + self._settings.beat_s
@@ -264,13 +260,18 @@ class Supervisor:
         except StoreError as error:
             self._store_away(error)
             return
-        if self._store_is_away:
+        if self._backoff.succeeded():
             log.info("store_back", extra={"slot": self._settings.slot})
-        self._reported, self._retry_s, self._store_is_away = report, FIRST_RETRY_S, False
+        self._reported = report
 
     def _made_report(self) -> Report:
         self._beat += 1
-        faults = [self._view.fault, self._disk_fault, *(one.fault for one in self._residencies.values())]
+        faults = [
+            self._start_fault,
+            self._view.fault,
+            self._disk_fault,
+            *(one.fault for one in self._residencies.values()),
+        ]
         return Report(
             worker=self._settings.worker,
             boot=self._settings.boot,
@@ -289,13 +290,5 @@ class Supervisor:
         )
 
     def _store_away(self, error: StoreError) -> None:
-        if not self._store_is_away:
+        if self._backoff.failed(time.monotonic()):
             log.warning("store_lost", extra={"slot": self._settings.slot, "error": str(error)})
-        self._store_is_away = True
-        self._retry_at_s = time.monotonic() + self._retry_s
-        self._retry_s = min(2 * self._retry_s, self._settings.orders_interval_s)
-
-
-def _essence(report: Report) -> Report:
-    """What a broker should hear of at once: all but the beat and the free memory, which flutter."""
-    return msgspec.structs.replace(report, beat=0, free_mib=0)

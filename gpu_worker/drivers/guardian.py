@@ -19,9 +19,8 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from gpu_worker import procfs
 from gpu_worker.durable import RingLog, write_durably
@@ -62,13 +61,12 @@ class Guardian:
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Until the server and all it forked are gone, or there is nothing to guard."""
         while not self._over():
             for descriptor, _ in self._poll.poll(self._sleep_ms()):
                 self._ready(descriptor)
             self._clock()
-        return 0
 
     def _over(self) -> bool:
         if self._pid == 0:
@@ -262,6 +260,7 @@ def _become_server(argv: list[str], env: dict[str, str], output: int, verdict: i
             os._exit(127)
         for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_DFL)
+        procfs.be_killed_first()
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, output), (2, output)):
             os.dup2(source, target)
@@ -280,7 +279,7 @@ def _reap() -> None:
         return
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int) -> NoReturn:
     """Guard one server; ``descriptor`` is the inherited end of the worker's control connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -288,8 +287,5 @@ def main(descriptor: int) -> int:
     os.set_inheritable(descriptor, False)  # or the server would hold our line open after our death
     guardian = Guardian(socket.socket(fileno=descriptor))
     signal.signal(signal.SIGTERM, lambda *_: None)  # the wake-up descriptor tells the loop
-    return guardian.run()
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    guardian.run()
+    os._exit(0)  # the worker waits for this; tidying up an interpreter takes longer than all the rest

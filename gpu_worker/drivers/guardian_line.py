@@ -13,9 +13,7 @@ from typing import Any
 from gpu_worker import procfs
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_PROGRAM = (
-    "import sys; sys.path.insert(0, {root!r}); from gpu_worker.drivers.guardian import main; sys.exit(main({fd}))"
-)
+_PROGRAM = "import sys; sys.path.insert(0, {root!r}); from gpu_worker.drivers.guardian import main; main({fd})"
 _READ_BYTES = 1 << 16
 _REAP_DEADLINE_S = 5.0
 

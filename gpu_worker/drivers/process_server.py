@@ -27,6 +27,8 @@ SWEEP_DEADLINE_S = 5.0
 """What SIGKILL does not end in this time hangs in the kernel."""
 STOP_SLACK_S = 12.0
 """Beyond a stop's grace the guardian has this long to answer before it is killed itself."""
+EXIT_DEADLINE_S = 1.0
+"""From a guardian's last word to its exit."""
 LOG_TAIL_BYTES = 600
 
 INHERITED = frozenset({
@@ -179,6 +181,7 @@ class ProcessServer:
         event = await line.hear("gone", "stuck", within_s=grace_s + STOP_SLACK_S)
         if event is None and line.open and procfs.is_same(*line.guardian):
             procfs.signal_all({line.guardian[0]}, signal.SIGKILL)
+        await line.closed(within_s=EXIT_DEADLINE_S)
         line.close()
         return event is not None and event["event"] == "gone"
 

@@ -19,7 +19,7 @@ from gpu_worker.drivers.process_server import ProcessSettings
 ROOT = Path(__file__).resolve().parents[3]
 FAKE = ROOT / "tests" / "fakes" / "model_server.py"
 SLOT = "gpu0"
-PATIENCE_S = 30.0
+PATIENCE_S = 20.0
 
 
 def eventually(question, within_s=PATIENCE_S, what="it"):
@@ -206,7 +206,13 @@ class Workplace:
 
 
 def _toml(table):
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if value is not None)
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
+
+
+def _toml_value(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 @pytest.fixture

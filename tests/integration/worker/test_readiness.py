@@ -1,0 +1,121 @@
+"""Readiness against a real server process with every fault."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gpu_worker.readiness import (
+    NotReadyError,
+    ProbeError,
+    Target,
+    ask,
+    progress_percent,
+    wait_ready,
+    wait_unresponsive,
+)
+from tests.integration.worker.conftest import FAKE
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(*flags, kind="chat"):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        (tmp_path / "key").write_text("sekret\n")
+        argv = [sys.executable, "-S", "-E", str(FAKE), "--port", str(port), "--alias", "a"]
+        server = subprocess.Popen([*argv, "--api-key-file", str(tmp_path / "key"), *flags])
+        servers.append(server)
+        return server, Target(host="127.0.0.1", port=port, key="sekret", served_name="a", kind=kind)
+
+    yield start
+    for server in servers:
+        server.kill()
+        server.wait(10)
+
+
+async def test_ready_is_said_soon_after_it_is_true(serve):
+    polls = []
+    _, target = serve("--load-delay", "1")
+    started_s = time.monotonic()
+    await wait_ready(target, timeout_s=20, on_poll=lambda: polls.append(time.monotonic()))
+    assert 1.0 <= time.monotonic() - started_s < 3.0
+    assert len(polls) > 10
+
+
+@pytest.mark.parametrize(
+    "flags, reason",
+    [
+        (["--wrong-name", "b"], "wrong_model: the server offers b"),
+        (["--empty"], "no_token"),
+        (["--never-ready"], "load_timeout: not ready after 0.5 s"),
+        (["--hang-health"], "load_timeout"),
+        (["--token-delay", "30"], "load_timeout"),
+    ],
+)
+async def test_what_is_not_ready_says_why(serve, flags, reason):
+    _, target = serve(*flags)
+    if "load_timeout" not in reason:
+        await wait_ready(serve()[1], timeout_s=10, on_poll=lambda: None)
+    with pytest.raises(NotReadyError, match=reason):
+        await wait_ready(target, timeout_s=0.5 if "timeout" in reason else 10, on_poll=lambda: None)
+
+
+async def test_a_server_with_another_key_is_not_ours(serve):
+    _, target = serve()
+    stranger = Target(host=target.host, port=target.port, key="wrong", served_name="a", kind="chat")
+    with pytest.raises(NotReadyError, match="wrong_model"):
+        await wait_ready(stranger, timeout_s=10, on_poll=lambda: None)
+
+
+async def test_a_hung_server_is_noticed_within_its_bound(serve):
+    _, target = serve("--hang-after", "0.5")
+    await wait_ready(target, timeout_s=10, on_poll=lambda: None)
+    started_s = time.monotonic()
+    async with asyncio.timeout(20):
+        trouble = await wait_unresponsive(target, interval_s=0.1, timeout_s=0.2, failures=3)
+    assert "TimeoutError" in trouble
+    assert time.monotonic() - started_s < 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_nonsense_is_a_failed_probe(answer):
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ProbeError):
+            await ask(
+                Target(host="127.0.0.1", port=port, key="k", served_name="a", kind="chat"), "GET", "/", timeout_s=5
+            )
+
+
+def test_progress_counts_what_was_read(serve, tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"w" * 200_000_000)
+    server, _ = serve("--load-delay", "2", "--read-model", "--model", str(weights))
+    seen = set()
+    while len(seen) < 4:
+        seen.add(progress_percent(server.pid, weights))
+        time.sleep(0.05)
+    assert max(seen) <= 99
+    assert progress_percent(server.pid, None) == 0
+    assert progress_percent(4_000_000, weights) == 0
