@@ -184,14 +184,18 @@ def measure(models: list[Model], rounds: int, threads: int) -> dict[str, list[tu
             _until_exists(unix)
             broker = Broker(redis.Redis(unix_socket_path=str(unix), decode_responses=True, socket_timeout=None))
             broker.register()
-            for number in range(-1, rounds):  # the first round warms the page cache and is not counted
+            for number in range(rounds + 1):  # the first round warms the page cache and is not counted
                 for model in models:
-                    bare = bare_s(model, folder, threads)
-                    ours = broker.load_s(model.name)
-                    broker.unload(model.name)
-                    if number >= 0:
-                        figures[model.name].append((bare, *ours))
-    return figures
+                    figures[model.name].append(_pair(broker, model, folder, threads, number))
+    return {name: rows[1:] for name, rows in figures.items()}
+
+
+def _pair(broker: Broker, model: Model, folder: Path, threads: int, number: int) -> tuple[float, float, float]:
+    """One load of each kind, turn about: neither always has the warmer caches."""
+    bare = bare_s(model, folder, threads) if number % 2 else None
+    ours = broker.load_s(model.name)
+    broker.unload(model.name)
+    return (bare if bare is not None else bare_s(model, folder, threads), *ours)
 
 
 def _until_exists(path: Path) -> None:
@@ -223,6 +227,7 @@ def main() -> int:
     cli.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     cli.add_argument("--tiny-only", action="store_true", help="without the real models")
     options = cli.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every block ends its child
     with tempfile.TemporaryDirectory() as name:
         tiny = write_tiny_gguf(Path(name) / "tiny.gguf", name="tiny", seed=1)
         models = [Model(name="tiny", path=tiny)]
