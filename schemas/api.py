@@ -63,26 +63,42 @@ class LeaseRequest(Body):
     """Leave the line at once when the connection that waits drops; else the place is kept for the waiter's TTL."""
 
 
-class LeaseReference(Body):
-    """Which lease: ``leaseId`` and ``nonce``, or ``sessionKey`` and ``model`` (with ``intent`` and ``holder``)."""
+class ByLease(Body):
+    """A lease, named by what its holder got with it."""
 
-    lease_id: LeaseIdentity | None = None
-    nonce: Secret | None = None
-    session_key: SessionKey | None = None
-    model: Model | None = None
+    lease_id: LeaseIdentity
+    nonce: Secret
+
+
+class BySession(Body):
+    """The live lease of a session on a model."""
+
+    session_key: SessionKey
+    model: Model
     intent: IntentName = "use"
     holder: Holder | None = None
 
 
-class RenewRequest(LeaseReference):
+class RenewByLease(ByLease):
     """Prolong a lease, or keep the place in line."""
 
     ttl_seconds: Ttl | None = None
     """Counted from now. Null: the TTL the lease has."""
 
 
-class ReleaseRequest(LeaseReference):
+class RenewBySession(BySession):
+    """Prolong a session's lease, or keep its place in line."""
+
+    ttl_seconds: Ttl | None = None
+    """Counted from now. Null: the TTL the lease has."""
+
+
+class ReleaseByLease(ByLease):
     """Give a lease back, or leave the line; safe to repeat."""
+
+
+class ReleaseBySession(BySession):
+    """Give a session's lease back, or leave the line; safe to repeat."""
 
 
 class Endpoint(Body):

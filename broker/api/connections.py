@@ -1,6 +1,7 @@
 """Bounds below HTTP: how many connections, how long a request's head may take, how large it may be."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -72,7 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.header_timeout_s:g} s"))
 
     def _refuse(self, reply: Reply) -> None:
-        head = f"HTTP/1.1 {reply.status} -\r\n".encode()
+        head = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
         fields = b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers)
         self.transport.write(head + fields + b"connection: close\r\n\r\n" + reply.body)
         self.transport.close()

@@ -64,7 +64,7 @@ async def create(body: api.LeaseRequest, idempotency_key: IdempotencyKey = None)
 
 
 @leases.post("/renew", response_model=api.Lease, responses=problems(*BODY, 409, 410))
-async def renew(body: api.RenewRequest) -> None:
+async def renew(body: api.RenewByLease | api.RenewBySession) -> None:
     """Prolong a lease, or keep the place in line. An ending lease keeps its deadline."""
 
 
@@ -73,7 +73,7 @@ async def renew(body: api.RenewRequest) -> None:
     response_model=api.Lease,
     responses={204: {"description": "The session has nothing to give back"}, **problems(*BODY, 409)},
 )
-async def release(body: api.ReleaseRequest) -> None:
+async def release(body: api.ReleaseByLease | api.ReleaseBySession) -> None:
     """Give a lease back or leave the line; safe to repeat."""
 
 

@@ -3,10 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from broker.api.documented import problems
-from broker.api.limits import header
+from broker.api.limits import header, query_of
 from broker.api.pictures import entry_of, models_of, slots_of
 from broker.api.problems import problem
 from broker.api.services import Services
@@ -26,6 +27,15 @@ from schemas import api
 Action = Literal["cordon", "uncordon", "drain", "heal"]
 SlotName = Annotated[str, Path(pattern=api.MODEL_PATTERN)]
 _bearer = HTTPBearer(auto_error=False, description="API key: hsk_… (hotseat key new NAME)")
+
+
+async def _known_query(request: Request) -> None:
+    """A misspelt parameter is an error, not ignored."""
+    route: APIRoute = request.scope["route"]
+    query_of(request.scope, frozenset(parameter.alias for parameter in route.dependant.query_params))
+
+
+control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503), dependencies=[Depends(_known_query)])
 
 
 class NoPictureError(CapacityError):
@@ -69,7 +79,6 @@ Here = Annotated[Services, Depends(_services)]
 Observer = Annotated[Principal, caller_with(Scope.OBSERVE)]
 Operator = Annotated[Principal, caller_with(Scope.OPERATE)]
 Anybody = Annotated[Principal, Depends(_anybody)]
-control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503))
 
 
 @control.get("/queue", tags=["pool"])
@@ -128,7 +137,7 @@ async def models(services: Here, _caller: Anybody) -> api.Models:
     return api.Models(models=models_of(picture))
 
 
-@control.get("/lease/{lease_id}/why", tags=["leases"])
+@control.get("/lease/{lease_id}/why", tags=["leases"], responses=problems(404))
 async def why(services: Here, caller: Anybody, lease_id: Annotated[str, Path(pattern=api.LEASE_ID_PATTERN)]) -> api.Why:
     """Why this lease waits, what the slots do, and the longest it can take."""
     record = await services.leasing.read(LeaseId(lease_id))
@@ -137,7 +146,7 @@ async def why(services: Here, caller: Anybody, lease_id: Annotated[str, Path(pat
     return await services.explain(record)
 
 
-@control.post("/slots/{slot}/{action}", status_code=204, tags=["operator"])
+@control.post("/slots/{slot}/{action}", status_code=204, tags=["operator"], responses=problems(404))
 async def operate(services: Here, caller: Operator, slot: SlotName, action: Action) -> Response:
     """Cordon (no new grants), drain (and unload once idle), uncordon, or heal (forget failed loads there)."""
     try:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from broker.api.leases import disconnected, lease_id_of
 from broker.api.limits import header, query_of
-from broker.api.problems import InvalidError, internal, reply_of
+from broker.api.problems import InvalidError, Reply, internal, reply_of
 from broker.api.services import Services
 from broker.api.views import NO_OUTLOOK, Lease, encode, lease_view
 from broker.core.errors import HotseatError
@@ -85,13 +85,13 @@ class Stream:
             async for frame in frames:
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        except HotseatError as error:
-            reply = reply_of(error)
+        except (ClientGoneError, OSError):
+            return
+        except Exception as error:  # noqa: BLE001  nothing was sent yet: frames guard themselves after the first
+            reply = _reply(error)
             status = reply.status
             await send({"type": "http.response.start", "status": status, "headers": reply.headers})
             await send({"type": "http.response.body", "body": reply.body})
-        except (ClientGoneError, OSError):
-            return
         finally:
             await frames.aclose()
             self._metrics.answered(self._name, status, perf_counter() - started_s)
@@ -132,7 +132,8 @@ class Streams:
             await self._services.leasing.leave(caller, lease_id, record.nonce)
 
     async def _follow(self, lease_id: LeaseId, waiter: Waiter) -> Frames:
-        shown, quiet_s, queued = b"", 0.0, True
+        shown: tuple[object, ...]
+        shown, quiet_s, queued = (), 0.0, True
         while True:
             leasing = self._services.leasing
             record = await (leasing.poll(lease_id) if queued else leasing.read(lease_id))
@@ -208,16 +209,18 @@ async def _guarded(frames: Frames) -> AsyncIterator[bytes]:
         async for frame in frames:
             begun = True
             yield frame
-    except HotseatError as error:
-        if not begun:
-            raise
-        yield _frame("problem", reply_of(error).body)
     except ClientGoneError:
         raise
-    except Exception as error:  # noqa: BLE001  a bug must not look like a cut line
-        yield _frame("problem", internal(error).body)
+    except Exception as error:
+        if not begun:
+            raise
+        yield _frame("problem", _reply(error).body)  # also a bug must not look like a cut line
     finally:
         await frames.aclose()
+
+
+def _reply(error: Exception) -> Reply:
+    return reply_of(error) if isinstance(error, HotseatError) else internal(error)
 
 
 def _frame(name: str, data: bytes, event_id: str = "") -> bytes:
@@ -236,18 +239,16 @@ def _name(state: LeaseState) -> str:
     return {LeaseState.QUEUED: "waiting", LeaseState.ACTIVE: "granted"}.get(state, state.value)
 
 
-def _without_clock(update: LeaseUpdate) -> bytes:
+def _without_clock(update: LeaseUpdate) -> tuple[object, ...]:
     lease = update.lease
-    return encode(
-        (
-            lease.state,
-            lease.reason,
-            lease.position,
-            lease.wait_reason,
-            lease.eta_seconds,
-            update.residency,
-            update.progress,
-        )
+    return (
+        lease.state,
+        lease.reason,
+        lease.position,
+        lease.wait_reason,
+        lease.eta_seconds,
+        update.residency,
+        update.progress,
     )
 
 

@@ -30,7 +30,7 @@ Secret = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+\Z", min_length=1, max_lengt
 Ttl = Annotated[float, Meta(ge=1, le=86_400)]
 Expected = Annotated[float, Meta(gt=0, le=86_400)]
 Wait = Annotated[float, Meta(ge=0, le=300)]
-PriorityNumber = Annotated[int, Meta(ge=-5, le=5)]
+PriorityNumber = Annotated[float, Meta(ge=-5, le=5)]  # JSON has one kind of number: 2.0 is the integer 2
 PriorityName = Literal["interactive", "normal", "background", "batch"]
 IntentName = Literal["use", "warm"]
 
@@ -49,47 +49,55 @@ class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     cancel_on_disconnect: bool = False
 
     def wish(self) -> Wish:
-        """What is asked for, without how the answer is to be delivered."""
+        """What is asked for, without how the answer is to be delivered.
+
+        Raises:
+            InvalidError: The priority is a number with a fraction.
+        """
         named = self.priority
+        if not isinstance(named, str) and not named.is_integer():
+            raise InvalidError("priority must be a class or an integer from -5 to 5")
         return Wish(
             session=self.session_key,
             model=ModelName(self.model),
             intent=Intent(self.intent),
-            priority=Priority(named) if isinstance(named, str) else priority_of(named),
+            priority=Priority(named) if isinstance(named, str) else priority_of(int(named)),
             holder=self.holder or "",
             ttl_s=self.ttl_seconds,
             expected_s=self.expected_seconds,
         )
 
 
+_TWO_WAYS = "name the lease either by leaseId and nonce, or by sessionKey and model (with intent and holder)"
+
+
 class LeaseReference(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The part that ``/renew`` and ``/release`` share."""
 
-    lease_id: LeaseIdentity | None = None
-    nonce: Secret | None = None
-    session_key: SessionKey | None = None
-    model: Model | None = None
-    intent: IntentName = "use"
-    holder: Holder | None = None
+    lease_id: LeaseIdentity | UnsetType = UNSET
+    nonce: Secret | UnsetType = UNSET
+    session_key: SessionKey | UnsetType = UNSET
+    model: Model | UnsetType = UNSET
+    intent: IntentName | UnsetType = UNSET
+    holder: Holder | UnsetType | None = UNSET
 
     def reference(self) -> Reference:
         """Which lease is meant.
 
         Raises:
-            InvalidError: Neither of the two ways to name it, or both.
+            InvalidError: Neither of the two ways to name it, or parts of both.
         """
-        by_id = self.lease_id is not None and self.nonce is not None
-        by_session = self.session_key is not None and self.model is not None
-        extra = self.session_key or self.model if by_id else self.lease_id or self.nonce
-        if by_id == by_session or extra is not None:
-            raise InvalidError("name the lease either by leaseId and nonce, or by sessionKey and model")
+        if self.lease_id is not UNSET and self.nonce is not UNSET:
+            if any(given is not UNSET for given in (self.session_key, self.model, self.intent, self.holder)):
+                raise InvalidError(_TWO_WAYS)
+            return Reference(lease_id=LeaseId(self.lease_id), nonce=Nonce(self.nonce))
+        if self.session_key is UNSET or self.model is UNSET or self.lease_id is not UNSET or self.nonce is not UNSET:
+            raise InvalidError(_TWO_WAYS)
         return Reference(
-            lease_id=None if self.lease_id is None else LeaseId(self.lease_id),
-            nonce=None if self.nonce is None else Nonce(self.nonce),
-            session=self.session_key or "",
-            model=None if self.model is None else ModelName(self.model),
-            intent=Intent(self.intent),
-            holder=self.holder or "",
+            session=self.session_key,
+            model=ModelName(self.model),
+            intent=Intent.USE if self.intent is UNSET else Intent(self.intent),
+            holder="" if self.holder is UNSET else self.holder or "",
         )
 
 
