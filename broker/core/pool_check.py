@@ -96,7 +96,7 @@ def _slots(pool: PoolState) -> Iterator[Broken]:
             for model in slot.models
             if pool.residencies[slot.slot, model].state in {Residency.LOADING, Residency.READY}
         )
-        room = slot.budget_mib + slot.foreign_mib
+        room = max(slot.budget_mib + slot.foreign_mib, slot.total_mib)
         if slot.state is SlotState.OPEN and declared > room > 0 and not _measured(pool, slot):
             yield Broken("memory_fits", slot.slot, f"{declared} MiB in {room}")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from broker.core.lease import ModelName, SlotId
-from broker.core.pool_acquire import quarantined_everywhere
+from broker.core.pool_acquire import fits_nowhere, quarantined_everywhere
 from broker.core.pool_events import emit
 from broker.core.pool_handout import hand_out
 from broker.core.pool_leases import Cause, lose_leases, reject_waiting
@@ -150,9 +150,14 @@ def forget(pool: PoolState, slot_id: SlotId, model: ModelName) -> None:
 
 
 def reject_if_hopeless(pool: PoolState, model: ModelName) -> None:
-    """Where no slot is left that can serve the model, its tickets end."""
-    if pool.models[model].queued > 0 and quarantined_everywhere(pool, model):
+    """Where no slot can serve the model, its tickets end: given up everywhere, or larger than every slot."""
+    row = pool.models[model]
+    if row.queued == 0 or row.ready:
+        return
+    if quarantined_everywhere(pool, model):
         reject_waiting(pool, model, Cause("scheduler", "model_quarantined"))
+    elif fits_nowhere(pool, row):
+        reject_waiting(pool, model, Cause("scheduler", "model_too_large"))
 
 
 def heal(pool: PoolState, slot_id: SlotId) -> None:

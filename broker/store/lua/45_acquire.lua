@@ -1,5 +1,5 @@
 -- Asking for a lease: the same one again, one at once, or a place in line. Twin of broker/core/pool_acquire.py.
-local ask_of, quarantined_everywhere, decayed_arrivals, acquire
+local ask_of, fits_nowhere, quarantined_everywhere, decayed_arrivals, acquire
 do
 
 local ARRIVALS_TAU_MS = 1800000
@@ -59,7 +59,7 @@ local function of_session(c, ask)
 end
 
 -- Is it larger than what every slot that ever reported would have without foreign processes?
-local function fits_nowhere(c, model)
+function fits_nowhere(c, model)
   local largest = 0
   for _, slot in ipairs(redis.call('SMEMBERS', c.P .. ':slots')) do
     local row = slot_row(c, slot)

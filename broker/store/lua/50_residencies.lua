@@ -64,10 +64,14 @@ local function count_failure(c, at, message)
   end
 end
 
--- Where no slot is left that can serve the model, its tickets end.
+-- Where no slot can serve the model, its tickets end: given up everywhere, or larger than every slot.
 local function reject_if_hopeless(c, name)
-  if int(model_row(c, name).queued) > 0 and quarantined_everywhere(c, name) then
+  local model = model_row(c, name)
+  if int(model.queued) == 0 or (model.ready or '') ~= '' then return end
+  if quarantined_everywhere(c, name) then
     reject_waiting(c, name, 'model_quarantined')
+  elseif fits_nowhere(c, model) then
+    reject_waiting(c, name, 'model_too_large')
   end
 end
 

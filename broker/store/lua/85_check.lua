@@ -99,7 +99,7 @@ local function check_memory(c, found, name)
     if occupied(residency) then declared = declared + int(model_row(c, model).memory_mib) end
     measured = measured or int(residency.mib) > 0
   end
-  local room = int(slot.budget_mib) + int(slot.foreign_mib)
+  local room = math.max(int(slot.budget_mib) + int(slot.foreign_mib), int(slot.total_mib))
   if slot.state == 'open' and declared > room and room > 0 and not measured then
     broken(found, 'memory_fits', name, s(declared) .. ' MiB in ' .. s(room))
   end

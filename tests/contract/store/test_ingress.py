@@ -1,0 +1,65 @@
+"""Ingress: consumed once in effect, in order per session, malformed entries set aside."""
+
+import pytest
+
+from broker.core import errors
+from broker.core.lease import LeaseState
+from tests.fakes.store_scenes import kinds, ready
+
+
+async def take(rig, consumer="broker-1"):
+    return await rig.store.read_ingress(consumer=consumer, block_s=0.05, limit=10)
+
+
+async def test_an_entry_is_carried_out_once_however_often_it_is_tried(rig):
+    await rig.publish({"type": "lease", "publisher": "hook"})
+    (entry,) = await take(rig)
+    assert entry.fields == {"type": "lease", "publisher": "hook"}
+    request = rig.request("s")
+    record = await rig.store.ingest(entry, session="s", sequence=1, acquire=request)
+    assert record.lease_id == request.lease_id
+    assert await rig.store.ingest(entry, session="s", sequence=1, acquire=rig.request("t")) is None
+    assert await take(rig) == []
+
+
+async def test_late_and_duplicate_messages_of_a_session_are_ignored(rig):
+    await ready(rig, "a")
+    for _ in range(3):
+        await rig.publish({"type": "lease"})
+    start, stop, late = await take(rig)
+    record = await rig.store.ingest(start, session="s", sequence=5, acquire=rig.request("s"))
+    await rig.store.ingest(stop, session="s", sequence=7, release=record.lease_id)
+    assert await rig.store.ingest(late, session="s", sequence=6, acquire=rig.request("s")) is None
+    assert (await rig.store.lease(record.lease_id)).state is LeaseState.ENDED
+    assert (await kinds(rig)).count("granted") == 1
+
+
+async def test_a_stop_before_its_start_wins(rig):
+    for _ in range(2):
+        await rig.publish({"type": "lease"})
+    stop, start = await take(rig)
+    await rig.store.ingest(stop, session="s", sequence=2)
+    assert await rig.store.ingest(start, session="s", sequence=1, acquire=rig.request("s")) is None
+
+
+async def test_a_renewal_by_message_needs_no_nonce(rig):
+    await ready(rig, "a")
+    record = await rig.store.acquire(rig.request("s", ttl_s=5))
+    await rig.publish({"type": "renew"})
+    (entry,) = await take(rig)
+    renewed = await rig.store.ingest(entry, session="s", sequence=None, renew=(record.lease_id, None, 50.0))
+    assert renewed.expires_in_s == 50.0
+
+
+async def test_a_refused_message_stays_until_it_is_set_aside(rig):
+    await rig.publish({"type": "lease", "model": "none"})
+    (entry,) = await take(rig)
+    with pytest.raises(errors.UnknownModelError):
+        await rig.store.ingest(entry, session="s", sequence=1, acquire=rig.request("s", "none"))
+    await rig.store.reject_ingress(entry, why="unknown_model")
+    await rig.store.reject_ingress(entry, why="again")
+    (rejected,) = await rig.rejected()
+    assert rejected["why"] == "unknown_model"
+    assert rejected["model"] == "none"
+    assert (await kinds(rig)).count("ingress_rejected") == 1
+    assert await rig.store.ingest(entry, session="s", sequence=1, acquire=rig.request("s")) is None

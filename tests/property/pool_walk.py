@@ -1,0 +1,343 @@
+"""Seeded random walks over a pool, steered so that they go deep: workers obey, load, fail, die; time reaches deadlines.
+
+A walk makes steps; each is a call as data (`Step`), so that one machine or two can carry it out. What a step needs to
+know (a lease to release, a generation to name) it reads from the Python pool.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, Priority, SlotId
+from broker.core.pool import Ask, ModelSpec, Pool
+from broker.core.pool_rows import LeaseRow, Settings
+from broker.core.slot import Residency, SlotState
+from broker.core.snapshot import ADMIT_ALL
+from schemas.messages import Report, ResidencyReport, ResidencyState
+
+START_MS = 1_700_000_000_000
+MODELS = (
+    ModelSpec(name=ModelName("a"), memory_mib=1000, lease_limit=1, is_default=True),
+    ModelSpec(name=ModelName("b"), memory_mib=1000, lease_limit=3, load_hint_ms=7000),
+    ModelSpec(name=ModelName("c/x:1"), memory_mib=1700, lease_limit=2, release_ms=30_000),
+    ModelSpec(name=ModelName("huge"), memory_mib=9000, lease_limit=1),
+)
+NAMES = tuple(model.name for model in MODELS)
+SETTINGS = Settings(
+    max_queue=9,
+    max_queue_session=3,
+    claim_ttl_ms=4000,
+    op_ttl_ms=3_600_000,
+    ended_ttl_ms=3_600_000,
+    silence_ms=12_000,
+    load_backoff_ms=2000,
+    max_wait_ms=(20_000, 15_000, 9_000, 6_000),
+)
+SLOTS = (SlotId("gpu0"), SlotId("gpu1"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: the function's name, and its arguments by name."""
+
+    call: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Worker:
+    """One GPU host's worker, as simple as the rules of docs/internals.md section 7 allow."""
+
+    boot: str
+    inc: str = ""
+    epoch: int = 0
+    hw: int = 0
+    beat: int = 0
+    budget: int = 2000
+    fault: str = ""
+    models: dict[str, ResidencyReport] = field(default_factory=dict)
+
+    def report(self) -> Report:
+        self.beat += 1
+        return Report(
+            worker="host", boot=self.boot, incarnation=self.inc, epoch=self.epoch, high_water=self.hw, beat=self.beat,
+            budget_mib=self.budget, total_mib=2000, free_mib=100, serves=NAMES[:3], fault=self.fault,
+            residencies=tuple(self.models.values()),
+        )  # fmt: skip
+
+
+class Walk:
+    """One seeded walk: ``steps`` yields what to do next, looking at ``pool``."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.pool = Pool()
+        self.wall_ms = START_MS
+        self.run = f"{seed:x}0"
+        self.workers = {slot: Worker(boot=f"boot-{slot}-0") for slot in SLOTS[: self.random.choice((1, 1, 2))]}
+        self.seen: Counter[str] = Counter()
+        self._number = 0
+        self._script: list[Callable[[], Step | None]] = []
+        self._asks: list[Ask] = []
+
+    # ------------------------------------------------------------------------------------------------------ choosing
+    def next_step(self) -> Step:
+        """What happens next: the rest of a scene that has begun, or anything."""
+        while True:
+            if self._script:
+                made = self._script.pop(0)()
+                if made is not None:
+                    return made
+                continue
+            made = self.random.choices(CHOICES, WEIGHTS)[0](self)
+            if made is not None:
+                return made
+
+    def _fresh(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _lease(self, *states: LeaseState) -> LeaseRow | None:
+        found = [lease for lease in self.pool.leases.values() if not states or lease.state in states]
+        return self.random.choice(found) if found else None
+
+    def ask(self) -> Step:
+        pick, number = self.random, self._fresh()
+        if self._asks and pick.random() < 0.15:  # the same call again: a reply was lost, or an old key comes back
+            old = pick.choice(self._asks)
+            body = old.body if pick.random() < 0.8 else "other"
+            return Step(
+                "acquire", {"ask": replace(old, body=body, id=old.id if pick.random() < 0.5 else LeaseId(f"L{number}"))}
+            )
+        session = f"s{pick.randrange(6)}"
+        ask = Ask(
+            id=LeaseId(f"L{number}"), nonce=f"n{number}", session=session, sh=session * 3,
+            hh=pick.choice(("h0", "h0", "h1")), model=pick.choice((*NAMES[:3], *NAMES[:3], NAMES[3], ModelName("none"))),
+            intent=Intent.USE if pick.random() < 0.85 else Intent.WARM, holder="", who=pick.choice(("k1", "k2")),
+            priority=pick.choice(tuple(Priority)), ttl_ms=pick.choice((1000, 5000, 20_000, 60_000)),
+            waiter_ttl_ms=pick.choice((3000, 20_000, 60_000)), estimate_ms=pick.choice((0, 0, 1000, 30_000)),
+            op=f"op{pick.randrange(9)}" if pick.random() < 0.3 else "", body=pick.choice(("x", "x", "y")),
+            max_open=pick.choice((0, 0, 0, 5)),
+        )  # fmt: skip
+        if not ask.op:
+            ask = replace(ask, body="")
+        self._asks.append(ask)
+        return Step("acquire", {"ask": ask})
+
+    def _nonce(self, lease: LeaseRow) -> str:
+        return lease.nonce if self.random.random() < 0.85 else "stale"
+
+    def poll(self) -> Step | None:
+        lease = self._lease()
+        return lease and Step("poll", {"lease_id": lease.id, "waiter_ttl_ms": self.random.choice((0, 3000, 20_000))})
+
+    def renew(self) -> Step | None:
+        lease = self._lease(LeaseState.QUEUED, LeaseState.ACTIVE, LeaseState.ENDING) or self._lease()
+        ttl = self.random.choice((-1, 2000, 20_000))
+        return lease and Step("renew", {"lease_id": lease.id, "nonce": self._nonce(lease), "ttl_ms": ttl, "who": "k1"})
+
+    def release(self) -> Step | None:
+        lease = self._lease(LeaseState.ACTIVE, LeaseState.ENDING) if self.random.random() < 0.7 else self._lease()
+        return lease and Step("release", {"lease_id": lease.id, "nonce": self._nonce(lease), "who": "k2"})
+
+    def end(self) -> Step:
+        lease = self._lease()
+        return Step("end", {"lease_id": lease.id if lease else "L0", "who": "operator:x", "why": "because"})
+
+    def preempt(self) -> Step | None:
+        lease = self._lease(LeaseState.ACTIVE) or self._lease()
+        return lease and Step(
+            "preempt", {"lease_id": lease.id, "grace_ms": self.random.choice((0, 3000)), "why": "slice"}
+        )
+
+    def tick(self) -> Step:
+        return Step("tick")
+
+    def time(self) -> Step:
+        return Step("time", {"ms": self.random.choice((1, 50, 700, 2500, 5000, 5001, 60_000, -3000))})
+
+    def to_deadline(self) -> Step | None:
+        first = self.pool.due.first()
+        if first is None:
+            return None
+        left = first[0] - self.pool.known.clock_log - (self.wall_ms - self.pool.known.clock_wall)
+        return Step("time", {"ms": min(max(left + self.random.choice((-1, 0, 0, 1)), 0), 5000)})
+
+    # ------------------------------------------------------------------------------------------------------- workers
+    def obey(self) -> Step:
+        """A worker reads its orders and gets one step further."""
+        slot = self.random.choice(tuple(self.workers))
+        worker, orders = self.workers[slot], self.pool.orders.get(slot)
+        if orders is None or orders.inc != worker.inc:
+            worker.inc, worker.epoch = (orders.inc, 0) if orders else ("", 0)
+            return self._report(slot)
+        if orders.boot != worker.boot:
+            return self._report(slot)
+        worker.epoch = orders.epoch
+        if orders.gen < worker.hw:
+            return self._report(slot)
+        worker.hw = orders.gen
+        self._one_step(worker, dict(orders.wants))
+        return self._report(slot)
+
+    def _one_step(self, worker: Worker, wants: dict[ModelName, tuple[int, str]]) -> None:
+        for name, seen in list(worker.models.items()):
+            if wants.get(ModelName(name), (0, ""))[0] != seen.generation:
+                del worker.models[name]
+                return
+        for name, (gen, _) in wants.items():
+            seen = worker.models.get(name)
+            if seen is None:
+                worker.models[name] = ResidencyReport(model=name, state=ResidencyState.LOADING, generation=gen)
+                return
+            if seen.state is ResidencyState.LOADING:
+                worker.models[name] = self._further(seen)
+                return
+
+    def _further(self, seen: ResidencyReport) -> ResidencyReport:
+        pick = self.random.random()
+        if pick < 0.15:
+            return ResidencyReport(
+                model=seen.model, state=ResidencyState.FAILED, generation=seen.generation, error="e 1"
+            )
+        if pick < 0.3:
+            progress = seen.progress + 20
+            return ResidencyReport(
+                model=seen.model, state=seen.state, generation=seen.generation, progress=progress, memory_mib=50
+            )
+        return ResidencyReport(
+            model=seen.model, state=ResidencyState.READY, generation=seen.generation, url=f"http://{seen.model}/v1",
+            memory_mib=self.random.choice((0, 900)), took_ms=self.random.choice((0, 1234)),
+        )  # fmt: skip
+
+    def _report(self, slot: SlotId) -> Step:
+        return Step("observe", {"slot": slot, "report": self.workers[slot].report()})
+
+    def disturb(self) -> Step:
+        """Something goes wrong on a GPU host."""
+        slot, pick = self.random.choice(tuple(self.workers)), self.random.random()
+        worker = self.workers[slot]
+        if pick < 0.3 and worker.models:  # a model server dies
+            del worker.models[self.random.choice(tuple(worker.models))]
+        elif pick < 0.5:  # the worker restarts, adopts some of its servers
+            worker.boot, worker.epoch = f"boot-{slot}-{self._fresh()}", 0
+            worker.models = {name: seen for name, seen in worker.models.items() if self.random.random() < 0.6}
+        elif pick < 0.65:
+            worker.fault = "" if worker.fault else "device lost"
+        elif pick < 0.8:
+            worker.budget = self.random.choice((2000, 2000, 1500))
+        elif pick < 0.9:  # a superseded process goes on reporting
+            return Step("observe", {"slot": slot, "report": Worker(boot=f"boot-{slot}-0", inc=worker.inc).report()})
+        else:  # the store is behind the worker: it forgot an epoch and a generation
+            worker.epoch += 3
+            worker.hw += 5
+        return self._report(slot)
+
+    # ----------------------------------------------------------------------------------------------------- scheduler
+    def want(self) -> Step | None:
+        slots = [row for row in self.pool.slots.values() if row.state is SlotState.OPEN] or list(
+            self.pool.slots.values()
+        )
+        if not slots:
+            return None
+        slot = self.random.choice(slots)
+        waiting = [name for name in NAMES[:3] if self.pool.models[name].queued]
+        model = self.random.choice(waiting or NAMES)
+        idle = [name for name in slot.models if name != model and self.pool.residencies[slot.slot, name].use == 0]
+        evict = [name for name in idle if self.pool.residencies[slot.slot, name].state is not Residency.UNLOADING]
+        evict = [name for name in evict if self.pool.residencies[slot.slot, name].state is not Residency.ABSENT]
+        if self.random.random() < 0.3:
+            evict = evict[:1]
+        generation = slot.gen if self.random.random() < 0.9 else slot.gen - 1
+        args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": "waiters"}
+        return Step("want", args | {"key": f"key{self._fresh()}"})
+
+    def unwant(self) -> Step | None:
+        rows = [key for key in self.pool.residencies]  # noqa: C416  a list to choose from
+        if not rows:
+            return None
+        slot, model = self.random.choice(rows)
+        generation = self.pool.slots[slot].gen - (self.random.random() < 0.1)
+        return Step("unwant", {"slot": slot, "model": model, "generation": generation, "why": "release_vram"})
+
+    def admit(self) -> Step | None:
+        rows = list(self.pool.residencies.items())
+        if not rows:
+            return None
+        (slot, model), row = self.random.choice(rows)
+        number = self.random.choice((0, row.waited, ADMIT_ALL, ADMIT_ALL, -1))
+        gen = row.gen - (self.random.random() < 0.1)
+        args = {"slot": slot, "model": model, "residency_generation": gen, "number": number, "why": "barrier"}
+        return Step("admit", args)
+
+    # -------------------------------------------------------------------------------------------------------- scenes
+    def go_silent(self) -> Step:
+        """Workers say nothing until their slots are offline."""
+        for _ in range(3):
+            self._script += [lambda: Step("time", {"ms": 4900}), self.tick]
+        return self.tick()
+
+    def bring_up(self) -> Step | None:
+        """Load something and use it."""
+        self._script += [self.obey] * 7 + [self.ask, self.renew, self.ask, self.renew, self.release]
+        return self.want()
+
+    def break_model(self) -> Step | None:
+        """Load a model that fails until nobody tries any more."""
+        made = self.want()
+        if made is None:
+            return None
+        slot, model = made.args["slot"], made.args["model"]
+
+        def failing() -> Step | None:
+            worker, wants = self.workers.get(slot), self.pool.orders[slot].wants
+            if worker is None or model not in wants:
+                return None
+            state = ResidencyState.FAILED
+            worker.models = {model: ResidencyReport(model=model, state=state, generation=wants[model][0], error="oom")}
+            return self._report(slot)
+
+        def again() -> Step | None:
+            return replace(made, args=made.args | {"generation": self.pool.slots[slot].gen, "evict": []})
+
+        once = [self.obey, self.obey, failing, self.obey, self.obey]
+        wait = [lambda: Step("time", {"ms": 4999}), self.tick]
+        self._script += [self.ask, *once, *wait, again, *once, *wait, *wait, again, *once, self.ask, self.tick]
+        return made
+
+    # ------------------------------------------------------------------------------------------------------ the rest
+    def operate(self) -> Step:
+        event = self.random.choice(("cordon", "drain", "uncordon", "uncordon", "heal", "bogus"))
+        return Step("set_slot", {"slot": self.random.choice((*SLOTS, "none")), "event": event, "who": "operator:x"})
+
+    def restart(self) -> Step:
+        self.run = f"{self._fresh():x}9"
+        return Step("restart", {"run": self.run})
+
+    def init(self) -> Step:
+        settings = replace(SETTINGS, max_queue=self.random.choice((4, 9)), max_fails=self.random.choice((2, 3)))
+        return Step("init", {"settings": settings, "models": MODELS})
+
+    def ingest(self) -> Step:
+        lease, effect = self._lease(), self.random.choice(("acquire", "renew", "release", "none"))
+        ask: Ask = self.ask().args["ask"]
+        if effect in {"renew", "release"} and lease is None:
+            effect = "none"
+        sequence = self.random.choice((None, 1, 2, 3, 4, 5))
+        args = {"sh": lease.sh if lease and effect != "acquire" else ask.sh, "sequence": sequence, "effect": effect}
+        return Step(
+            "ingest", args | {"ask": ask, "lease_id": lease.id if lease else "", "gone": self.random.random() < 0.1}
+        )
+
+    def reject(self) -> Step:
+        return Step("reject", {"why": "malformed"})
+
+
+CHOICES: tuple[Callable[[Walk], Step | None], ...] = (
+    Walk.ask, Walk.poll, Walk.renew, Walk.release, Walk.end, Walk.preempt, Walk.tick, Walk.time, Walk.to_deadline,
+    Walk.obey, Walk.disturb, Walk.want, Walk.unwant, Walk.admit, Walk.operate, Walk.restart, Walk.init, Walk.ingest,
+    Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model,
+)  # fmt: skip
+WEIGHTS = (22, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 3, 2, 1, 0.5, 3, 0.5, 0.7, 3, 0.7)
