@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 LOG_TAIL_BYTES = 2000
+LARGEST_LOG_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         orphan_signal: signal.Signals = signal.SIGTERM,
     ) -> Self:
-        """Start a program; its output goes to `log`, which begins afresh.
+        """Start a program; its output is added to `log`, which is set aside as `….1` when it has grown large.
 
         Must be called from the main thread: the kernel's notion of a parent is the starting thread.
 
@@ -50,7 +51,9 @@ class Child:
             OSError: The log cannot be written.
         """
         launch = [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), str(int(orphan_signal)), *argv]
-        with log.open("wb") as output:
+        if log.exists() and log.stat().st_size > LARGEST_LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 launch, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
             )

@@ -24,12 +24,21 @@ NAMES = ("ada", "ben", "cleo")
 class Demo:
     """The agents and what shows them."""
 
-    def __init__(self, broker_url: str, models: Sequence[str], *, api_key: str | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        broker_url: str,
+        models: Sequence[str],
+        *,
+        think_s: float = THINK_S,
+        api_key: str | None = None,
+        seed: int = 1,
+    ) -> None:
         """Make three agents: one for each of the two models, and one that alternates.
 
         Args:
             broker_url: Such as http://127.0.0.1:4687.
             models: Names of the catalogue, two.
+            think_s: Between two turns of an agent, seconds, on average.
             api_key: The broker's key; None where the loopback is let in without.
             seed: Of what they ask and how long they think.
         """
@@ -37,6 +46,7 @@ class Demo:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._habits = [(models[0],), (models[1],), tuple(models)]
         self._seed = seed
+        self._think_s = think_s
         self.views = [AgentView(name=name) for name in NAMES]
         self.view: View = view_for(self.views)
 
@@ -56,7 +66,7 @@ class Demo:
                 client=LeaseClient(http, session_key=f"demo:{view.name}"),
                 view=view,
                 models=models,
-                think_s=THINK_S,
+                think_s=self._think_s,
                 random=Random(f"{self._seed}:{view.name}"),
                 changed=self.view.changed,
             )

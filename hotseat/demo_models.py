@@ -31,7 +31,7 @@ class DemoModel:
     Attributes:
         name: Its name in the catalogue.
         path: The GGUF file.
-        memory_mib: Footprint of a server with 2,048 tokens of context, measured as resident size and rounded up, MiB.
+        memory_mib: Footprint of a server with 3,072 tokens of context, measured as resident size and rounded up, MiB.
         load_s: How long a load takes on two slow cores, seconds; real loads correct it.
     """
 

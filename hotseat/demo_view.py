@@ -168,10 +168,10 @@ class LiveView:
     def render(self) -> Group:
         """Return the whole picture."""
         table = Table(box=None, expand=True, header_style="dim", pad_edge=False)
-        table.add_column("agent", width=6)
+        table.add_column("agent", width=5)
         table.add_column("turns", width=5, justify="right")
-        table.add_column("model", width=16)
-        table.add_column("is", width=12)
+        table.add_column("model", width=14)
+        table.add_column("is", width=11)
         table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
         for agent in self._agents:
             style = STYLES[agent.stage]
@@ -184,8 +184,8 @@ def detail_of(agent: AgentView) -> Text:
     """Return the last column: the wait, or what the model is writing."""
     if agent.stage is Stage.WAITING and agent.update is not None:
         waited_s = time.monotonic() - agent.since_s
-        loading = f" {bar(agent.update.progress)}" if agent.update.residency == "loading" else ""
-        return Text(f"{place(agent.update)}{loading} · {waited_s:.0f} s so far", "yellow")
+        loading = f"{bar(agent.update.progress)} " if agent.update.residency == "loading" else ""
+        return Text(f"{loading}{waited_s:.0f} s so far, {place(agent.update)}", "yellow")
     if agent.stage is Stage.USING:
         return Text(one_line(agent.text)[-70:], "green")
     return Text(one_line(agent.text)[:70] if agent.turns else "", "dim")

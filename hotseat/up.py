@@ -86,6 +86,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         store_port=arguments.store_port,
         demo=not arguments.no_demo,
         turns=arguments.turns,
+        think_s=arguments.think,
     )
 
 

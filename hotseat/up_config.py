@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from hotseat.demo_models import DemoModel
 
 BUDGET_MIB = 1000
-PARALLEL = 2
-CONTEXT_TOKENS = 2048
+LEASE_LIMIT = 2
+PARALLEL = LEASE_LIMIT + 1  # one place more than there are leases: the worker's probe never waits behind a holder
+ADOPT_TIMEOUT_S = 20  # a pretended GPU is a busy CPU: proving itself takes a model server longer than on a real one
+CONTEXT_TOKENS = 1024
 FILE_MODE = 0o600
 
 HEAD = """\
@@ -31,6 +33,7 @@ anonymous = true
 [worker]
 name = "local"
 state_dir = {state_dir}
+adopt_timeout_s = {adopt_timeout_s}
 
 # A pretended GPU: with this budget one of the two models is resident at a time.
 [[worker.slot]]
@@ -42,7 +45,7 @@ MODEL = """
 [[model]]
 name = {name}
 memory_mib = {memory_mib}
-lease_limit = {parallel}
+lease_limit = {lease_limit}
 default = {default}
 load_s_hint = {load_s}
 kind = "completion"
@@ -79,6 +82,7 @@ class UpConfig:
             port=self.port,
             state_dir=toml_string(str(self.worker_state_dir)),
             budget_mib=BUDGET_MIB,
+            adopt_timeout_s=ADOPT_TIMEOUT_S,
         )
         return head + "".join(self._model(number, model) for number, model in enumerate(self.models))
 
@@ -92,6 +96,7 @@ class UpConfig:
             server=", ".join(toml_string(word) for word in self.server_argv),
             context=CONTEXT_TOKENS * PARALLEL,
             parallel=PARALLEL,
+            lease_limit=LEASE_LIMIT,
             threads=self.threads,
         )
 

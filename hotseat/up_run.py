@@ -44,6 +44,7 @@ class Options:
         port: The broker's, on the loopback address.
         store_port: The store's; 0 for its Unix socket only.
         turns: How many turns each agent takes before everything stops; None: until Ctrl-C.
+        think_s: Between two turns of an agent, seconds, on average.
     """
 
     state_dir: Path
@@ -52,6 +53,7 @@ class Options:
     store_port: int
     demo: bool
     turns: int | None
+    think_s: float
 
     @property
     def url(self) -> str:
@@ -122,7 +124,7 @@ class Run:
         print(self._hints(), flush=True)
         if not self.options.demo:
             await asyncio.Event().wait()
-        self.demo = Demo(self.options.url, [model.name for model in self.models])
+        self.demo = Demo(self.options.url, [model.name for model in self.models], think_s=self.options.think_s)
         await self.demo.run(turns=self.options.turns)
 
     async def _broker_answers(self) -> None:
