@@ -5,9 +5,10 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -26,12 +27,12 @@ from broker.config import Config, KeyEntry
 from broker.core.activity import Activity
 from broker.core.lease import LeaseId, LeaseRecord, ModelName, Nonce
 from broker.ingress import Ingress
-from broker.leasing import LeaseBounds, Leasing
+from broker.leasing import Leasing
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.scheduler import Scheduler
-from broker.store.port import ModelSettings, PoolSettings, Store
+from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
 
 log = logging.getLogger("hotseat.app")
@@ -76,8 +77,8 @@ def build(config: Config, store: Store) -> Broker:
     metrics = Metrics()
     waiters = Waiters(limit=config.limits.max_waiters)
     feed = EventFeed(store, waiters)
-    leasing = Leasing(store, waiters, bounds_of(config), new_id=new_lease_id, new_nonce=new_nonce)
-    settings = pool_settings_of(config)
+    leasing = Leasing(store, waiters, config.lease_bounds(), new_id=new_lease_id, new_nonce=new_nonce)
+    settings = config.pool_settings()
     policy = config.policy.settings()
     scheduler = Scheduler(
         store,
@@ -187,6 +188,19 @@ class DrainingServer(uvicorn.Server):
         await broker.drain()
         await super().shutdown(sockets)
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised once more: the exit status is 0."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
 
 def server_of(config: Config, app: FastAPI) -> DrainingServer:
     """The HTTP server around an application."""
@@ -228,46 +242,6 @@ def _key(entry: KeyEntry) -> ApiKey:
         max_open=entry.max_open,
     )
     return ApiKey(principal=principal, sha256=entry.sha256, rate_per_s=entry.rate_per_s)
-
-
-def bounds_of(config: Config) -> LeaseBounds:
-    """What callers may ask for."""
-    limits = config.limits
-    return LeaseBounds(
-        ttl_default_s=limits.ttl_default_s,
-        ttl_min_s=limits.ttl_min_s,
-        ttl_max_s=limits.ttl_max_s,
-        wait_max_s=limits.wait_max_s,
-        waiter_ttl_s=limits.waiter_ttl_s,
-        repoll_s=limits.repoll_s,
-    )
-
-
-def pool_settings_of(config: Config) -> PoolSettings:
-    """What the store keeps, so that N brokers act alike."""
-    limits = config.limits
-    models = tuple(
-        ModelSettings(
-            name=ModelName(entry.name),
-            memory_mib=entry.memory_mib,
-            lease_limit=entry.lease_limit,
-            is_default=entry.default,
-            release_vram_after_s=entry.release_vram_after_s,
-            load_s_hint=entry.load_s_hint,
-        )
-        for entry in config.models
-    )
-    return PoolSettings(
-        models=models,
-        max_queue=limits.max_queue,
-        max_queue_session=limits.max_queue_session,
-        claim_ttl_s=limits.claim_ttl_s,
-        silence_s=limits.silence_s,
-        load_backoff_s=limits.load_backoff_s,
-        max_fails=limits.max_fails,
-        max_wait_s=config.policy.max_wait_s,
-        horizon_s=config.policy.horizon_s,
-    )
 
 
 def new_lease_id() -> LeaseId:

@@ -2,15 +2,17 @@
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from broker.core.lease import Priority
+from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
+from broker.leasing import LeaseBounds
 from broker.principals import Scope
+from broker.store.port import ModelSettings, PoolSettings
 from schemas.config_file import (
     ConfigError,
     ModelEntry,
@@ -197,6 +199,36 @@ class Config:
     policy: PolicySection
     keys: tuple[KeyEntry, ...]
     models: tuple[ModelEntry, ...]
+
+    def lease_bounds(self) -> LeaseBounds:
+        """What callers may ask for."""
+        return LeaseBounds(**{field.name: getattr(self.limits, field.name) for field in fields(LeaseBounds)})
+
+    def pool_settings(self) -> PoolSettings:
+        """What the store keeps, so that N brokers act alike."""
+        limits = self.limits
+        return PoolSettings(
+            models=tuple(_model_settings(entry) for entry in self.models),
+            max_queue=limits.max_queue,
+            max_queue_session=limits.max_queue_session,
+            claim_ttl_s=limits.claim_ttl_s,
+            silence_s=limits.silence_s,
+            load_backoff_s=limits.load_backoff_s,
+            max_fails=limits.max_fails,
+            max_wait_s=self.policy.max_wait_s,
+            horizon_s=self.policy.horizon_s,
+        )
+
+
+def _model_settings(entry: ModelEntry) -> ModelSettings:
+    return ModelSettings(
+        name=ModelName(entry.name),
+        memory_mib=entry.memory_mib,
+        lease_limit=entry.lease_limit,
+        is_default=entry.default,
+        release_vram_after_s=entry.release_vram_after_s,
+        load_s_hint=entry.load_s_hint,
+    )
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:

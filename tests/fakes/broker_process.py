@@ -1,0 +1,81 @@
+"""``hotseat broker`` as a real process on a real server."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+MODELS = """
+[[model]]
+name = "a"
+memory_mib = 900
+lease_limit = 2
+
+[[model]]
+name = "b"
+memory_mib = 900
+lease_limit = 1
+"""
+
+
+class BrokerProcess:
+    """One process; its port is read from its log."""
+
+    def __init__(self, store_url: str, *, extra: str = "", models: str = MODELS, cwd: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hotseat-broker-"))
+        config = self.folder / "hotseat.toml"
+        config.write_text(f'[store]\nurl = "{store_url}"\n\n[broker]\nport = 0\nanonymous = true\n{extra}\n{models}')
+        self.log = self.folder / "log"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "broker.cli", "--config", str(config)],
+                stderr=log,
+                stdout=log,
+                env=environ,
+                cwd=cwd or Path(__file__).parents[2],
+            )
+        self.url = self._listening()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _listening(self) -> str:
+        deadline_s = time.monotonic() + 30
+        while time.monotonic() < deadline_s:
+            found = re.search(r"running on (http://[0-9.:]+)", self.log.read_text())
+            if found:
+                return found[1]
+            assert self._process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        raise AssertionError(self.log.read_text())
+
+    def until_ready(self) -> "BrokerProcess":
+        deadline_s = time.monotonic() + 30
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
