@@ -66,23 +66,44 @@ local function listed(text, word, here)
   return table.concat(sorted(list), ' ')
 end
 
--- A row is its fields; what lies under these two keys is ours.
+-- A row is its fields; what lies under these two keys is ours. A row read in part fetches what is missing when it is
+-- asked for, and says `false` where the hash has nothing.
 local KEY, DIRTY = {}, {}
+local LAZY = {
+  __index = function(row, field)
+    local value = redis.call('HGET', rawget(row, KEY), field)
+    rawset(row, field, value)
+    return value
+  end,
+}
 
-local function blank(c, key)
-  local row = {[KEY] = key, [DIRTY] = {}}
-  c.rows[key] = row
-  c.order[#c.order + 1] = row
+local function complete(row)
+  if getmetatable(row) == nil then return row end
+  setmetatable(row, nil)
+  local flat = redis.call('HGETALL', row[KEY])
+  for i = 1, #flat, 2 do
+    if not row[flat[i]] then row[flat[i]] = flat[i + 1] end
+  end
   return row
 end
 
-local function row_at(c, key)
+-- `hot`: the fields to read at once; nil: all of them.
+local function row_at(c, key, hot)
   local row = c.rows[key]
   if row ~= nil then return row end
-  row = blank(c, key)
-  local flat = redis.call('HGETALL', key)
-  for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
-  return row
+  row = {[KEY] = key, [DIRTY] = {}}
+  c.rows[key] = row
+  c.order[#c.order + 1] = row
+  if hot == nil then
+    local flat = redis.call('HGETALL', key)
+    for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
+    return row
+  end
+  if #hot > 0 then
+    local values = redis.call('HMGET', key, unpack(hot))
+    for i, field in ipairs(hot) do row[field] = values[i] end
+  end
+  return setmetatable(row, LAZY)
 end
 
 local function put(row, field, value)
@@ -94,28 +115,32 @@ end
 local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
 
 local function lease_row(c, id) return row_at(c, c.P .. ':lease:' .. id) end
-local function model_row(c, model) return row_at(c, c.P .. ':model:' .. model) end
-local function slot_row(c, slot) return row_at(c, c.P .. ':slot:' .. slot) end
+local HOT_MODEL = {'name', 'lease_limit', 'ready', 'queued'}
+local HOT_SLOT = {'state'}
+local HOT_RESIDENCY = {'state', 'gen', 'admit', 'use', 'url', 'key', 'progress'}
+
+local function model_row(c, model) return row_at(c, c.P .. ':model:' .. model, HOT_MODEL) end
+local function slot_row(c, slot) return row_at(c, c.P .. ':slot:' .. slot, HOT_SLOT) end
 local function residency_row(c, slot, model)
-  local row = row_at(c, c.P .. ':residency:' .. slot .. ':' .. model)
-  if row.state == nil then row.state = 'absent' end
+  local row = row_at(c, c.P .. ':residency:' .. slot .. ':' .. model, HOT_RESIDENCY)
+  if not row.state then row.state = 'absent' end
   return row
 end
 local function tenant_row(c, who) return row_at(c, c.P .. ':tenant:' .. who) end
 
 local function known_lease(c, id)
   local lease = lease_row(c, id)
-  if lease.state == nil then refuse('NOT_FOUND', 'no lease ' .. id) end
+  if not lease.state then refuse('NOT_FOUND', 'no lease ' .. id) end
   return lease
 end
 
 local function rule(c, name)
-  if c.rules == nil then
-    c.rules = {}
-    local flat = redis.call('HGETALL', c.P .. ':meta')
-    for i = 1, #flat, 2 do c.rules[flat[i]] = flat[i + 1] end
+  local known = c.rules[name]
+  if known == nil then
+    known = int(redis.call('HGET', c.P .. ':meta', name))
+    c.rules[name] = known
   end
-  return int(c.rules[name])
+  return known
 end
 
 -- ------------------------------------------------------------------------------------------------------ events
@@ -133,7 +158,7 @@ local function emit(c, kind, fields)
 end
 
 local function gen_of(row)
-  if row.gen == nil or row.gen == '0' then return '' end
+  if not row.gen or row.gen == '0' then return '' end
   return row.gen
 end
 
@@ -148,13 +173,14 @@ end
 -- The logical clock: never backwards, forward at most max_step per call.
 local function open(keys)
   local time = redis.call('TIME')
-  local c = {P = keys[1], rows = {}, order = {}, wall = int(time[1]) * 1000 + math.floor(int(time[2]) / 1000)}
-  local meta = redis.call('HMGET', c.P .. ':meta', 'run', 'inc', 'seq', 'arrival', 'queued', 'clock_wall', 'clock_log',
+  local c = {P = keys[1], rows = {}, order = {}, rules = {}, wall = int(time[1]) * 1000 + math.floor(int(time[2]) / 1000)}
+  local meta = redis.call('HMGET', c.P .. ':meta', 'clock_wall', 'clock_log', 'seq', 'arrival', 'queued', 'run', 'inc',
     'max_step_ms')
-  if not meta[1] then return nil, c end
-  c.run, c.inc, c.seq, c.arrival, c.queued = meta[1], meta[2], int(meta[3]), int(meta[4]), int(meta[5])
-  c.step, c.max_step = c.wall - int(meta[6]), int(meta[8])
-  c.now = int(meta[7]) + math.min(math.max(c.step, 0), c.max_step)
+  if not meta[6] then return nil, c end
+  c.seq, c.arrival, c.queued, c.run, c.inc = int(meta[3]), int(meta[4]), int(meta[5]), meta[6], meta[7]
+  c.arrival_was, c.queued_was = c.arrival, c.queued
+  c.step, c.max_step = c.wall - int(meta[1]), int(meta[8])
+  c.now = int(meta[2]) + math.min(math.max(c.step, 0), c.max_step)
   return c
 end
 
@@ -178,8 +204,11 @@ end
 
 local function close(c)
   flush(c)
-  redis.call('HSET', c.P .. ':meta', 'seq', s(c.seq), 'arrival', s(c.arrival), 'queued', s(c.queued),
-    'clock_wall', s(c.wall), 'clock_log', s(c.now))
+  local meta = c.P .. ':meta'
+  if c.arrival ~= c.arrival_was or c.queued ~= c.queued_was then
+    redis.call('HSET', meta, 'arrival', s(c.arrival), 'queued', s(c.queued))
+  end
+  redis.call('HSET', meta, 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', s(c.seq))
   for _, expiry in ipairs(c.expiries or {}) do redis.call('PEXPIRE', expiry[1], expiry[2]) end
 end
 

@@ -80,7 +80,7 @@ end
 
 local function servable(c, ask)
   local model = model_row(c, ask.model)
-  if model.name == nil then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
+  if not model.name then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
   if (model.ready or '') ~= '' then return model end
   if fits_nowhere(c, model) then
     refuse('MODEL_TOO_LARGE', ask.model .. ' needs ' .. model.memory_mib .. ' MiB, more than any slot has')

@@ -17,8 +17,8 @@ local function move(c, at, event, why)
 end
 
 local RESIDENCY_DEFAULTS = {
-  'gen', '0', 'key', '', 'admit', ADMIT_ALL, 'use', '0', 'used_at', '0', 'started', '0', 'loaded', '0', 'waited', '0',
-  'url', '', 'progress', '0', 'mib', '0', 'prefetched', '', 'error', '', 'fails', '0', 'retry_at', '0',
+  'state', 'absent', 'gen', '0', 'admit', ADMIT_ALL, 'use', '0', 'url', '', 'key', '', 'progress', '0', 'used_at', '0', 'started', '0', 'loaded', '0', 'waited', '0',
+  'mib', '0', 'prefetched', '', 'error', '', 'fails', '0', 'retry_at', '0',
   'quarantined', '',
 }
 
@@ -26,7 +26,7 @@ local RESIDENCY_DEFAULTS = {
 local function reset(residency)
   local kept = {
     fails = residency.fails, retry_at = residency.retry_at, error = residency.error, gen = residency.gen,
-    quarantined = residency.quarantined,
+    quarantined = residency.quarantined, state = residency.state,
   }
   for i = 1, #RESIDENCY_DEFAULTS, 2 do
     local field = RESIDENCY_DEFAULTS[i]

@@ -52,7 +52,7 @@ end
 
 local function want(c, at, gen, key, evict)
   local slot, model = slot_row(c, at.slot), model_row(c, at.model)
-  if slot.state == nil or model.name == nil or has(evict, at.model) or key == '' then
+  if not slot.state or not model.name or has(evict, at.model) or key == '' then
     refuse('BAD_ARGUMENT', 'unknown slot or model')
   end
   refuse_old_picture(slot, gen)
@@ -83,7 +83,7 @@ end
 
 local function unwant(c, at, gen)
   local slot = slot_row(c, at.slot)
-  if slot.state == nil then refuse('BAD_ARGUMENT', 'unknown slot') end
+  if not slot.state then refuse('BAD_ARGUMENT', 'unknown slot') end
   refuse_old_picture(slot, gen)
   refuse_withdrawal(c, at.slot, at.model)
   withdraw(c, at)

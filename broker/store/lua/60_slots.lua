@@ -174,8 +174,8 @@ function observe(c, name)
   local report, flat = {}, redis.call('HGETALL', c.P .. ':report:' .. name)
   if #flat == 0 then return end
   for i = 1, #flat, 2 do report[flat[i]] = flat[i + 1] end
-  local slot = slot_row(c, name)
-  if slot.state == nil then slot = introduce(c, name) end
+  local slot = complete(slot_row(c, name))
+  if not slot.state then slot = introduce(c, name) end
   report.boot, report.inc = report.boot or '', report.inc or ''
   if has(words(slot.old_boots), report.boot) then return end
   if report.inc ~= c.inc then return end
@@ -204,7 +204,7 @@ end
 
 function set_slot(c, name, event, who)
   local slot = slot_row(c, name)
-  if slot.state == nil or (WISHES[event] == nil and event ~= 'heal') then
+  if not slot.state or (WISHES[event] == nil and event ~= 'heal') then
     refuse('BAD_ARGUMENT', 'unknown slot ' .. name .. ' or event ' .. event)
   end
   if event == 'heal' then heal(c, name) else put(slot, 'wish', WISHES[event]) end

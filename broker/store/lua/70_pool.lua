@@ -3,9 +3,14 @@
 local function catalogue(c, args, at)
   local name = args[at]
   local model = model_row(c, name)
+  local fresh = not model.name
   put(model, 'name', name)
-  put(model, 'memory_mib', args[at + 1])
   put(model, 'lease_limit', args[at + 2])
+  if fresh then -- in front, where every call looks for them
+    for _, field in ipairs({'ready', 'loading'}) do put(model, field, '') end
+    for _, field in ipairs({'queued', 'arrivals', 'arrived_at'}) do put(model, field, '0') end
+  end
+  put(model, 'memory_mib', args[at + 1])
   put(model, 'is_default', args[at + 3])
   put(model, 'release_ms', args[at + 4])
   put(model, 'load_hint_ms', args[at + 5])
@@ -44,9 +49,12 @@ end
 local function create(keys)
   local _, c = open(keys)
   if c == nil then return nil end
-  c.now, c.seq, c.arrival, c.queued, c.step, c.max_step = c.wall, 0, 0, 0, 0, 0
+  c.now, c.seq, c.arrival, c.queued, c.arrival_was, c.queued_was = c.wall, 0, 0, 0, 0, 0
   c.run, c.inc = run_id(), incarnation(run_id(), c.wall)
-  redis.call('HSET', c.P .. ':meta', 'run', c.run, 'inc', c.inc, 'inc_no', '1')
+  -- In the order in which every call looks for them: small hashes are searched from the front.
+  redis.call('HSET', c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', '0', 'arrival', '0',
+    'queued', '0', 'run', c.run, 'inc', c.inc, 'max_step_ms', '0', 'ended_ttl_ms', '0', 'op_ttl_ms', '0',
+    'inc_no', '1')
   emit(c, 'initialised', {'who', 'scheduler', 'why', c.inc})
   return c
 end

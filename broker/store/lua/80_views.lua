@@ -29,12 +29,12 @@ function lease_json(c, lease)
   for _, field in ipairs(LEASE_VIEW) do view[field] = lease[field] end
   local where = residency_of(c, lease)
   if lease.intent == 'use' and (lease.state == 'active' or lease.state == 'ending') then
-    view.url, view.key = where.url, where.key
+    view.url, view.key = where.url or '', where.key or ''
   end
   if lease.state == 'queued' then
     view.position = s(redis.call('ZRANK', queue_key(c, lease.model), lease.id) + 1)
   end
-  view.residency, view.progress = where.state, where.progress
+  view.residency, view.progress = where.state, where.progress or '0'
   return cjson.encode(view)
 end
 
@@ -78,7 +78,7 @@ local MODEL_VIEW = {
 }
 
 local function model_json(c, name)
-  local model, view = model_row(c, name), {}
+  local model, view = complete(model_row(c, name)), {}
   for _, field in ipairs(MODEL_VIEW) do view[field] = model[field] end
   view.arrivals = s(decayed_arrivals(c, model))
   view.warm = s(redis.call('ZCARD', c.P .. ':warm:' .. name))
@@ -100,7 +100,7 @@ local RESIDENCY_VIEW = {
 }
 
 local function residency_json(c, slot, name)
-  local residency, view = residency_row(c, slot, name), {}
+  local residency, view = complete(residency_row(c, slot, name)), {}
   for _, field in ipairs(RESIDENCY_VIEW) do view[field] = residency[field] end
   view.model = name
   view.memory_mib = s(footprint_mib(c, name, residency))
@@ -114,7 +114,7 @@ local SLOT_VIEW = {
 local HELD_VIEW = {'id', 'model', 'priority', 'state', 'granted', 'deadline', 'expected_ms'}
 
 local function slot_json(c, name)
-  local slot, view, residencies, leases = slot_row(c, name), {slot = name}, {}, {}
+  local slot, view, residencies, leases = complete(slot_row(c, name)), {slot = name}, {}, {}
   for _, field in ipairs(SLOT_VIEW) do view[field] = slot[field] end
   for _, model in ipairs(words(slot.models)) do
     residencies[#residencies + 1] = residency_json(c, name, model)
@@ -162,7 +162,7 @@ local function residency_line(c, slot, name)
 end
 
 local function slot_line(c, name)
-  local slot = slot_row(c, name)
+  local slot = complete(slot_row(c, name))
   local worker = (slot.worker or '') ~= '' and slot.worker or '-'
   local line = 'SLOT  ' .. name .. ' ' .. slot.state .. ' gen=' .. s(int(slot.gen)) .. ' budget='
     .. s(int(slot.budget_mib)) .. 'MiB worker=' .. worker .. ' seen=' .. seconds(c.now - int(slot.seen)) .. ' ago'
