@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+from functools import lru_cache
 from urllib.parse import quote
 
 from broker.core.errors import BadArgumentError
@@ -23,8 +24,16 @@ LONGEST_MS = 10**12
 
 def text_hash(text: str) -> str:
     """First 20 characters of lower-case base32(sha256): 100 bits, safe in key names."""
+    return _short_hash(text) if len(text) <= LABEL_LENGTH else _hash(text)
+
+
+def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return base64.b32encode(digest).decode().lower()[:HASH_LENGTH]
+
+
+_short_hash = lru_cache(maxsize=4096)(_hash)
+"""Sessions and holders come back with every call; at most a few MiB."""
 
 
 def label(text: str) -> str:
