@@ -1,0 +1,1 @@
+"""A virtual GPU for judging policies: the same physics for ours and for others."""

@@ -1,0 +1,138 @@
+"""The policy: what to do with the pool's slots, from an aggregated picture of one moment.
+
+Exhaustive service of resident models; the next model by weighted backlog per second of drain, load and batch; a time
+slice; exchange preemption; one hard age bound; prefetch. Measured against others in ``docs/benchmarks.md``.
+"""
+
+from broker.core.board import EPSILON_S, Board, Place, lay_out
+from broker.core.decisions import Decision, Load, Plan, PreemptLease, SetAdmission, Unload, Why
+from broker.core.idle import use_the_quiet
+from broker.core.lease import SlotId
+from broker.core.settings import PolicySettings, Preemption
+from broker.core.slot import Residency, SlotState
+from broker.core.snapshot import ADMIT_ALL, SlotView, Snapshot
+from broker.core.targets import Target, choose, spread, wanting
+from broker.core.turns import Turn, end_overlong_of_own, is_free, make_room
+from broker.core.waits import explain
+
+__all__ = ["PolicySettings", "Preemption", "decide"]
+
+
+def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
+    """What to do now. Pure: the same picture gives the same plan, whatever the order of its collections.
+
+    1. A draining slot gives up what is not used. Slots that are not open take no further part.
+    2. Each open slot gets a target among the models that somebody waits for and that are neither ready nor loading:
+       the model of the oldest ticket older than ``max_wait_s``, else the one worth most per second; its room is the
+       set of residents cheapest to bring back (``targets``, ``eviction``).
+    3. For the target, leases on that set are asked back and its models closed, when their time has come (``turns``).
+    4. The target is loaded when nobody uses the set and nobody it still admits waits; a prefetch that loads is dropped.
+    5. A model that finds all its places taken for longer than a load takes a second slot that is idle (``targets``).
+    6. While nobody waits for a load, a slot gives memory back, restores the default model or prefetches (``idle``).
+    7. Every other resident model admits everybody.
+    """
+    board = lay_out(snapshot, settings)
+    draft = _Draft(board)
+    for slot in snapshot.slots:
+        if slot.state is SlotState.DRAINING:
+            draft.unloads += _drain(slot)  # 1
+    wanted = wanting(board)
+    for target in choose(board, wanted):  # 2
+        draft.take(target, make_room(board, target.place, target.demand, target.room))  # 3, 4
+    for target in spread(board, draft.targets):  # 5
+        draft.take(target, Turn())
+    quiet = not wanted and not any(board.demands[name].waiting for name in board.loading)
+    for place in board.places:
+        if place.slot not in draft.targets:
+            turn = draft.turns.setdefault(place.slot, Turn())
+            end_overlong_of_own(board, place, turn)
+            if quiet:
+                draft.rest(place, turn)  # 6
+    return draft.plan()  # 7
+
+
+def _drain(slot: SlotView) -> list[Unload]:
+    idle = [r.model for r in slot.residencies if r.use == 0 and r.state in {Residency.READY, Residency.LOADING}]
+    return [Unload(slot=slot.slot, generation=slot.generation, model=m, why=Why.DRAIN) for m in sorted(idle)]
+
+
+class _Draft:
+    """A plan in the making."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.targets: dict[SlotId, Target] = {}
+        self.turns: dict[SlotId, Turn] = {}
+        self.loads: dict[SlotId, Load] = {}
+        self.unloads: list[Unload] = []
+
+    def take(self, target: Target, turn: Turn) -> None:
+        """A slot works towards its target."""
+        place, slot = target.place, target.place.slot
+        self.targets[slot], self.turns[slot] = target, turn
+        if not is_free(self.board, target.room, turn):
+            return
+        evict = [r.model for r in target.room.evict]
+        if place.loading is not None:
+            evict.append(place.loading.model)
+        self.loads[slot] = Load(
+            slot=slot,
+            generation=place.view.generation,
+            model=target.demand.name,
+            evict=tuple(evict),
+            why=target.why,
+        )
+        turn.closed.clear()
+        turn.preempted = {i: order for i, order in turn.preempted.items() if order.why is Why.MAX_HOLD}
+
+    def rest(self, place: Place, turn: Turn) -> None:
+        """A slot nobody waits for."""
+        load, unloads = use_the_quiet(self.board, place, turn.moments)
+        self.unloads += unloads
+        if load is not None:
+            self.loads[place.slot] = load
+
+    def plan(self) -> Plan:
+        """Barriers first, so that nobody slips in between a preemption and the load it is for."""
+        admissions = [order for place in self.board.places for order in self._admissions(place)]
+        preempted: list[PreemptLease] = [
+            order for place in self.board.places for order in self.turns[place.slot].preempted.values()
+        ]
+        loads = [self.loads[place.slot] for place in self.board.places if place.slot in self.loads]
+        decisions: list[Decision] = [*admissions, *preempted, *loads, *self.unloads]
+        return Plan(
+            decisions=tuple(decisions),
+            waits=explain(self.board, self.targets, self.turns, self.loads),
+            targets={target.place.slot: target.demand.name for target in self.targets.values()},
+            decide_again_s=self._again_s(),
+        )
+
+    def _admissions(self, place: Place) -> list[SetAdmission]:
+        load = self.loads.get(place.slot)
+        leaving = set(load.evict) if load else set()
+        leaving.update(u.model for u in self.unloads if u.slot == place.slot)
+        closed = self.turns[place.slot].closed
+        orders: list[SetAdmission] = []
+        for residency in place.ready:
+            why = closed.get(residency.model)
+            admit = ADMIT_ALL if why is None else residency.waited
+            if admit != residency.admit and residency.model not in leaving:
+                order = SetAdmission(
+                    slot=place.slot,
+                    model=residency.model,
+                    residency_generation=residency.generation,
+                    admit=admit,
+                    why=why or Why.REOPEN,
+                )
+                orders.append(order)
+        return orders
+
+    def _again_s(self) -> float | None:
+        board = self.board
+        moments = [m for turn in self.turns.values() for m in turn.moments]
+        max_wait_s = board.settings.max_wait_s
+        for demand in board.demands.values():
+            moments.extend(queue.oldest_s + max_wait_s[queue.priority] for queue in demand.view.queues)
+            if demand.waiting:
+                moments.extend(place.blocked.get(demand.name, 0.0) for place in board.places)
+        return min((m for m in moments if board.now_s + EPSILON_S < m < float("inf")), default=None)
