@@ -103,4 +103,4 @@ class Plan:
     targets: dict[SlotId, ModelName] = field(default_factory=dict)
     """The model each slot is making room for."""
     decide_again_s: float | None = None
-    """Store time at which the answer may change without any event (a slice or bound ends); ``None``: at an event only."""
+    """Store time at which the answer may change by itself (a slice or bound ends); ``None``: at an event only."""

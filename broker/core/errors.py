@@ -1,6 +1,7 @@
 """The error tree, grouped by who must act.
 
-``code`` is the wire word: the first word of a Redis function's error reply in upper case, ``code`` in problem documents.
+``code`` is the wire word: the first word of a Redis function's error reply (in upper case), and ``code`` in a problem
+document.
 """
 
 from typing import ClassVar
@@ -31,10 +32,14 @@ class BackendError(HotseatError):
 
 
 class BadArgumentError(RequestError):
+    """A value is out of its bounds."""
+
     code = "bad_argument"
 
 
 class UnknownModelError(RequestError):
+    """The catalogue has no such model."""
+
     code = "unknown_model"
 
 
@@ -51,10 +56,14 @@ class OperationMismatchError(RequestError):
 
 
 class LeaseNotFoundError(RequestError):
+    """No such lease, or not one of yours."""
+
     code = "not_found"
 
 
 class StaleNonceError(ConflictError):
+    """The lease was granted to somebody else since; nothing changed."""
+
     code = "stale_nonce"
 
 
@@ -71,10 +80,14 @@ class StaleDecisionError(ConflictError):
 
 
 class QueueFullError(CapacityError):
+    """The pool's line is full."""
+
     code = "queue_full"
 
 
 class SessionQueueFullError(CapacityError):
+    """The session has as many tickets waiting as it may."""
+
     code = "session_queue_full"
 
 
@@ -97,10 +110,14 @@ class ModelQuarantinedError(BackendError):
 
 
 class StoreUninitialisedError(BackendError):
+    """The store holds no pool: fresh, flushed, or the wrong database."""
+
     code = "uninitialised"
 
 
 class StoreUnavailableError(BackendError):
+    """The store does not answer."""
+
     code = "store_unavailable"
 
 

@@ -37,12 +37,12 @@ RANK: dict[Priority, int] = {priority: rank for rank, priority in enumerate(PRIO
 
 
 def priority_of(number: int) -> Priority:
-    """The class of a number −5 … 5: ≥ 2 interactive, −1 … 1 normal, −2 and −3 background, below batch.
+    """The class of a number -5 … 5: ≥ 2 interactive, -1 … 1 normal, -2 and -3 background, below batch.
 
     Raises:
-        ValueError: Outside −5 … 5.
+        ValueError: Outside -5 … 5.
     """
-    if not -5 <= number <= 5:  # noqa: PLR2004  the documented range
+    if not -5 <= number <= 5:
         msg = "priority must be between -5 and 5"
         raise ValueError(msg)
     for lowest, priority in ((2, Priority.INTERACTIVE), (-1, Priority.NORMAL), (-3, Priority.BACKGROUND)):

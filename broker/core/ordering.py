@@ -1,9 +1,10 @@
 """Whose turn it is among the tickets of one model.
 
 1. Tickets that have waited at least their class's ``max_wait`` go first, the lowest arrival number among them.
-2. Else the oldest ticket of the highest class.
+2. Else, while everybody is admitted, the highest class, and in it the session that had least (``pool_shares``).
+3. Else, behind a barrier, the oldest ticket of the highest class among those that are admitted.
 
-Only tickets that arrived before the residency's ``admit`` number take part. The same six lines exist in Lua
+Only tickets that arrived before the residency's ``admit`` number take part. The same lines exist in Lua
 (``store/lua/30_handout.lua``); a property test walks both.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from broker.core.lease import LeaseId
+from broker.core.snapshot import ADMIT_ALL
 
 RANK_STEP = 2**42
 """Scores are ``rank * RANK_STEP + arrival``: four classes times 4.4e12 arrivals stay exact in a double."""
@@ -18,7 +20,7 @@ RANK_STEP = 2**42
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The oldest waiting ticket of one class."""
+    """A waiting ticket that may be next."""
 
     rank: int
     arrival: int
@@ -31,7 +33,9 @@ def score(rank: int, arrival: int) -> int:
     return rank * RANK_STEP + arrival
 
 
-def next_ticket(heads: Iterable[Head], *, admit: int, now_ms: int, max_wait_ms: Sequence[int]) -> Head | None:
+def next_ticket(
+    heads: Iterable[Head], *, admit: int, now_ms: int, max_wait_ms: Sequence[int], turn: Head | None = None
+) -> Head | None:
     """The ticket to serve next, or ``None`` when nobody is admitted.
 
     Args:
@@ -39,9 +43,12 @@ def next_ticket(heads: Iterable[Head], *, admit: int, now_ms: int, max_wait_ms: 
         admit: Only tickets with a lower arrival number.
         now_ms: Store time.
         max_wait_ms: Per class, most urgent first.
+        turn: The first ticket in order of turn, of all classes; ``None``: sessions do not take turns.
     """
     admitted = [head for head in heads if head.arrival < admit]
     overdue = [head for head in admitted if now_ms - head.enq_ms >= max_wait_ms[head.rank]]
     if overdue:
         return min(overdue, key=lambda head: head.arrival)
+    if turn is not None and admit == ADMIT_ALL:
+        return turn
     return min(admitted, key=lambda head: head.rank, default=None)

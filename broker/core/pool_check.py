@@ -53,7 +53,7 @@ def _queues(pool: PoolState) -> Iterator[Broken]:
     for model, queue in pool.queues.items():
         for lease_id in islice(queue, CHECKED):
             yield from _member(pool, lease_id, (LeaseState.QUEUED,), f"queue:{model}")
-        if len(queue) != pool.models[model].queued:
+        if len(queue) != pool.models[model].queued or sum(1 for _ in queue) != len(queue):
             yield Broken("queued_is_the_sum", model, f"{len(queue)} is not {pool.models[model].queued}")
 
 

@@ -4,6 +4,7 @@ from broker.core.lease import RANK, LeaseEvent, LeaseId, LeaseState, ModelName, 
 from broker.core.ordering import next_ticket
 from broker.core.pool_events import emit_lease
 from broker.core.pool_rows import MAX_LOOP, LeaseRow, ResidencyRow
+from broker.core.pool_shares import advance, charge
 from broker.core.pool_state import PoolState
 from broker.core.slot import Residency, SlotState
 
@@ -33,12 +34,15 @@ def hand_out(pool: PoolState, model: ModelName, *, claimer: LeaseId | None = Non
 
 
 def _grant_next(pool: PoolState, model: ModelName, claimer: LeaseId | None) -> bool:
-    heads = pool.heads(model)
+    heads, turn = pool.heads(model), pool.turn(model)
     for _, slot, residency in places(pool, model):
-        head = next_ticket(heads, admit=residency.admit, now_ms=pool.now, max_wait_ms=pool.settings.max_wait_ms)
+        head = next_ticket(
+            heads, admit=residency.admit, now_ms=pool.now, max_wait_ms=pool.settings.max_wait_ms, turn=turn
+        )
         if head is not None:
             lease = pool.leases[head.lease_id]
             unqueue(pool, lease)
+            advance(pool, lease)
             grant(pool, lease, slot, claimed=lease.id == claimer)
             return True
     return False
@@ -67,7 +71,8 @@ def set_deadline(pool: PoolState, lease: LeaseRow, deadline: int) -> None:
 def enqueue(pool: PoolState, lease: LeaseRow, waiter_ttl_ms: int) -> None:
     """Put a new ticket in line."""
     model = pool.models[lease.model]
-    pool.queues[lease.model].add(RANK[lease.priority], lease.arrival, lease.id)
+    charge(pool, lease)
+    pool.queues[lease.model].add(RANK[lease.priority], lease.arrival, lease.turn, lease.id)
     model.queued += 1
     model.expected_ms += lease.expected_ms
     model.estimated += lease.expected_ms > 0
@@ -80,7 +85,7 @@ def enqueue(pool: PoolState, lease: LeaseRow, waiter_ttl_ms: int) -> None:
 def unqueue(pool: PoolState, lease: LeaseRow) -> None:
     """Take a ticket out of the line; its state is the caller's business."""
     model = pool.models[lease.model]
-    pool.queues[lease.model].remove(RANK[lease.priority], lease.arrival)
+    pool.queues[lease.model].remove(RANK[lease.priority], lease.arrival, lease.turn)
     model.queued -= 1
     model.expected_ms -= lease.expected_ms
     model.estimated -= lease.expected_ms > 0

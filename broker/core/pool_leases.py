@@ -13,6 +13,7 @@ from broker.core.lease import EndReason, Intent, LeaseEvent, LeaseId, LeaseState
 from broker.core.pool_events import emit_lease
 from broker.core.pool_handout import hand_out, set_deadline, unqueue
 from broker.core.pool_rows import MAX_LOOP, LeaseRow, TenantRow
+from broker.core.pool_shares import refund, settle
 from broker.core.pool_state import PoolState
 from broker.core.pool_stats import learn, learn_error
 
@@ -64,6 +65,7 @@ def end_lease(pool: PoolState, lease: LeaseRow, event: LeaseEvent, cause: Cause)
     lease.state = next_state(was, event)
     if was is LeaseState.QUEUED:
         unqueue(pool, lease)
+        refund(pool, lease)
     elif lease.intent is Intent.WARM:
         del pool.warm[lease.model][lease.id]
     else:
@@ -84,8 +86,9 @@ def _give_back(pool: PoolState, lease: LeaseRow, event: LeaseEvent) -> None:
     del pool.held[lease.slot, lease.model][lease.id]
     residency.use -= 1
     residency.used_at = pool.now
+    held_ms = pool.now - lease.granted
+    settle(pool, lease, held_ms)
     if event in LEARNED_FROM:
-        held_ms = pool.now - lease.granted
         learn(pool.models[lease.model].hold, held_ms)
         if lease.estimate_ms > 0 and event is LeaseEvent.RELEASE:
             learn_error(pool.tenants[lease.who], lease, held_ms)

@@ -75,6 +75,8 @@ class ModelRow:
     expected_ms: int = 0
     estimated: int = 0
     """Queued tickets with a trusted estimate; ``expected_ms`` is their sum."""
+    turn: int = 0
+    """Virtual time of its fair queue: the turn of the ticket served last; 0 while nobody waits."""
     ready: tuple[SlotId, ...] = ()
     loading: tuple[SlotId, ...] = ()
     bad: int = 0
@@ -162,6 +164,10 @@ class LeaseRow:
     expected_ms: int = 0
     estimate_ms: int = 0
     """What the client said; ``expected_ms`` is the same or 0 while its estimates are not trusted."""
+    cost: int = 0
+    """What its session was charged when it entered the line, thousandths of a mean lease; 0: it never waited."""
+    turn: int = 0
+    """Virtual start of a ticket: its place among the tickets of its class."""
     granted: int = 0
     deadline: int = 0
     ended: int = 0

@@ -4,7 +4,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from broker.core.lease import LeaseId, ModelName, SlotId
+from broker.core.lease import RANK, LeaseId, ModelName, SlotId
 from broker.core.ordering import Head
 from broker.core.pool_rows import (
     EventRow,
@@ -23,21 +23,24 @@ from broker.core.snapshot import ADMIT_ALL
 
 
 class Queue:
-    """``P:queue:<m>``: per class the tickets in order of arrival."""
+    """``P:queue:<m>`` and ``P:turn:<m>``: per class the tickets in order of arrival, and in order of turn."""
 
-    __slots__ = ("_classes",)
+    __slots__ = ("_classes", "_turns")
 
     def __init__(self) -> None:
         self._classes: tuple[list[tuple[int, LeaseId]], ...] = ([], [], [], [])
+        self._turns: tuple[list[tuple[int, int, LeaseId]], ...] = ([], [], [], [])
 
-    def add(self, rank: int, arrival: int, lease_id: LeaseId) -> None:
+    def add(self, rank: int, arrival: int, turn: int, lease_id: LeaseId) -> None:
         """Put a ticket in line."""
         insort(self._classes[rank], (arrival, lease_id))
+        insort(self._turns[rank], (turn, arrival, lease_id))
 
-    def remove(self, rank: int, arrival: int) -> None:
+    def remove(self, rank: int, arrival: int, turn: int) -> None:
         """Take a ticket out."""
-        tickets = self._classes[rank]
+        tickets, turns = self._classes[rank], self._turns[rank]
         del tickets[bisect_left(tickets, (arrival, ""))]
+        del turns[bisect_left(turns, (turn, arrival, ""))]
 
     def first(self, rank: int) -> LeaseId | None:
         """The oldest of a class."""
@@ -47,13 +50,17 @@ class Queue:
         """Tickets of a class that arrived before ``below``."""
         return bisect_left(self._classes[rank], (below, ""))
 
-    def position(self, rank: int, arrival: int) -> int:
+    def position(self, rank: int, arrival: int, turn: int) -> int:
         """1 for the first in order of service."""
         ahead = sum(len(tickets) for tickets in self._classes[:rank])
-        return ahead + bisect_left(self._classes[rank], (arrival, "")) + 1
+        return ahead + bisect_left(self._turns[rank], (turn, arrival, "")) + 1
+
+    def next_in_turn(self) -> LeaseId | None:
+        """The first in order of service."""
+        return next(iter(self), None)
 
     def __iter__(self) -> Iterator[LeaseId]:
-        return (lease_id for tickets in self._classes for _, lease_id in tickets)
+        return (lease_id for turns in self._turns for _, _, lease_id in turns)
 
     def __len__(self) -> int:
         return sum(map(len, self._classes))
@@ -106,6 +113,8 @@ class PoolState:
         self.orders: dict[SlotId, OrdersRow] = {}
         self.leases: dict[LeaseId, LeaseRow] = {}
         self.queues: dict[ModelName, Queue] = {}
+        self.shares: dict[ModelName, dict[str, int]] = {}
+        """Per model the sessions' virtual finish, while anybody waits for it."""
         self.held: dict[tuple[SlotId, ModelName], dict[LeaseId, int]] = {}
         self.warm: dict[ModelName, dict[LeaseId, int]] = {}
         self.due = Due()
@@ -120,9 +129,19 @@ class PoolState:
     def heads(self, model: ModelName) -> list[Head]:
         """The oldest ticket of each class of a model."""
         queue = self.queues.get(model)
-        firsts = [(rank, queue.first(rank)) for rank in range(4)] if queue else []
-        rows = [(rank, self.leases[first]) for rank, first in firsts if first is not None]
-        return [Head(rank, lease.arrival, lease.enq, lease.id) for rank, lease in rows]
+        firsts = [queue.first(rank) for rank in range(4)] if queue else []
+        return [self.head(first) for first in firsts if first is not None]
+
+    def head(self, lease_id: LeaseId) -> Head:
+        """A ticket as ``next_ticket`` sees it."""
+        lease = self.leases[lease_id]
+        return Head(RANK[lease.priority], lease.arrival, lease.enq, lease.id)
+
+    def turn(self, model: ModelName) -> Head | None:
+        """The ticket whose turn it is while everybody is admitted."""
+        queue = self.queues.get(model)
+        first = queue.next_in_turn() if queue else None
+        return None if first is None else self.head(first)
 
     def residency(self, slot: SlotId, model: ModelName) -> ResidencyRow:
         """The record of a model on a slot; an absent one when there is none."""

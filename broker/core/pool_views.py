@@ -53,7 +53,7 @@ def record(pool: PoolState, lease: LeaseRow) -> LeaseRecord:
         state=lease.state,
         reason=lease.reason,
         arrival=lease.arrival,
-        position=pool.queues[lease.model].position(RANK[lease.priority], lease.arrival) if queued else 0,
+        position=pool.queues[lease.model].position(RANK[lease.priority], lease.arrival, lease.turn) if queued else 0,
         waited_s=(waited_until - lease.enq) / 1000,
         held_s=((lease.ended or now) - lease.granted) / 1000 if lease.granted else 0.0,
         expires_in_s=max(lease.deadline - now, 0) / 1000,

@@ -77,6 +77,9 @@ def dump_pool(pool: Pool) -> Dump:
     for name, queue in pool.queues.items():
         leases = [pool.leases[lease_id] for lease_id in queue]
         out[f"queue:{name}"] = {lease.id: str(score(RANK[lease.priority], lease.arrival)) for lease in leases}
+        turns = {f"{lease.arrival:016d}{lease.id}": RANK[lease.priority] * 2**51 + lease.turn for lease in leases}
+        out[f"turn:{name}"] = kept(_scores(turns))
+    out |= {f"share:{name}": _scores(shares) for name, shares in pool.shares.items()}
     out |= {f"held:{slot}:{name}": _scores(held) for (slot, name), held in pool.held.items()}
     out |= {f"warm:{name}": _scores(warm) for name, warm in pool.warm.items()}
     out["due"] = _scores(pool.due.items())

@@ -25,13 +25,14 @@ local function heads_of(c, model)
   return heads
 end
 
--- broker/core/ordering.py: 1. the overdue, lowest arrival first; 2. else the oldest of the highest class.
-local function next_ticket(c, heads, admit)
+-- broker/core/ordering.py: 1. the overdue, lowest arrival first; 2. else who is next in turn; 3. behind a barrier the
+-- oldest of the highest class.
+local function next_ticket(c, heads, admit, turn)
   local overdue, highest = nil, nil
   for _, head in ipairs(heads) do
     if head.arrival < admit then
       if highest == nil then highest = head end
-      if #heads > 1 then
+      if #heads > 1 or head.id ~= turn then
         local waited = c.now - int(redis.call('HGET', c.P .. ':lease:' .. head.id, 'enq'))
         if waited >= rule(c, 'max_wait_ms:' .. PRIORITIES[head.rank + 1])
           and (overdue == nil or head.arrival < overdue.arrival) then
@@ -40,6 +41,7 @@ local function next_ticket(c, heads, admit)
       end
     end
   end
+  if overdue == nil and highest ~= nil and s(admit) == ADMIT_ALL then return {id = turn} end
   return overdue or highest
 end
 
@@ -86,6 +88,7 @@ end
 
 local function enqueue(c, lease, waiter_ttl_ms)
   redis.call('ZADD', queue_key(c, lease.model), score(lease), lease.id)
+  charge(c, lease)
   count_queued(c, lease, 1)
   set_deadline(c, lease, c.now + waiter_ttl_ms)
   emit_lease(c, 'queued', lease, lease.who, '', '')
@@ -93,6 +96,7 @@ end
 
 local function unqueue(c, lease)
   redis.call('ZREM', queue_key(c, lease.model), lease.id)
+  redis.call('ZREM', c.P .. ':turn:' .. lease.model, turn_member(lease))
   count_queued(c, lease, -1)
 end
 
@@ -121,12 +125,13 @@ local function grant(c, lease, slot, residency, claimed, from)
 end
 
 local function grant_next(c, model, claimer)
-  local heads = heads_of(c, model.name)
+  local heads, turn = heads_of(c, model.name), in_turn(c, model.name, 0, 0)[1]
   for _, place in ipairs(places(c, model)) do
-    local head = next_ticket(c, heads, int(place.residency.admit))
+    local head = next_ticket(c, heads, int(place.residency.admit), turn)
     if head ~= nil then
       local lease = lease_row(c, head.id)
       unqueue(c, lease)
+      advance(c, lease)
       grant(c, lease, place.slot, place.residency, lease.id == claimer, 'queued')
       return true
     end

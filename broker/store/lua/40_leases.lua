@@ -40,8 +40,9 @@ local function give_back(c, lease, event)
   redis.call('ZREM', held_key(c, lease.slot, lease.model), lease.id)
   add(residency, 'use', -1)
   put(residency, 'used_at', s(c.now))
+  local held_ms = c.now - int(lease.granted)
+  settle(c, lease, held_ms)
   if event == 'release' or event == 'expire' then
-    local held_ms = c.now - int(lease.granted)
     learn(model_row(c, lease.model), 'hold', held_ms)
     if int(lease.estimate_ms) > 0 and event == 'release' then
       learn_error(tenant_row(c, lease.who), lease, held_ms)
@@ -55,6 +56,7 @@ local function end_lease(c, lease, event, who, why)
   local to = arrow(was, event)
   if was == 'queued' then
     unqueue(c, lease)
+    refund(c, lease)
   elseif lease.intent == 'warm' then
     redis.call('ZREM', c.P .. ':warm:' .. lease.model, lease.id)
   else
@@ -163,7 +165,7 @@ local function lose_leases(c, slot, model, who, why)
 end
 
 local function reject_waiting(c, model, why)
-  for _, id in ipairs(redis.call('ZRANGE', queue_key(c, model), 0, MAX_LOOP - 1)) do
+  for _, id in ipairs(in_turn(c, model, 0, MAX_LOOP - 1)) do
     end_lease(c, lease_row(c, id), 'reject', 'scheduler', why)
   end
 end

@@ -32,7 +32,7 @@ function lease_json(c, lease)
     view.url, view.key = where.url or '', where.key or ''
   end
   if lease.state == 'queued' then
-    view.position = s(redis.call('ZRANK', queue_key(c, lease.model), lease.id) + 1)
+    view.position = s(redis.call('ZRANK', c.P .. ':turn:' .. lease.model, turn_member(lease)) + 1)
   end
   view.residency, view.progress = where.state, where.progress or '0'
   return cjson.encode(view)
@@ -40,18 +40,20 @@ end
 
 function live_leases(c, models, limit)
   local parts = {}
+  local function add_ids(ids)
+    for _, id in ipairs(ids) do parts[#parts + 1] = lease_json(c, known_lease(c, id)) end
+  end
   local function add_all(key)
-    if #parts >= limit then return end
-    for _, id in ipairs(redis.call('ZRANGE', key, 0, limit - #parts - 1)) do
-      parts[#parts + 1] = lease_json(c, known_lease(c, id))
-    end
+    if #parts < limit then add_ids(redis.call('ZRANGE', key, 0, limit - #parts - 1)) end
   end
   local slots = slots_of(c)
   for _, model in ipairs(models) do
     for _, slot in ipairs(slots) do add_all(held_key(c, slot, model)) end
   end
   for _, model in ipairs(models) do add_all(c.P .. ':warm:' .. model) end
-  for _, model in ipairs(models) do add_all(queue_key(c, model)) end
+  for _, model in ipairs(models) do
+    if #parts < limit then add_ids(in_turn(c, model, 0, limit - #parts - 1)) end
+  end
   return '[' .. table.concat(parts, ',') .. ']'
 end
 
@@ -174,7 +176,7 @@ local function queue_lines(c, lines, name)
   local queued = int(model_row(c, name).queued)
   if queued == 0 then return end
   lines[#lines + 1] = 'QUEUE ' .. name .. ' waiting=' .. s(queued)
-  for place, id in ipairs(redis.call('ZRANGE', queue_key(c, name), 0, SHOWN - 1)) do
+  for place, id in ipairs(in_turn(c, name, 0, SHOWN - 1)) do
     local lease = lease_row(c, id)
     lines[#lines + 1] = '  #' .. place .. ' ' .. id .. ' ' .. lease.priority .. ' waited='
       .. seconds(c.now - int(lease.enq)) .. ' ' .. (lease.session or '')

@@ -35,7 +35,7 @@ local function check_queue(c, found, name)
     check_live(c, found, id, HELD_STATES, 'warm:' .. name)
   end
   local length = redis.call('ZCARD', key)
-  if length ~= int(model_row(c, name).queued) then
+  if length ~= int(model_row(c, name).queued) or length ~= redis.call('ZCARD', c.P .. ':turn:' .. name) then
     broken(found, 'queued_is_the_sum', name, s(length) .. ' is not ' .. s(int(model_row(c, name).queued)))
   end
   return length
@@ -122,9 +122,8 @@ end
 function why(c, id)
   local lease, ahead = known_lease(c, id), {}
   if lease.state == 'queued' then
-    local key = queue_key(c, lease.model)
-    local place = redis.call('ZRANK', key, id)
-    for _, other in ipairs(redis.call('ZRANGE', key, 0, math.min(place, SHOWN) - 1)) do
+    local place = redis.call('ZRANK', c.P .. ':turn:' .. lease.model, turn_member(lease))
+    for _, other in ipairs(in_turn(c, lease.model, 0, math.min(place, SHOWN) - 1)) do
       if place > 0 then ahead[#ahead + 1] = lease_json(c, known_lease(c, other)) end
     end
   end
