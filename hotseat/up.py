@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     reader.add_argument("--no-demo", action="store_true", help="no agents: only the parts, for agents of your own")
     reader.add_argument("--turns", type=int, metavar="N", help="stop after N turns of each agent")
     reader.add_argument(
+        "--think", type=float, default=3.0, metavar="S", help="seconds between an agent's turns (default %(default)g)"
+    )
+    reader.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="of the broker, on loopback (default %(default)s)"
     )
     reader.add_argument("--store-port", type=int, default=0, help="also let the store listen on this loopback port")

@@ -69,7 +69,10 @@ class Up:
             self.process = subprocess.Popen(self.argv(*arguments), stdout=output, stderr=output)
 
     def shown(self) -> str:
-        return self.log.read_text()
+        text = self.log.read_text()
+        assert self.process is not None
+        assert self.process.poll() in {None, 0, -signal.SIGKILL}, text
+        return text
 
     def wait(self, timeout_s: float = 120) -> int:
         assert self.process is not None
