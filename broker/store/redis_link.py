@@ -145,6 +145,7 @@ class RedisLink:
         """See ``Link``."""
         if self._wire is not None:
             self._wire.abort()
+            await asyncio.sleep(0)  # the transport closes in the loop's next turn
 
     async def _connect(self) -> _Wire:
         async with self._connecting:

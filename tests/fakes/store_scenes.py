@@ -35,7 +35,7 @@ class HandWorker:
         orders = await self.rig.read_orders(self.slot)
         self.inc = orders.incarnation
         if orders.boot == self.boot:
-            self.epoch, self.hw = orders.epoch, orders.generation
+            self.epoch, self.hw = orders.epoch, max(self.hw, orders.generation)
 
     async def register(self) -> "HandWorker":
         """From unknown, silent or another incarnation to registered."""

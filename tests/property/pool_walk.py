@@ -25,6 +25,7 @@ MODELS = (
     ModelSpec(name=ModelName("huge"), memory_mib=9000, lease_limit=1),
 )
 NAMES = tuple(model.name for model in MODELS)
+ASKED_FOR = (*NAMES[:3], *NAMES[:3], NAMES[3], ModelName("none"))
 SETTINGS = Settings(
     max_queue=9,
     max_queue_session=3,
@@ -114,7 +115,7 @@ class Walk:
         session = f"s{pick.randrange(6)}"
         ask = Ask(
             id=LeaseId(f"L{number}"), nonce=f"n{number}", session=session, sh=session * 3,
-            hh=pick.choice(("h0", "h0", "h1")), model=pick.choice((*NAMES[:3], *NAMES[:3], NAMES[3], ModelName("none"))),
+            hh=pick.choice(("h0", "h0", "h1")), model=pick.choice(ASKED_FOR),
             intent=Intent.USE if pick.random() < 0.85 else Intent.WARM, holder="", who=pick.choice(("k1", "k2")),
             priority=pick.choice(tuple(Priority)), ttl_ms=pick.choice((1000, 5000, 20_000, 60_000)),
             waiter_ttl_ms=pick.choice((3000, 20_000, 60_000)), estimate_ms=pick.choice((0, 0, 1000, 30_000)),

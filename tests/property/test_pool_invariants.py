@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from broker.core import pool_check
-from broker.core.lease import LeaseId, LeaseState
+from broker.core.lease import Intent, LeaseId, LeaseState
 from broker.core.pool import Ask
 from broker.core.pool_rows import EventRow, LeaseRow
 from broker.core.slot import Residency, SlotState
+from broker.core.snapshot import ADMIT_ALL
 from schemas.messages import ResidencyReport, ResidencyState
 from tests.property.pool_machines import PythonMachine
 from tests.property.pool_walk import Step, Walk
@@ -139,8 +140,8 @@ def test_same_operation_same_lease(traces):
 
 def _ask_again(lease: LeaseRow, operation: str, body: str) -> Ask:
     return Ask(
-        id=LeaseId(f"again-{lease.id}"), nonce="new", session=lease.session, sh=lease.sh, hh=lease.hh, model=lease.model,
-        intent=lease.intent, holder="", priority=lease.priority, who=lease.who, ttl_ms=1000, waiter_ttl_ms=1000,
+        id=LeaseId(f"again-{lease.id}"), nonce="new", session=lease.session, sh=lease.sh, hh=lease.hh,
+        model=lease.model, intent=lease.intent, holder="", priority=lease.priority, who=lease.who, ttl_ms=1000, waiter_ttl_ms=1000,
         op=operation, body=body,
     )  # fmt: skip
 
@@ -155,7 +156,7 @@ def test_every_ticket_ends(traces):
 
 def heal(trace: Trace) -> None:
     walk, machine, pool = trace.walk, trace.machine, trace.walk.pool
-    walk._further = lambda seen: _ready(seen)  # type: ignore[method-assign]  # no more failures
+    walk._further = _ready
     for number, worker in enumerate(walk.workers.values()):  # a superseded worker exits and comes back as a new process
         worker.fault, worker.budget, worker.boot, worker.epoch = "", 2000, f"healed-{number}", 0
     for slot in list(pool.slots):
@@ -165,19 +166,27 @@ def heal(trace: Trace) -> None:
         for _ in walk.workers:
             machine.apply(walk.obey())
         machine.apply(Step("tick"))
-        for lease in list(pool.leases.values()):
-            if lease.state in {LeaseState.ACTIVE, LeaseState.ENDING} and lease.intent.value == "use":
-                machine.apply(Step("release", {"lease_id": lease.id, "nonce": lease.nonce, "who": "k1"}))
-            elif lease.state is LeaseState.QUEUED:
-                machine.apply(Step("poll", {"lease_id": lease.id, "waiter_ttl_ms": 60_000}))
-        for slot in pool.slots.values():
-            for name in slot.models:
-                if pool.residencies[slot.slot, name].state is Residency.READY:
-                    args = {"slot": slot.slot, "model": name, "number": 2**53 - 1, "why": "reopen"}
-                    gen = pool.residencies[slot.slot, name].gen
-                    machine.apply(Step("admit", args | {"residency_generation": gen}))
+        _behave(trace)
+        _reopen(trace)
         if any(slot.state is SlotState.OPEN for slot in pool.slots.values()) and (made := walk.want()) is not None:
             machine.apply(made)
+
+
+def _behave(trace: Trace) -> None:
+    """Holders give back, waiters stay."""
+    for lease in list(trace.walk.pool.leases.values()):
+        if lease.state in {LeaseState.ACTIVE, LeaseState.ENDING} and lease.intent is Intent.USE:
+            trace.machine.apply(Step("release", {"lease_id": lease.id, "nonce": lease.nonce, "who": "k1"}))
+        elif lease.state is LeaseState.QUEUED:
+            trace.machine.apply(Step("poll", {"lease_id": lease.id, "waiter_ttl_ms": 60_000}))
+
+
+def _reopen(trace: Trace) -> None:
+    """Everybody is admitted to what is ready."""
+    for (slot, name), row in list(trace.walk.pool.residencies.items()):
+        if row.state is Residency.READY:
+            args = {"slot": slot, "model": name, "number": ADMIT_ALL, "why": "reopen"}
+            trace.machine.apply(Step("admit", args | {"residency_generation": row.gen}))
 
 
 def _ready(seen: ResidencyReport) -> ResidencyReport:

@@ -236,10 +236,10 @@ async def test_listing_shows_holders_first_then_tickets_in_order_of_service(rig)
     urgent = await rig.store.acquire(rig.request("u", "b", priority=Priority.INTERACTIVE))
     warm = await rig.store.acquire(rig.request("w", "a", intent=Intent.WARM))
     listed = await rig.store.leases(model=None, limit=100)
+    best_of_b = await rig.store.leases(model="b", limit=3)
     ids = [made[0], made[1], warm, urgent, made[2], made[3]]
     assert [one.lease_id for one in listed] == [one.lease_id for one in ids]
-    assert [one.lease_id for one in await rig.store.leases(model="b", limit=3)] == [one.lease_id for one in
-                                                                                     (made[0], made[1], urgent)]  # fmt: skip
+    assert [one.lease_id for one in best_of_b] == [one.lease_id for one in (made[0], made[1], urgent)]
 
 
 async def test_estimates_count_while_they_hold(rig):

@@ -1,0 +1,315 @@
+"""The fault table of a store, on real servers: killed, replaced by a stale copy, emptied, full, paused, cut off."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+
+import pytest
+
+from broker.core import errors
+from broker.core.lease import LeaseState
+from broker.core.slot import SlotState
+from broker.store.lua_library import LIBRARY, library_source
+from broker.store.redis_store import RedisStore
+from tests.fakes.store_rigs import BASE, POOL, SETTINGS, RedisRig, server_rig
+from tests.fakes.store_scenes import GPU, READY, kinds, ready, want
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
+
+class RealRig(RedisRig):
+    """The library as it is: the server's own time and run id."""
+
+    async def _set_world(self) -> None:
+        pass
+
+
+def rig_at(url: str) -> RealRig:
+    steered = server_rig("real", url)
+    return RealRig("real", steered.link, steered.redis_store._blocking)
+
+
+async def opened(url: str) -> RealRig:
+    rig = rig_at(url)
+    await rig.store.init(SETTINGS)
+    return rig
+
+
+async def run_of(rig):
+    info = (await rig.link.call("INFO", "server")).decode()
+    return next(line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("run_id:"))
+
+
+async def slot_state(rig):
+    return (await rig.store.snapshot()).slots[0].state
+
+
+async def test_a_killed_server_loses_nothing_and_is_another_incarnation(start):
+    server = start(aof=True)
+    rig = await opened(server.url)
+    worker = await ready(rig, "b")
+    held = await rig.store.acquire(rig.request("s1", "b"))
+    before = await rig.hash_of("meta")
+    assert before["inc"].startswith((await run_of(rig))[:12])
+    server.kill()
+    with pytest.raises(errors.StoreUnavailableError):
+        await rig.store.renew(held.lease_id, held.nonce, ttl_s=60, who="key")
+    server.start()
+    await asyncio.sleep(0.15)  # the link does not try again at once
+    assert (await rig.store.renew(held.lease_id, held.nonce, ttl_s=60, who="key")).state is LeaseState.ACTIVE
+    after = await rig.hash_of("meta")
+    assert after["inc"] != before["inc"]
+    assert after["inc"].startswith((await run_of(rig))[:12])
+    assert await slot_state(rig) is SlotState.RECOVERING
+    waiter = await rig.store.acquire(rig.request("s2", "b"))
+    assert waiter.state is LeaseState.QUEUED
+    await worker.register()
+    assert (await rig.store.lease(waiter.lease_id)).state is LeaseState.ACTIVE
+    assert await rig.store.check() == []
+    await rig.close()
+
+
+async def _synced(rig, replica):
+    deadline = time.monotonic() + 15
+    while True:
+        ours = (await rig.link.call("INFO", "replication")).decode()
+        theirs = (await replica.link.call("INFO", "replication")).decode()
+        offset = [line for line in ours.splitlines() if line.startswith("master_repl_offset")]
+        if "master_link_status:up" in theirs and offset[0] in theirs and "state=online" in ours:
+            return
+        assert time.monotonic() < deadline, theirs
+        await asyncio.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_a_stale_replica_that_is_promoted_never_reuses_a_generation_or_a_lease(start):
+    port = free_port()
+    primary, copy = start("--port", str(port), "--repl-diskless-sync-delay", "0"), start()
+    rig, replica = await opened(primary.url), rig_at(copy.url)
+    worker = await ready(rig, "b")
+    kept = await rig.store.acquire(rig.request("s1", "b"))
+    await replica.link.call("REPLICAOF", "127.0.0.1", str(port))
+    await _synced(rig, replica)
+    await replica.link.call("FCALL_RO", "hotseat1_snapshot", 1, BASE)  # the copy's own Lua has looked around
+    await replica.link.call("REPLICAOF", "127.0.0.1", str(free_port()))  # from here on it hears nothing
+    lost = await rig.store.acquire(rig.request("s2", "b"))
+    await want(rig, "a")
+    await worker.say("a", READY)
+    high = (await rig.read_orders(GPU)).generation
+    primary.kill()
+    await replica.link.call("REPLICAOF", "NO", "ONE")
+    assert (await replica.store.renew(kept.lease_id, kept.nonce, ttl_s=60, who="key")).state is LeaseState.ACTIVE
+    with pytest.raises(errors.LeaseNotFoundError):
+        await replica.store.renew(lost.lease_id, lost.nonce, ttl_s=60, who="key")
+    assert await slot_state(replica) is SlotState.RECOVERING
+    worker.rig = replica
+    await worker.register()
+    orders = await replica.read_orders(GPU)
+    assert orders.generation > high, "the worker's high-water mark counts, not what the store remembers"
+    assert [one.model for one in orders.wants] == ["b"], "a load the store forgot is not wanted"
+    assert (await replica.store.acquire(rig.request("s2", "b"))).state is LeaseState.ACTIVE
+    assert await replica.store.check() == []
+    await rig.close()
+    await replica.close()
+
+
+async def test_a_flushed_server_answers_uninitialised_and_is_not_made_anew_on_the_request_path(start):
+    rig = await opened(start().url)
+    await rig.store.acquire(rig.request())
+    await rig.link.call("FLUSHALL")
+    for _ in range(2):
+        with pytest.raises(errors.StoreUninitialisedError):
+            await rig.store.acquire(rig.request())
+        with pytest.raises(errors.StoreUninitialisedError):
+            await rig.store.hello()
+    await rig.store.init(SETTINGS)
+    await rig.store.acquire(rig.request())
+    await rig.close()
+
+
+async def test_a_full_server_refuses_new_leases_and_keeps_the_old_ones_alive(start):
+    rig = await opened(start().url)
+    worker = await ready(rig, "a")
+    held = await rig.store.acquire(rig.request("s1"))
+    queued = await rig.store.acquire(rig.request("s2"))
+    await rig.link.call("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(errors.StoreFullError):
+        await rig.store.acquire(rig.request("s3"))
+    await rig.store.poll(queued.lease_id, waiter_ttl_s=60)
+    await rig.store.renew(held.lease_id, held.nonce, ttl_s=60, who="key")
+    await rig.store.tick()
+    await rig.store.observe(GPU)
+    await rig.store.release(held.lease_id, held.nonce, who="key")
+    assert (await rig.store.lease(queued.lease_id)).state is LeaseState.ACTIVE
+    assert worker.inc
+    await rig.close()
+
+
+async def test_a_library_that_went_missing_is_loaded_again(start):
+    rig = await opened(start().url)
+    await rig.link.call("FUNCTION", "DELETE", LIBRARY)
+    assert (await rig.store.acquire(rig.request())).state is LeaseState.QUEUED
+    await rig.close()
+
+
+def changed(version: str) -> str:
+    source = library_source()
+    assert source.count("local VERSION = '1'") == 1
+    return source.replace("local VERSION = '1'", f"local VERSION = '{version}'").replace(
+        "local HASH = '", "local HASH = 'x"
+    )
+
+
+async def test_an_older_library_is_replaced_and_a_newer_one_is_left_alone(start):
+    url = start().url
+    rig = await opened(url)
+    await rig.link.call("FUNCTION", "LOAD", "REPLACE", changed("0"))
+    store = RedisStore.connect(url, pool=POOL)
+    await store.hello()
+    await store.close()
+    assert b'"version":"1"' in await rig.link.call("FCALL_RO", "hotseat1_hello", 1, BASE)
+    await rig.link.call("FUNCTION", "LOAD", "REPLACE", changed("2"))
+    store = RedisStore.connect(url, pool=POOL)
+    with pytest.raises(errors.LibraryError, match=r"has version 2 .* upgrade this broker"):
+        await store.hello()
+    await store.close()
+    await rig.close()
+
+
+async def test_a_server_that_may_evict_is_refused(start):
+    store = RedisStore.connect(start("--maxmemory-policy", "allkeys-lru").url, pool=POOL)
+    with pytest.raises(errors.StoreUnavailableError, match="noeviction"):
+        await store.init(SETTINGS)
+    await store.close()
+
+
+@pytest.mark.parametrize("aof, options, warned", [
+    (False, (), "append-only"), (True, ("--appendfsync", "everysec"), "power loss"), (True, (), None),
+])  # fmt: skip
+async def test_a_server_that_may_forget_is_warned_about(start, aof, options, warned):
+    server = start(*options, aof=aof) if not options else start("--appendonly", "yes", *options)
+    store = RedisStore.connect(server.url, pool=POOL)
+    await store.init(SETTINGS)
+    assert [warned in text for text in store.warnings] == ([True] if warned else [])
+    await store.close()
+
+
+async def test_a_paused_server_fails_calls_in_bounded_time_and_goes_on_after(start):
+    server = start()
+    await (await opened(server.url)).close()
+    store = RedisStore.connect(server.url, pool=POOL, timeout_s=0.3)
+    await store.hello()
+    server.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(errors.StoreUnavailableError):
+        await store.tick()
+    with pytest.raises(errors.StoreUnavailableError):
+        await store.events("0-0", block_s=0.2, limit=1)
+    assert time.monotonic() - began < 5
+    server.signal(signal.SIGCONT)
+    await asyncio.sleep(0.2)
+    await store.tick()
+    await store.close()
+
+
+class LossyProxy:
+    """Passes everything on; drops the connection in place of one reply when told to."""
+
+    def __init__(self, target: str, path: str) -> None:
+        self.target, self.path = target, path
+        self.lose_next_reply = False
+
+    async def start(self):
+        self.server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def _serve(self, reader, writer):
+        up_reader, up_writer = await asyncio.open_unix_connection(self.target)
+        pump = asyncio.ensure_future(self._pump(reader, up_writer))
+        while data := await up_reader.read(65536):
+            if self.lose_next_reply:
+                self.lose_next_reply = False
+                break
+            writer.write(data)
+        writer.close()
+        await pump
+
+    async def _pump(self, reader, up_writer):
+        while data := await reader.read(65536):
+            up_writer.write(data)
+        up_writer.close()
+
+    async def close(self):
+        self.server.close()
+        await asyncio.sleep(0.05)  # its connections end with their clients
+
+
+async def test_a_lost_reply_is_asked_for_again_and_it_is_the_same_lease(start, tmp_path):
+    server = start()
+    rig = await opened(server.url)
+    proxy = await LossyProxy(str(server.socket), str(tmp_path / "p")).start()
+    store = RedisStore.connect(f"unix://{proxy.path}", pool=POOL)
+    await store.hello()
+    proxy.lose_next_reply = True
+    record = await store.acquire(rig.request("s"))
+    assert record.state is LeaseState.QUEUED
+    proxy.lose_next_reply = True
+    ended = await store.release(record.lease_id, record.nonce, who="key")
+    assert ended.reason == "cancelled"
+    assert (await kinds(rig))[1:] == ["queued", "ended"], "done once, told twice"
+    await store.close()
+    await proxy.close()
+    await rig.close()
+
+
+async def test_a_broken_transition_cannot_be_half(start):
+    """A server killed in the middle of a storm of calls comes back with every invariant."""
+    server = start(aof=True)
+    rig = await opened(server.url)
+    await ready(rig, "b")
+
+    async def storm(number: int) -> None:
+        with contextlib.suppress(errors.StoreUnavailableError):
+            while True:
+                record = await rig.store.acquire(rig.request(f"s{number}", "b"))
+                await rig.store.release(record.lease_id, record.nonce, who="key")
+
+    tasks = [asyncio.ensure_future(storm(number)) for number in range(20)]
+    await asyncio.sleep(0.5)
+    server.kill()
+    await asyncio.gather(*tasks)
+    server.start()
+    await asyncio.sleep(0.15)
+    await rig.store.tick()
+    assert await rig.store.check() == []
+    assert len(await rig.store.events("0-0", block_s=0, limit=100_000)) > 100
+    await rig.close()
+
+
+async def test_a_blocked_reader_that_is_cancelled_leaves_no_connection_behind(start):
+    rig = await opened(start().url)
+    reader = asyncio.ensure_future(rig.store.events(await rig.store.last_event_id(), block_s=30, limit=1))
+    await asyncio.sleep(0.1)
+    reader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reader
+    began = time.monotonic()
+    assert await rig.store.events("0-0", block_s=1, limit=1)
+    assert time.monotonic() - began < 1
+    await rig.close()
+
+
+async def test_many_callers_share_one_connection(start):
+    server = start()
+    rig = await opened(server.url)
+    await asyncio.gather(*(rig.store.lease("none") for _ in range(500)), return_exceptions=True)
+    clients = (await rig.link.call("INFO", "clients")).decode()
+    assert "connected_clients:1\r" in clients
+    await rig.close()
