@@ -1,0 +1,30 @@
+"""Every command of docs/redis-cli.md is typed into a real pool, and answers what the page shows."""
+
+import asyncio
+import re
+import shutil
+
+import pytest
+
+from tests.integration.redis_cli_page import PAGE, blocks, commands, scene, type_in
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli (Debian: apt install redis-tools)"),
+]
+
+
+def shape(output: str) -> str:
+    """What stays the same from run to run: words, not numbers, names of grants or keys."""
+    output = re.sub(r'("(?:nonce|op)"\n *\d+\) )"[^"]*"', r'\1"…"', output)
+    output = re.sub(r"L[0-9a-f]{20}", "LEASE", output)
+    output = re.sub(r"[0-9a-f]{12}-\d+|\b[0-9a-f]{40}\b", "INCARNATION", output)
+    return re.sub(r"\d+", "#", output)
+
+
+async def test_a_person_can_read_and_drive_a_pool_with_redis_cli_alone():
+    page = [pair for block in blocks(PAGE.read_text(encoding="utf-8")) for pair in commands(block)]
+    async with scene() as socket:
+        answers = await asyncio.to_thread(type_in, socket, [command for command, _ in page])
+    for (command, shown), answer in zip(page, answers, strict=True):
+        assert shape(answer) == shape(shown), f"{command}\nanswers\n{answer}"
