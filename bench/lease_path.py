@@ -5,9 +5,9 @@ store with AOF ``always``, server):
 
 * *bare*: a FastAPI application with one plain route that decodes the same body with msgspec, makes one ``FCALL`` of a
   function that does nothing, and encodes a small answer. No key, no lease, no metrics.
-* *pairs*: ``POST /lease`` (API key, limits, a new session each time, granted at once on a ready model) and its
+* *pairs*: ``POST /lease`` (API key, limits, one of 1,000 sessions, granted at once on a ready model) and its
   ``POST /release``, alternating on every connection; both count as requests.
-* *grants*: ``POST /lease`` alone, released between the rounds.
+* *grants*: ``POST /lease`` alone, a new session each time, released between the rounds.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 
 KEY = "hsk_bench"
+SESSIONS = 1000
+"""That come back, as agents do."""
 CONFIG = f"""
 [limits]
 wait_max_s = 300
@@ -135,9 +137,9 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
 
 
-def ask_for(model: str, numbers: Numbers) -> bytes:
-    """A lease for a new session."""
-    return post("/lease", {"sessionKey": f"agent:bench:{next(numbers)}", "model": model, "ttlSeconds": 600})
+def ask_for(number: int) -> bytes:
+    """A lease for a session."""
+    return post("/lease", {"sessionKey": f"agent:bench:{number}", "model": "wide", "ttlSeconds": 600})
 
 
 class Round:
@@ -163,7 +165,8 @@ async def drive(
 
     async def one(wire: Wire) -> None:
         while time.perf_counter() < until_s and (not most or next(budget) < most):
-            raw = ask_for("wide", numbers)
+            number = next(numbers)
+            raw = ask_for(number if most else number % SESSIONS)
             began_s = time.perf_counter()
             body = await wire.ask(raw)
             result.latencies_ms.append(1000 * (time.perf_counter() - began_s))

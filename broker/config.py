@@ -41,8 +41,8 @@ class BrokerSection(Section):
     """After SIGTERM requests in flight have this long to finish, seconds; waiters are sent away at once."""
     keep_alive_s: int = Field(default=75, ge=1, le=3600)
     """An idle connection is closed after this, seconds; longer than the 60 s of common proxies and clients."""
-    header_timeout_s: float = Field(default=10.0, gt=0, le=300)
-    """A request's head must arrive within this, seconds; a slow one holds a connection and no more."""
+    request_timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """A request must arrive whole within this, seconds; a slow one holds a connection and no more."""
     max_connections: int = Field(default=12_000, ge=1, le=1_000_000)
     """Open connections; the next one is answered 503. Above ``limits.max_waiters``, so that others get through."""
     backlog: int = Field(default=4096, ge=16, le=65_535)

@@ -55,6 +55,7 @@ class Metrics:
         self._oldest = Gauge("hotseat_oldest_wait_seconds", "Of the waiting tickets", ["model"], registry=registry)
         self._slots = Gauge("hotseat_slot_state", "1 for the state a slot is in", ["slot", "state"], registry=registry)
         self._memory = Gauge("hotseat_slot_memory_mib", "Of a slot", ["slot", "what"], registry=registry)
+        self._children: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self._births: dict[str, float] = {}
         self._orders: dict[tuple[str, str], float] = {}
         self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -70,23 +71,30 @@ class Metrics:
 
     def note(self, kind: str, at_s: float, fields: Mapping[str, str]) -> None:
         """Count one transition of the event stream."""
-        self.events.labels(kind).inc()
+        self._child(self.events, kind).inc()
         model, lease = fields.get("model", ""), fields.get("lease", "")
         if kind == "queued":
             self._remember(lease, at_s)
         elif kind == "granted":
-            self.grants.labels(model, fields.get("intent", "")).inc()
+            self._child(self.grants, model, fields.get("intent", "")).inc()
             if (since_s := self._births.pop(lease, None)) is not None:
                 self.waits.labels(model).observe(max(0.0, at_s - since_s))
         elif kind == "ended":
             self._births.pop(lease, None)
-            self.ends.labels(model, fields.get("why", "").partition(":")[0]).inc()
+            self._child(self.ends, model, fields.get("why", "").partition(":")[0]).inc()
         elif kind == "loading":
             self._orders[fields.get("slot", ""), model] = at_s
         elif kind == "ready":
             since_s = self._orders.pop((fields.get("slot", ""), model), None)
             if since_s is not None:
                 self.loads.labels(model).observe(max(0.0, at_s - since_s))
+
+    def _child(self, counter: Counter, *labels: str) -> Counter:
+        """A labelled child, kept: looking one up takes longer than counting."""
+        found = self._children.get((counter, labels))
+        if found is None:
+            found = self._children[counter, labels] = counter.labels(*labels)
+        return found
 
     def _remember(self, lease: str, at_s: float) -> None:
         if len(self._births) >= MAX_BIRTHS:

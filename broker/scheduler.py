@@ -29,8 +29,8 @@ LOOK_S = 5.0
 """Longest time without a new picture."""
 OBSERVE_S = 2.0
 """Every report is read again this often: a bell may have been missed."""
-SHARE = 10
-"""A round is followed by a pause of this many times its length, so that deciding takes a tenth of the process."""
+SHARE = 20
+"""A round is followed by a pause of this many times its length, so that deciding takes 5 % of the process."""
 AGAIN = 3
 """Times a refused plan is decided again at once; then at the next round."""
 BELL_BLOCK_S = 1.0

@@ -1,4 +1,4 @@
-"""Bounds below HTTP: how many connections, how long a request's head may take, how large it may be."""
+"""Bounds below HTTP: how many connections, how long a request may take to arrive, how large its head may be."""
 
 import asyncio
 from http import HTTPStatus
@@ -13,11 +13,11 @@ MAX_HEAD = 32 * 1024
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection with a cap, a head time-out and problem documents for what is not HTTP."""
+    """uvicorn's HTTP/1.1 connection with a cap, an arrival time-out and problem documents for what is not HTTP."""
 
     max_connections = 12_000
-    header_timeout_s = 10.0
-    _head_timer: asyncio.TimerHandle | None = None
+    request_timeout_s = 10.0
+    _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
 
@@ -32,7 +32,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
-        self._head_arrived()
+        self._arrived()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -50,9 +50,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._head_arrived()
+        """The head is there; now the body."""
+        self._in_head = False
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All is there."""
+        self._arrived()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -60,17 +65,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
-        self._head_timer = self.loop.call_later(self.header_timeout_s, self._head_is_late)
+        self._timer = self.loop.call_later(self.request_timeout_s, self._is_late)
 
-    def _head_arrived(self) -> None:
+    def _arrived(self) -> None:
         self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _head_is_late(self) -> None:
-        if not self.transport.is_closing():
-            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.header_timeout_s:g} s"))
+    def _is_late(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head or not self.cycle.response_started:
+            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
+        else:
+            self.transport.close()
 
     def _refuse(self, reply: Reply) -> None:
         head = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
@@ -79,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded(*, max_connections: int, header_timeout_s: float) -> type[Any]:
+def guarded(*, max_connections: int, request_timeout_s: float) -> type[Any]:
     """The protocol class with these bounds."""
-    bounds = {"max_connections": max_connections, "header_timeout_s": header_timeout_s}
+    bounds = {"max_connections": max_connections, "request_timeout_s": request_timeout_s}
     return type("BoundedProtocol", (GuardedProtocol,), bounds)

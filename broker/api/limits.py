@@ -1,16 +1,14 @@
 """Bounds on what one request may cost before anybody knows whether it is sound."""
 
-import asyncio
 from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope
 
-from broker.api.problems import InvalidError, MediaTypeError, TooLargeError, TooSlowError
+from broker.api.problems import InvalidError, MediaTypeError, TooLargeError
 from broker.leasing import ClientGoneError
 
 MAX_BODY = 8 * 1024
 """Bytes. The largest sound body is under 2 KiB."""
-BODY_TIMEOUT_S = 10.0
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -29,10 +27,10 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_json_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body of a small JSON request.
+    """The whole body of a small JSON request; how long it may take is ``connections.py``'s business.
 
     Raises:
-        MediaTypeError, TooLargeError, TooSlowError
+        MediaTypeError, TooLargeError
         ClientGoneError: The client went away half-way.
     """
     content_type = header(scope, b"content-type") or b""
@@ -43,22 +41,18 @@ async def read_json_body(scope: Scope, receive: Receive) -> bytes:
     length = header(scope, b"content-length")
     if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY):
         raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
-    message = await _within(receive)
+    message = await _next(receive)
     body: bytes = message.get("body", b"")
     while message.get("more_body", False) and len(body) <= MAX_BODY:
-        message = await _within(receive)
+        message = await _next(receive)
         body += message.get("body", b"")
     if len(body) > MAX_BODY:
         raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
     return body
 
 
-async def _within(receive: Receive) -> Message:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            message = await receive()
-    except TimeoutError:
-        raise TooSlowError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+async def _next(receive: Receive) -> Message:
+    message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGoneError
     return message

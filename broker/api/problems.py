@@ -39,12 +39,6 @@ class MediaTypeError(RequestError):
     code = "media_type"
 
 
-class TooSlowError(RequestError):
-    """The body did not arrive in time."""
-
-    code = "too_slow"
-
-
 class UnauthorisedError(RequestError):
     """No API key, or an unknown one."""
 
@@ -70,7 +64,6 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "unknown_model": 404,
     "unknown_slot": 404,
-    "too_slow": 408,
     "stale_nonce": 409,
     "session_taken": 409,
     "stale": 409,
