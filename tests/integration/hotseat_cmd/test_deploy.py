@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 
+from broker.config import load_config as load_broker
+from gpu_worker.config import load_config as load_worker
 from hotseat.child import Child
 from hotseat.cli import SUBCOMMANDS
 from hotseat.embedded_valkey import server_program
+from schemas.config_file import ConfigError
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -112,3 +116,49 @@ def test_broker_may_run_every_command_of_the_function_library() -> None:
     line = next(line for line in (DEPLOY / "redis-acl").read_text().splitlines() if line.startswith("user hotseat-br"))
     allowed = {word[1:].split("|")[0] for word in line.split() if word.startswith("+")}
     assert called <= allowed
+
+
+def compose_services() -> dict[str, dict]:
+    return yaml.safe_load((DEPLOY.parent / "compose.yaml").read_text())["services"]
+
+
+@pytest.mark.parametrize("service", ["broker", "worker"])
+def test_compose_runs_a_command_that_exists_and_builds_its_own_image(service: str) -> None:
+    entry = compose_services()[service]
+    assert entry["command"][0] in SUBCOMMANDS
+    dockerfile = (DEPLOY.parent / entry["build"]["dockerfile"]).read_text()
+    assert f"AS {entry['build']['target']}\n" in dockerfile
+
+
+def test_compose_configuration_is_accepted_by_both_parts(tmp_path: Path) -> None:
+    file = tmp_path / "hotseat.toml"
+    key = f'\n[[key]]\nname = "me"\nsha256 = "{"0" * 64}"\n'
+    file.write_text((DEPLOY / "compose" / "hotseat.toml").read_text() + key)
+    services = compose_services()
+    broker = load_broker(file, services["broker"]["environment"])
+    worker = load_worker(file, services["worker"]["environment"])
+    assert broker.store == worker.store
+    assert broker.broker.host == "0.0.0.0"
+    assert (worker.worker.bind_host, worker.worker.advertise_host) == ("0.0.0.0", "worker")
+
+
+def test_compose_broker_without_a_key_says_how_to_make_one() -> None:
+    with pytest.raises(ConfigError, match="hotseat key new"):
+        load_broker(DEPLOY / "compose" / "hotseat.toml", {"HOTSEAT_BROKER_HOST": "0.0.0.0"})
+
+
+def test_example_configuration_is_accepted_by_the_worker() -> None:
+    assert load_worker(DEPLOY / "hotseat.toml.example", {}).models
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="needs docker")
+def test_docker_accepts_the_compose_file() -> None:
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this docker has no compose")
+    checked = subprocess.run(
+        ["docker", "compose", "--file", str(DEPLOY.parent / "compose.yaml"), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
