@@ -76,12 +76,12 @@ test-short: install ## the tests that take seconds
 	@$(BIN)/pytest -m "not chaos and not slow" $(ARGS)
 
 .PHONY: chaos
-chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAOS_SEED=n)
-	@CHAOS_FAULTS=$(CHAOS_FAULTS) $(BIN)/pytest -m chaos --timeout 3000 tests/chaos $(ARGS)
+chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAOS_SEED=n to repeat a run)
+	@$(BIN)/python -m tests.chaos --faults $(CHAOS_FAULTS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) --real-servers $(ARGS)
 
 .PHONY: chaos-short
-chaos-short:
-	@$(MAKE) chaos CHAOS_FAULTS=12
+chaos-short: install
+	@$(BIN)/pytest -m chaos tests/chaos $(ARGS)
 
 .PHONY: mutants
 mutants: install ## break policy and Lua on purpose: every mutant must be killed by the suite

@@ -237,7 +237,7 @@ class Cluster:
     def _catalogue(self) -> str:
         return "\n".join(
             f"[[model]]\nname = '{model.name}'\nmemory_mib = {model.memory_mib}\nlease_limit = {model.lease_limit}\n"
-            f"command = {list(model.command)!r}\nload_timeout_s = 20\nstop_timeout_s = 3\n"
+            f"command = {list(model.command)!r}\nload_timeout_s = 20\nstop_timeout_s = 1\n"
             + (f"model_path = '{model.model_path}'\n" if model.model_path else "")
             for model in self.models
         )

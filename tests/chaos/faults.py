@@ -41,8 +41,8 @@ WEATHER = {
 PARTS = ("broker-1", "broker-2", "worker", "valkey")
 SERVANTS = ("guardian", "server")
 LINKS = ("worker-store", "broker-1-store", "broker-2-store", "client-broker-1", "client-broker-2")
-MOMENTS = ("", "granted", "loading", "ready", "unloading", "queued", "ended", "registered")
-"""Events a fault may wait for, so that it hits a transition and not the calm between two."""
+MOMENTS = ("", "granted", "loading", "loading", "ready", "unloading", "unloading", "absent", "ended", "queued")
+"""Events a fault may wait for, so that it hits a transition and not the calm between two; twice: twice as often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,12 @@ max_wait_s = { interactive = 15, normal = 15, background = 15, batch = 15 }
 
 
 def models_of(folder: Path, *, real_servers: bool) -> list[Model]:
-    """Two fakes, one of which leaves a child behind; or one fake and two real ``llama-server`` with tiny models."""
-    if not real_servers:
-        return [fake("fake-a", load_s=0.4), fake("fake-b", load_s=0.8, extra=("--fork-child",))]
-    return [fake("fake-a", load_s=0.6, extra=("--fork-daemon",)), real(folder, "tiny-a", 1), real(folder, "tiny-b", 2)]
+    """Two fakes, one leaves a child behind, one has to be killed; ``real_servers``: two real llama.cpp servers more."""
+    fakes = [
+        fake("fake-a", load_s=1.2, extra=("--fork-child",)),
+        fake("fake-b", load_s=0.6, extra=("--ignore-sigterm", "--fork-daemon")),
+    ]
+    return [*fakes, real(folder, "tiny-a", 1), real(folder, "tiny-b", 2)] if real_servers else fakes
 
 
 def fake(name: str, *, load_s: float, extra: Sequence[str] = ()) -> Model:
