@@ -63,7 +63,9 @@ def bare_s(model: Model, folder: Path, threads: int) -> tuple[float, float]:
     argv = [fillings.get(word, word) for word in server_arguments(model, threads)]
     null = subprocess.DEVNULL
     started_s = time.perf_counter()
-    with subprocess.Popen(argv, cwd=REPOSITORY, stdin=null, stdout=null, stderr=null) as server:
+    # a session of its own as under the worker: Linux shares the processor out by session (autogroup)
+    options: dict[str, Any] = {"stdin": null, "stdout": null, "stderr": null, "start_new_session": True}
+    with subprocess.Popen(argv, cwd=REPOSITORY, **options) as server:
         try:
             while not _healthy(port):
                 if server.poll() is not None or time.perf_counter() - started_s > DEADLINE_S:

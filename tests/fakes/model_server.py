@@ -1,7 +1,7 @@
 """An OpenAI-compatible model server whose every fault is a flag; standard library only, ready in a few milliseconds.
 
-Takes the arguments of ``llama-server`` it needs and answers what a worker, a proxy and a client ask: ``/health``,
-``/v1/models``, ``/v1/completions``, ``/v1/chat/completions`` (streams too), ``/v1/embeddings``. It says ``tok0 tok1 …``.
+Takes the arguments of ``llama-server`` it needs and answers what worker, proxy and client ask: ``/health``,
+``/v1/models``, ``/v1/completions``, ``/v1/chat/completions`` (streams too), ``/v1/embeddings``. It says ``tok0 tok1``.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +47,7 @@ class Server:
     def __init__(self, flags: argparse.Namespace) -> None:
         self.flags = flags
         self.started_s = time.monotonic()
-        self.key = open(flags.api_key_file).read().strip() if flags.api_key_file else None
+        self.key = Path(flags.api_key_file).read_text().strip() if flags.api_key_file else None
 
     @property
     def ready(self) -> bool:
@@ -157,11 +158,16 @@ def fork_survivor(*, own_session: bool) -> None:
 
 
 def read_slowly(path: str, seconds: float) -> None:
-    size = os.path.getsize(path)
-    with open(path, "rb", buffering=0) as file:
+    size = Path(path).stat().st_size
+    with Path(path).open("rb", buffering=0) as file:
         for _ in range(20):
             file.read(size // 20 + 1)
             time.sleep(seconds / 20)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def later(seconds: float, action) -> None:
@@ -173,16 +179,16 @@ def later(seconds: float, action) -> None:
 def main() -> None:
     flags = parser().parse_args()
     if flags.die_at_start is not None:
-        print("error: cannot load the model", file=sys.stderr, flush=True)
+        say("error: cannot load the model")
         sys.exit(flags.die_at_start)
     if flags.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if flags.fork_child or flags.fork_daemon:
         fork_survivor(own_session=flags.fork_daemon)
     if flags.print_environment:
-        print(json.dumps(dict(os.environ)), flush=True)
+        say(json.dumps(dict(os.environ)))
     if flags.noise:
-        print("x" * flags.noise, flush=True)
+        say("x" * flags.noise)
     if flags.read_model:
         threading.Thread(target=read_slowly, args=(flags.model, flags.load_delay), daemon=True).start()
     if flags.die_during_load:
