@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GOODBYE_TIMEOUT_S = 3.0
 THINK_S = 3.0
+LOOK_INTERVAL_S = 0.5
 NAMES = ("ada", "ben", "cleo")
 
 
@@ -55,10 +56,20 @@ class Demo:
         async with httpx.AsyncClient(base_url=self._broker_url, headers=self._headers, timeout=TIMEOUT) as http:
             with self.view:
                 tasks = [asyncio.create_task(agent.run(turns=turns)) for agent in self._agents(http)]
+                looking = asyncio.create_task(self._look(http))
                 try:
                     await asyncio.gather(*tasks)
                 finally:
+                    looking.cancel()
                     await say_goodbye(tasks)
+
+    async def _look(self, http: httpx.AsyncClient) -> None:
+        """Keep the picture of the slots up to date; a broker that does not answer leaves it as it was."""
+        while True:
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+                status = (await http.get("/status")).raise_for_status().json()
+                self.view.slots([slot_line(slot) for slot in status["slots"]])
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     def _agents(self, http: httpx.AsyncClient) -> list[Agent]:
         return [
@@ -72,6 +83,19 @@ class Demo:
             )
             for view, models in zip(self.views, self._habits, strict=True)
         ]
+
+
+def slot_line(slot: dict[str, Any]) -> str:
+    """Return what is on a slot, as in `gpu0  gemma-270m ready, 2 holders, making room for gemma-270m-f16`."""
+    words = [
+        f"{on['model']} {on['state']}, {on['holders']} {'holder' if on['holders'] == 1 else 'holders'}"
+        for on in slot["residencies"]
+    ]
+    if slot["state"] != "open":
+        words.append(slot["state"])
+    if following := slot.get("makingRoomFor"):
+        words.append(f"making room for {following}")
+    return f"{slot['slot']}  {', '.join(words) or 'empty'}"
 
 
 async def say_goodbye(tasks: Sequence[asyncio.Task[None]]) -> None:

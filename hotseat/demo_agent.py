@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from hotseat.lease_client import Endpoint, LeaseClient, TurnLostError, Update, complete, endpoint_of
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class Agent:
             model = self.models[self.view.turns % len(self.models)]
             try:
                 await self._take_turn(model)
-            except TurnLostError as error:
+            except (TurnLostError, httpx.HTTPStatusError) as error:
                 self.view.note = str(error)
                 self._enter(Stage.INTERRUPTED)
                 continue
@@ -122,10 +124,10 @@ class Agent:
             return endpoint_of(lease)
         async with aclosing(self.client.follow(lease["leaseId"])) as updates:
             async for update, current in updates:
-                self.view.update = update
-                self.changed(self.view)
                 if update.state in {"active", "ending"}:
                     return endpoint_of(current)
+                self.view.update = update
+                self.changed(self.view)
         raise TurnLostError(f"the place in line was lost: {self.view.update.reason if self.view.update else ''}")
 
     async def _write(self, endpoint: Endpoint) -> None:

@@ -51,6 +51,9 @@ class View(Protocol):
     def changed(self, agent: AgentView) -> None:
         """An agent has changed."""
 
+    def slots(self, lines: Sequence[str]) -> None:
+        """What is on each slot now."""
+
     def say(self, line: str) -> None:
         """Something else happened: a part died and was started again."""
 
@@ -129,6 +132,9 @@ class PlainView:
         if (line := self._narrator.line(agent)) is not None:
             print(line, flush=True)
 
+    def slots(self, lines: Sequence[str]) -> None:
+        """Not told: the agents' lines say it."""
+
     def say(self, line: str) -> None:
         """Print it."""
         print(self._narrator.stamp(line), flush=True)
@@ -140,6 +146,7 @@ class LiveView:
     def __init__(self, agents: Sequence[AgentView], *, console: Console | None = None) -> None:
         self._agents = agents
         self._narrator = Narrator()
+        self._slots: list[str] = []
         self._news: deque[str] = deque(maxlen=LOG_LINES)
         self._live = Live(
             console=console, get_renderable=self.render, refresh_per_second=REFRESHES_PER_S, transient=False
@@ -161,6 +168,10 @@ class LiveView:
         if (line := self._narrator.line(agent)) is not None:
             self._news.append(line)
 
+    def slots(self, lines: Sequence[str]) -> None:
+        """Remember them; the next refresh draws them."""
+        self._slots = list(lines)
+
     def say(self, line: str) -> None:
         """Remember it as news."""
         self._news.append(self._narrator.stamp(line))
@@ -177,7 +188,8 @@ class LiveView:
             style = STYLES[agent.stage]
             table.add_row(agent.name, str(agent.turns), agent.model, Text(agent.stage.value, style), detail_of(agent))
         news = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._news]
-        return Group(table, Text(), *news)
+        slots = [Text(line, "bold", no_wrap=True, overflow="ellipsis") for line in self._slots]
+        return Group(*slots, Text(), table, Text(), *news)
 
 
 def detail_of(agent: AgentView) -> Text:

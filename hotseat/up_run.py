@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 
@@ -20,9 +21,6 @@ from hotseat.llama_server import llama_server_argv
 from hotseat.parts import Part, Parts
 from hotseat.progress_line import ProgressLine
 from hotseat.up_config import BUDGET_MIB, UpConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4687
@@ -128,12 +126,14 @@ class Run:
         await self.demo.run(turns=self.options.turns)
 
     async def _broker_answers(self) -> None:
-        async with httpx.AsyncClient(base_url=self.options.url) as http, asyncio.timeout(READY_TIMEOUT_S):
-            while True:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        async with httpx.AsyncClient(base_url=self.options.url) as http:
+            while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.TransportError):
                     if (await http.get("/healthz")).is_success:
                         return
                 await asyncio.sleep(READY_POLL_S)
+        raise UpError(f"the broker does not answer; its log is {self.options.state_dir / 'broker.log'}")
 
     def _store_folder(self) -> Path:
         return self.options.state_dir / "store"
@@ -171,7 +171,7 @@ class Run:
     def _hints(self) -> str:
         url = "" if self.options.port == DEFAULT_PORT else f"HOTSEAT_URL={self.options.url} "
         return (
-            f"\n  look from another terminal: {url}{sys.executable} -m hotseat ps"
+            f"\n  look from another terminal: {url}{command_name()} ps"
             f"\n  configuration and logs:     {self.options.state_dir}"
             "\n  Ctrl-C stops everything.\n"
         )
@@ -181,3 +181,9 @@ class Run:
             print(f"  ! {line}", flush=True)
         else:
             self.demo.view.say(line)
+
+
+def command_name() -> str:
+    """Return how this `hotseat` can be called from the folder the person is in."""
+    script = Path(sys.executable).with_name("hotseat")
+    return os.path.relpath(script) if script.exists() else f"{sys.executable} -m hotseat"

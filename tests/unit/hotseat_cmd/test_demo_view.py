@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from hotseat.demo import slot_line
 from hotseat.demo_agent import AgentView, Stage
 from hotseat.demo_view import LiveView, Narrator, PlainView, bar, place, sentence_of
 from hotseat.lease_client import Update
@@ -60,8 +61,10 @@ def test_live_table_shows_each_agent_within_the_width() -> None:
     console = Console(file=io.StringIO(), width=80, height=24)
     view = LiveView(agents, console=console)
     view.say("news " * 40)
+    view.slots(["gpu0  gemma-270m ready, 2 holders"])
     console.print(view.render())
     shown = console.file.getvalue()
+    assert "gpu0  gemma-270m ready" in shown
     assert "ada" in shown
     assert "ben" in shown
     assert "████░░░░░░" in shown
@@ -70,3 +73,19 @@ def test_live_table_shows_each_agent_within_the_width() -> None:
 
 def test_bar_stays_within_its_width() -> None:
     assert [bar(percent) for percent in (-5, 0, 50, 100, 130)] == ["░" * 10, "░" * 10, "█████░░░░░", "█" * 10, "█" * 10]
+
+
+@pytest.mark.parametrize(
+    "known, line",
+    [
+        ({"residencies": []}, "gpu0  empty"),
+        ({"residencies": [{"model": "a", "state": "ready", "holders": 1}]}, "gpu0  a ready, 1 holder"),
+        (
+            {"residencies": [{"model": "a", "state": "ready", "holders": 2}], "makingRoomFor": "b"},
+            "gpu0  a ready, 2 holders, making room for b",
+        ),
+        ({"residencies": [], "state": "offline"}, "gpu0  offline"),
+    ],
+)
+def test_slot_is_told_in_one_line(known: dict, line: str) -> None:
+    assert slot_line({"slot": "gpu0", "state": "open"} | known) == line
