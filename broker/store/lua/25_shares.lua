@@ -58,7 +58,10 @@ end
 
 function refund(c, lease) correct(c, lease, 0) end
 
-function settle(c, lease, held_ms) correct(c, lease, units(model_row(c, lease.model), held_ms)) end
+function settle(c, lease, held_ms)
+  local model = model_row(c, lease.model)
+  if int(model.queued) > 0 then correct(c, lease, units(model, held_ms)) end -- else all was forgotten with the line
+end
 
 function advance(c, lease)
   local model, turn = model_row(c, lease.model), int(lease.turn)
