@@ -118,7 +118,7 @@ end
 local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
 
 local function lease_row(c, id) return row_at(c, c.P .. ':lease:' .. id) end
-local HOT_MODEL = {'name', 'lease_limit', 'ready', 'queued'}
+local HOT_MODEL = {'name', 'lease_limit', 'ready', 'queued', 'arrivals', 'arrived_at'}
 local HOT_SLOT = {'state'}
 local HOT_RESIDENCY = {'state', 'gen', 'admit', 'use', 'url', 'key', 'progress'}
 
@@ -203,11 +203,11 @@ end
 
 local function close(c)
   flush(c)
-  local meta = c.P .. ':meta'
+  local args = {c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', s(c.seq)}
   if c.arrival ~= c.arrival_was or c.queued ~= c.queued_was then
-    redis.call('HSET', meta, 'arrival', s(c.arrival), 'queued', s(c.queued))
+    args[8], args[9], args[10], args[11] = 'arrival', s(c.arrival), 'queued', s(c.queued)
   end
-  redis.call('HSET', meta, 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', s(c.seq))
+  redis.call('HSET', unpack(args))
   for _, expiry in ipairs(c.expiries or {}) do redis.call('PEXPIRE', expiry[1], expiry[2]) end
 end
 
