@@ -32,6 +32,9 @@ RATE_TAU_S = 7200.0
 """Memory of the base rate of new sessions."""
 SAME_MODEL_PRIOR = 3.0
 """A model follows itself as if it had done so this often already (0.72 of the time in GenTD26)."""
+NEVER_S = float("-inf")
+REFRESH_S = 1.0
+"""Expectations move over tens of seconds; they are worked out afresh at most this often."""
 WARM_ARRIVALS = 0.5
 """One warm lease counts as this many expected arrivals more: a promise, not a request."""
 
@@ -78,7 +81,7 @@ class Activity:
     _warm: dict[ModelName, int] = field(default_factory=dict)
     _hints: dict[tuple[str, ModelName], float] = field(default_factory=dict)
     _survivors: list[float] = field(default_factory=list)
-    _cached_at_s: float = -1.0
+    _cached_at_s: float = NEVER_S
     _cached: dict[ModelName, float] = field(default_factory=dict)
 
     def observe_arrival(self, session: str, model: ModelName, at_s: float) -> None:
@@ -110,12 +113,13 @@ class Activity:
 
     def observe_warm(self, model: ModelName, leases: int) -> None:
         """How many warm leases there are on a model now."""
-        self._cached_at_s = -1.0
-        self._warm[model] = leases
+        if self._warm.get(model, 0) != leases:
+            self._cached_at_s = NEVER_S
+            self._warm[model] = leases
 
     def observe_hint(self, session: str, model: ModelName, due_s: float) -> None:
         """A session says that it will ask for a model around a moment."""
-        self._cached_at_s = -1.0
+        self._cached_at_s = NEVER_S
         if len(self._hints) < self.max_sessions:
             self._hints[session, model] = due_s
 
@@ -124,14 +128,13 @@ class Activity:
         return self.all_expected(now_s).get(model, 0.0)
 
     def all_expected(self, now_s: float) -> dict[ModelName, float]:
-        """The same for every model that was ever seen; worked out once per moment."""
-        if now_s != self._cached_at_s:
+        """The same for every model that was ever seen; up to a second old."""
+        if not 0.0 <= now_s - self._cached_at_s < REFRESH_S:
             self._cached = self._work_out(now_s)
             self._cached_at_s = now_s
         return self._cached
 
     def _touch(self, at_s: float) -> None:
-        self._cached_at_s = -1.0
         if self._began_s is None:
             self._began_s = at_s
 

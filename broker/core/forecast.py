@@ -1,0 +1,214 @@
+"""When will a ticket be served: an expected time with an interval, or "unknown" and why.
+
+From learned means and spreads of holds, loads and unloads, for the plan as it stands. Arrivals to come are not counted
+except through the slice, which says how long a busy model may go on. The interval aims at covering 80 % of the real
+grant times; ``bench.simulation`` reports what it covers (docs/benchmarks.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.core.board import Board, Demand, Place, lay_out, remaining_s
+from broker.core.decisions import Plan, WaitReason
+from broker.core.eviction import Room, room_for, unload_s, worth
+from broker.core.lease import ModelName
+from broker.core.settings import PolicySettings
+from broker.core.snapshot import ADMIT_ALL, LeaseView, ModelView, ResidencyView, Snapshot
+from broker.core.targets import Target, wanting
+from broker.core.turns import slice_s
+
+LOW_SDS, HIGH_SDS = 1.6, 1.8
+"""Half-widths in standard deviations; calibrated on the tuning part of the simulation's workloads."""
+OVERTAKEN, OVERTAKEN_CV = 1.3, 0.35
+"""Turns of other models last this much longer than their queues of now say, and vary this much more: arrivals to come
+prolong them and may overtake."""
+LEAST_CV = 0.3
+"""Nothing is more certain than this share of its mean: the future holds arrivals too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """All three times, or none of them and a reason."""
+
+    position: int
+    eta_s: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    reason: str = ""
+    """Wire word of the wait; with ``unknown: …`` in front where there is no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A duration: mean and variance; sums of independent ones."""
+
+    mean_s: float = 0.0
+    var: float = 0.0
+
+    def __add__(self, other: "_Span") -> "_Span":
+        return _Span(self.mean_s + other.mean_s, self.var + other.var)
+
+
+class _UnknownError(Exception):
+    """No time can be given; the message says why."""
+
+
+def forecast(
+    snapshot: Snapshot, plan: Plan, model: ModelName, position: int, settings: PolicySettings | None = None
+) -> Forecast:
+    """When the ticket at a position of a model's queue is served.
+
+    Args:
+        snapshot: The picture the plan was made of.
+        plan: Says why the model's queue waits and what each slot works towards.
+        model: The ticket's.
+        position: 1 is next. A later position is never forecast earlier.
+        settings: The policy's.
+    """
+    board = lay_out(snapshot, settings or PolicySettings())
+    reason = plan.waits.get(model, WaitReason.MODEL_BUSY)
+    try:
+        start, taken = _until_places(board, plan, board.demands[model], reason)
+        first = start + _line(board.demands[model].view, 1, taken)
+        here = start + _line(board.demands[model].view, position, taken)
+    except _UnknownError as unknown:
+        return Forecast(position=position, reason=f"unknown: {unknown}")
+    low_s = max(0.0, here.mean_s - LOW_SDS * _sd(first))
+    return Forecast(
+        position=position,
+        eta_s=here.mean_s,
+        low_s=low_s,
+        high_s=here.mean_s + HIGH_SDS * _sd(here),
+        reason=reason.value,
+    )
+
+
+def _sd(span: _Span) -> float:
+    return max(math.sqrt(span.var), LEAST_CV * span.mean_s)
+
+
+def _known(view: ModelView) -> ModelView:
+    """Raises for a model of whose leases nothing is known."""
+    if view.hold_n == 0:
+        raise _UnknownError(f"no lease of {view.name} has ended yet")
+    return view
+
+
+def _load(view: ModelView, elapsed_s: float = 0.0) -> _Span:
+    rest_s = max(view.load_s - elapsed_s, 0.1 * view.load_s)
+    return _Span(rest_s, max(view.load_sd_s, 0.1 * view.load_s) ** 2)
+
+
+def _line(view: ModelView, position: int, taken: int) -> _Span:
+    """From the moment a model serves until a place is free for a position, ``taken`` places being taken then.
+
+    Places free up one at a time every mean / lease_limit seconds.
+    """
+    behind = position - max(0, view.lease_limit - taken)
+    if behind <= 0:
+        return _Span()
+    _known(view)
+    step_s = view.hold_s / view.lease_limit
+    spread_s = max(view.hold_sd_s, 0.5 * view.hold_s) / view.lease_limit
+    return _Span(behind * step_s, behind * spread_s**2)
+
+
+def _batch(view: ModelView, waiting: int) -> _Span:
+    """Serving a whole queue from its load on."""
+    _known(view)
+    waves = max(1.0, waiting / view.lease_limit)
+    return _Span(waves * view.hold_s, waves * max(view.hold_sd_s, 0.5 * view.hold_s) ** 2)
+
+
+def _drain(board: Board, leases: Sequence[LeaseView]) -> _Span:
+    """Until the last of some leases ends; of k exponential ones the mean grows as 1 + 1/2 + … + 1/k."""
+    if not leases:
+        return _Span()
+    views = {lease.model: _known(board.demands[lease.model].view) for lease in leases if lease.expected_s <= 0}
+    longest_s = max(remaining_s(lease, board.demands[lease.model].view, board.now_s) for lease in leases)
+    growth = sum(1.0 / k for k in range(1, len(leases) + 1))
+    sd_s = max((view.hold_sd_s for view in views.values()), default=0.25 * longest_s)
+    return _Span(0.5 * longest_s * (1.0 + growth), sd_s**2)
+
+
+def _until_places(board: Board, plan: Plan, demand: Demand, reason: WaitReason) -> tuple[_Span, int]:
+    """Until the model serves this queue, and how many of its places are taken then."""
+    if reason in {WaitReason.NO_SLOT, WaitReason.QUARANTINED}:
+        raise _UnknownError(reason.value)
+    if reason is WaitReason.MODEL_BUSY:
+        homes = [r for place in board.ready.get(demand.name, []) for r in place.ready if r.model == demand.name]
+        return _Span(), min((r.use for r in homes), default=demand.view.lease_limit)
+    if reason is WaitReason.BACKING_OFF:
+        waits_s = [place.blocked.get(demand.name, 0.0) - board.now_s for place in board.places]
+        return _Span(max(0.0, min(waits_s)), 0.0) + _load(demand.view), 0
+    loading = [p.loading for p in board.places if p.loading is not None and p.loading.model == demand.name]
+    if loading:
+        return _load(demand.view, board.now_s - loading[0].started_s), 0
+    return _until_loaded(board, plan, demand), 0
+
+
+def _until_loaded(board: Board, plan: Plan, demand: Demand) -> _Span:
+    """The turns before it, its own drain and load; on the slot where that is soonest."""
+    spans = [
+        span
+        for place in board.places
+        if place.could_hold(demand.view) and (span := _on(board, plan, place, demand)) is not None
+    ]
+    if not spans:
+        raise _UnknownError("no_slot")
+    return min(spans, key=lambda span: span.mean_s)
+
+
+def _on(board: Board, plan: Plan, place: Place, demand: Demand) -> _Span | None:
+    room = room_for(board, place, demand.view)
+    if room is None:
+        return None
+    turns = _Span()
+    if place.loading is not None and board.demands[place.loading.model].waiting:
+        under_way = board.demands[place.loading.model]
+        turns += _load(under_way.view, board.now_s - place.loading.started_s)
+        turns += _batch(under_way.view, under_way.waiting)
+    for other in _before(board, plan, place, demand):
+        turns += _leave(board, place, other, room_for(board, place, other.view))
+        turns += _load(other.view) + _batch(other.view, other.waiting)
+        room = Room((), 0.0, 0.0)
+    mean_s = OVERTAKEN * turns.mean_s
+    span = _Span(mean_s, OVERTAKEN**2 * turns.var + (OVERTAKEN_CV * mean_s) ** 2)
+    return span + _leave(board, place, demand, room) + _load(demand.view)
+
+
+def _before(board: Board, plan: Plan, place: Place, demand: Demand) -> list[Demand]:
+    """Models that this slot serves first, as things stand: its target, then by worth."""
+    target = plan.targets.get(place.slot)
+    options = [
+        Target(place, other, room, worth(board, other, room))
+        for other in wanting(board)
+        if other is not demand and (room := room_for(board, place, other.view)) is not None
+    ]
+    own_room = room_for(board, place, demand.view)
+    if target == demand.name or own_room is None:
+        return []
+    own = Target(place, demand, own_room, worth(board, demand, own_room)).sort_key()
+    first = [o for o in options if o.demand.name == target or o.sort_key() < own]
+    return [o.demand for o in sorted(first, key=lambda o: (o.demand.name != target, o.sort_key()))]
+
+
+def _leave(board: Board, place: Place, target: Demand, room: Room | None) -> _Span:
+    """Until a set of residents is gone: what runs now ends, or the slice ends it, or something in between."""
+    if room is None or not room.evict:
+        return _Span()
+    leases = [lease for residency in room.evict for lease in place.running(residency)]
+    drain = _drain(board, leases)
+    slices_s = [_until_cut(board, target, r) for r in room.evict if r.admit == ADMIT_ALL and place.running(r)]
+    if slices_s:
+        cut_s = max(0.0, *slices_s)
+        middle_s = 0.5 * (drain.mean_s + max(cut_s, drain.mean_s))
+        drain = _Span(min(middle_s, drain.mean_s + cut_s), drain.var + (0.3 * cut_s) ** 2)
+    return drain + _Span(unload_s(board, room), 0.0)
+
+
+def _until_cut(board: Board, target: Demand, residency: ResidencyView) -> float:
+    holder = board.demands[residency.model]
+    begins_s = max(residency.loaded_s, target.oldest_s)
+    return begins_s + slice_s(board.settings, target, holder) - board.now_s
