@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-MAX_TOKENS = 28
+MAX_TOKENS = 20
 REQUESTS_A_TURN = 2
 RELEASE_TIMEOUT_S = 30.0
 

@@ -28,6 +28,7 @@ READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
 BROKER_STOP_S, WORKER_STOP_S, STORE_STOP_S = 15.0, 30.0, 10.0
 WRONG_CONFIGURATION, SUPERSEDED, SLOT_TAKEN = 2, 3, 4
+MOST_THREADS = 4
 
 
 class UpError(Exception):
@@ -165,7 +166,7 @@ class Run:
             worker_state_dir=self.options.state_dir / "worker",
             models=self.models,
             server_argv=llama_server_argv(),
-            threads=os.cpu_count() or 1,
+            threads=server_threads(os.cpu_count() or 1),
         )
 
     def _hints(self) -> str:
@@ -187,3 +188,8 @@ def command_name() -> str:
     """Return how this `hotseat` can be called from the folder the person is in."""
     script = Path(sys.executable).with_name("hotseat")
     return os.path.relpath(script) if script.exists() else f"{sys.executable} -m hotseat"
+
+
+def server_threads(cores: int) -> int:
+    """Leave one core to the broker and the store: a model server's threads spin, and small models gain little."""
+    return max(1, min(MOST_THREADS, cores - 1))
