@@ -92,8 +92,8 @@ soak: install ## the chaos run for hours (CHAOS_FAULTS=5000)
 	@$(MAKE) chaos CHAOS_FAULTS=$(if $(filter 200,$(CHAOS_FAULTS)),5000,$(CHAOS_FAULTS))
 
 .PHONY: bench
-bench: install ## simulator and benchmarks (ARGS="--help")
-	@$(BIN)/python -m bench $(ARGS)
+bench: install ## benchmarks: BENCH=lease_path, grants, fairness, load_overhead or simulator (ARGS="--help")
+	@$(if $(BENCH),$(BIN)/python -m bench.$(BENCH) $(ARGS),echo "make bench BENCH=…: $(sort $(basename $(notdir $(wildcard bench/[a-z]*))))")
 
 # -------------------------------------------------------------------------------------------------------- upkeep
 UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
