@@ -89,8 +89,10 @@ def spread(board: Board, taken: dict[SlotId, Target]) -> list[Target]:
 
 
 def _outgrew(board: Board, demand: Demand) -> bool:
-    if demand.name in board.loading or demand.batch_s <= demand.view.load_s:
+    view = demand.view
+    until_placed_s = (view.expected_sum_s + view.unestimated * view.hold_s) / max(1, view.lease_limit)
+    if demand.name in board.loading or until_placed_s <= view.load_s:
         return False
     homes = board.ready.get(demand.name, [])
     used = [r.use for place in homes for r in place.ready if r.model == demand.name]
-    return bool(used) and demand.waiting > 0 and min(used) >= demand.view.lease_limit
+    return bool(used) and demand.waiting > 0 and min(used) >= view.lease_limit
