@@ -25,7 +25,7 @@ from broker.api.services import Picture, Services
 from broker.api.views import Outlook
 from broker.config import Config, KeyEntry
 from broker.core.activity import Activity
-from broker.core.lease import LeaseId, LeaseRecord, ModelName, Nonce
+from broker.core.lease import LeaseId, LeaseRecord, Nonce
 from broker.ingress import Ingress
 from broker.leasing import Leasing
 from broker.loops import Loops
@@ -105,7 +105,11 @@ def build(config: Config, store: Store) -> Broker:
         return draining + loops.troubles + ([] if scheduler.last else ["the pool has not been looked at yet"])
 
     def outlook(record: LeaseRecord) -> Outlook:
-        return Outlook(wait_reason=scheduler.why_waiting(ModelName(record.model)))
+        reason = scheduler.why_waiting(record.model)
+        seen = scheduler.forecast(record.model, max(1, record.position))
+        if seen is None:
+            return Outlook(wait_reason=reason)
+        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=reason)
 
     services = Services(
         pool=config.store.pool,

@@ -2,8 +2,10 @@
 
 from broker.api.services import Picture
 from broker.api.views import Outlook
+from broker.core.bound import Bound, worst_wait_s
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.core.settings import PolicySettings
+from broker.core.slot import SlotState
 from schemas.api import Why
 
 WORDS = {
@@ -27,11 +29,13 @@ async def explain(record: LeaseRecord, picture: Picture | None, outlook: Outlook
         lines += _queue_lines(record, outlook)
     if picture is not None:
         lines += _slot_lines(picture)
-    if queued:
+    bound = _bound(record, picture, policy) if queued and picture is not None else None
+    if bound is not None:
         lines.append(
-            f"after {policy.max_wait_s[record.priority]:.0f} s in line a {record.priority} ticket goes before every "
-            f"other consideration (it has waited {record.waited_s:.0f} s)"
+            f"at most {bound.total_s:.0f} s from its arrival ({record.waited_s:.0f} s ago), with queues as long as now "
+            "and loads that succeed:"
         )
+        lines += [f"  {part.seconds:8.0f} s  {part.what}" for part in bound.parts]
     return Why(
         lease_id=record.lease_id,
         state=record.state.value,
@@ -39,7 +43,26 @@ async def explain(record: LeaseRecord, picture: Picture | None, outlook: Outlook
         wait_reason=outlook.wait_reason if queued else None,
         position=record.position if queued else None,
         ahead=max(0, record.position - 1) if queued else None,
-        bound_seconds=None,
+        bound_seconds=None if bound is None else round(bound.total_s, 1),
+    )
+
+
+def _bound(record: LeaseRecord, picture: Picture, policy: PolicySettings) -> Bound | None:
+    """The longest wait; None where no open slot serves the model, then there is none."""
+    snapshot = picture.snapshot
+    homes = [slot for slot in snapshot.slots if slot.state is SlotState.OPEN and record.model in slot.serves]
+    if not homes or record.model not in snapshot.models:
+        return None
+    rivals = set().union(*(slot.serves for slot in homes))
+    models = [model for name, model in sorted(snapshot.models.items()) if name in rivals]
+    return worst_wait_s(
+        policy,
+        models,
+        snapshot.models[record.model],
+        record.priority,
+        queue_bound=max(1, *(model.waiting for model in models)),
+        ahead=max(0, record.position - 1),
+        reason=picture.plan.waits.get(record.model),
     )
 
 

@@ -1,5 +1,6 @@
 """The control plane, with FastAPI: what the pool does, operator's calls, health and metrics."""
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -94,11 +95,13 @@ async def queue(
     records = await services.store.leases(model=None if model is None else ModelName(model), limit=limit)
     shown = [record for record in records if caller.may(Scope.OBSERVE) or caller.owns(record.who)]
     picture = services.picture()
+    entries = []
+    for number, record in enumerate(shown):
+        entries.append(entry_of(record, services.outlook(record) if record.state is LeaseState.QUEUED else NO_OUTLOOK))
+        if number % 20 == 19:
+            await asyncio.sleep(0)  # a long list must not hold up lease calls
     return api.Queue(
-        leases=[
-            entry_of(record, services.outlook(record) if record.state is LeaseState.QUEUED else NO_OUTLOOK)
-            for record in shown
-        ],
+        leases=entries,
         queued=0 if picture is None else picture.snapshot.queued,
     )
 

@@ -261,3 +261,9 @@ async def test_why_tells_people():
         why = (await scene.client.get(f"/lease/{body['leaseId']}/why")).json()
         assert why["position"] == 1
         assert any("gpu0" in line for line in why["lines"])
+        assert why["waitReason"] == "loading"
+        assert why["boundSeconds"] > 600
+        queued = (await scene.client.get(f"/lease/{body['leaseId']}")).json()
+        assert queued["waitReason"] == "loading"
+        if "etaSeconds" in queued:
+            assert queued["etaLowSeconds"] <= queued["etaSeconds"] <= queued["etaHighSeconds"]
