@@ -93,6 +93,7 @@ class Agent:
         self._url = f"http://127.0.0.1:{cluster.broker_ports[hash(holder) % 2]}"
         self._session, self._holder, self._setting, self._streams = session, holder, setting, streams
         self._http = httpx.AsyncClient(timeout=httpx.Timeout(90.0), trust_env=False)
+        self.stopping = False
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -100,7 +101,7 @@ class Agent:
 
     async def turns(self, model: str, *, until_s: float, completions: int) -> None:
         """One lease after the other."""
-        while time.monotonic() < until_s:
+        while time.monotonic() < until_s and not self.stopping:
             await self.turn(model, completions=completions)
 
     async def turn(self, model: str, *, completions: int) -> None:
@@ -117,7 +118,8 @@ class Agent:
 
     async def _stream(self, endpoint: dict[str, str]) -> None:
         request = {"prompt": "ba de fi", "max_tokens": self._setting.tokens, "stream": True}
-        headers = {"Authorization": f"Bearer {endpoint['apiKey']}"}
+        headers = {"Authorization": f"Bearer {endpoint['apiKey']}", "Connection": "close"}
+        # a connection of its own: on a kept one the server's idle time-out may meet the next request
         finish, done = "", False
         try:
             url = f"{endpoint['baseUrl']}/completions"
@@ -139,7 +141,9 @@ async def measure_switch(cluster: Cluster, setting: Setting) -> Switch:
     """The first scene."""
     streams = Streams()
     first, second, third = (Agent(cluster, f"session-{n}", f"agent-{n}", setting, streams) for n in range(3))
-    await first.turn("model-a", completions=1)
+    for model in ("model-b", "model-a"):  # what a load and a lease take is known then
+        await first.turn(model, completions=1)
+    asked_before = await final_entries(cluster.store_url)
     far_s = time.monotonic() + 600.0
     busy = [asyncio.create_task(first.turns("model-a", until_s=far_s, completions=2))]
     await asyncio.sleep(setting.before_s / 4)  # so that the leases overlap
@@ -147,12 +151,11 @@ async def measure_switch(cluster: Cluster, setting: Setting) -> Switch:
     await asyncio.sleep(setting.before_s)
     await third.turn("model-b", completions=1)
     slice_s, hold_s = await _slice_s(cluster, setting)
-    entries = await final_entries(cluster.store_url)
-    for agent, task in zip((first, second), busy, strict=True):
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    entries = (await final_entries(cluster.store_url))[len(asked_before) :]
+    first.stopping = second.stopping = True
+    await asyncio.gather(*busy)
+    for agent in (first, second, third):
         await agent.close()
-    await third.close()
     asked, loading, granted = (_moment_s(entries, kind) for kind in ("queued", "loading", "granted"))
     return Switch(
         load_started_s=loading - asked,

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.chaos.cluster import Cluster, wait_for
+from tests.chaos.cluster import Cluster
+from tests.chaos.parts import wait_for
 from tests.chaos.processes import Process, guardians, servers
 from tests.chaos.proxy import Weather
 from tests.chaos.witness import Witness

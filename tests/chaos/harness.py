@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.clients import Client, Journal
-from tests.chaos.cluster import Cluster, wait_for
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Fault, Nemesis, draw
+from tests.chaos.parts import wait_for
 from tests.chaos.replay import Catalogue
 from tests.chaos.scenery import BUDGET_MIB, LEASE_LIMIT, MEMORY_MIB, SETTINGS, models_of
 from tests.chaos.trace import Entry, Violation, dump
