@@ -4,7 +4,7 @@ Everything is sorted here (slots and models by name, leases by id), so that the 
 cannot show in a decision.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from broker.core.lease import LeaseState, ModelName, SlotId
@@ -66,6 +66,8 @@ class Place:
     """Models that cannot be loaded here now, until which store time (infinite: quarantined)."""
     settling: bool
     """Something is being unloaded."""
+    drains_s: dict[ModelName, float] = field(default_factory=dict)
+    """Worked out once per decision: expected seconds until nothing runs on a resident."""
 
     @property
     def slot(self) -> SlotId:
@@ -82,7 +84,9 @@ class Place:
 
     def may_load(self, demand: ModelView, now_s: float) -> bool:
         """Can it be ordered here as far as failures and records go?"""
-        return self.could_hold(demand) and self.blocked.get(demand.name, 0.0) <= now_s + EPSILON_S
+        if self.blocked and self.blocked.get(demand.name, 0.0) > now_s + EPSILON_S:
+            return False
+        return self.could_hold(demand)
 
 
 @dataclass(slots=True)
@@ -120,7 +124,8 @@ def remaining_s(lease: LeaseView, view: ModelView, now_s: float) -> float:
 def _demand(view: ModelView, settings: PolicySettings, now_s: float) -> Demand:
     weight, oldest_s, oldest_arrival, aged = 0.0, now_s, _NEVER, _NEVER
     waiting = 0
-    for queue in sorted(view.queues, key=_BY_AGE):
+    queues = view.queues if len(view.queues) < 2 else sorted(view.queues, key=_BY_AGE)
+    for queue in queues:
         waiting += queue.count
         weight += settings.weights[queue.priority] * queue.count
         oldest_s = min(oldest_s, queue.oldest_s)

@@ -19,32 +19,36 @@ Price = Callable[[tuple[ResidencyView, ...]], float]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A set of residents whose memory is enough, and what giving it up costs."""
+    """A set of residents whose memory is enough."""
 
     evict: tuple[ResidencyView, ...]
     drain_s: float
     """Expected seconds until none of them is in use."""
-    price: float
+    price: float = 0.0
+    """Expected seconds of loading given up; only worked out for idle sets."""
 
 
 def drain_s(board: Board, place: Place, residency: ResidencyView) -> float:
     """Expected seconds until the last lease on a resident ends."""
-    leases = place.leases.get(residency.model)
-    if not leases:
-        return 0.0
-    view = board.demands[residency.model].view
-    return max(remaining_s(lease, view, board.now_s) for lease in leases)
+    known_s = place.drains_s.get(residency.model)
+    if known_s is None:
+        view = board.demands[residency.model].view
+        leases = place.leases.get(residency.model, ())
+        known_s = max((remaining_s(lease, view, board.now_s) for lease in leases), default=0.0)
+        place.drains_s[residency.model] = known_s
+    return known_s
 
 
 def minimal_sets(residents: tuple[ResidencyView, ...], need_mib: int) -> Iterator[tuple[ResidencyView, ...]]:
     """Every set that frees enough and of which no part does; smaller sets first."""
-    found: list[frozenset[str]] = []
+    found: list[int] = []
+    bits = [(1 << i, residency) for i, residency in enumerate(residents)]
     for size in range(1, len(residents) + 1):
-        for chosen in combinations(residents, size):
-            names = frozenset(r.model for r in chosen)
-            if sum(r.memory_mib for r in chosen) >= need_mib and not any(f <= names for f in found):
-                found.append(names)
-                yield chosen
+        for chosen in combinations(bits, size):
+            mask = sum(bit for bit, _ in chosen)
+            if sum(r.memory_mib for _, r in chosen) >= need_mib and not any(f & mask == f for f in found):
+                found.append(mask)
+                yield tuple(r for _, r in chosen)
 
 
 def _greedy(residents: tuple[ResidencyView, ...], need_mib: int, price: Price) -> tuple[ResidencyView, ...] | None:
@@ -94,9 +98,7 @@ def room_for(board: Board, place: Place, model: ModelView) -> Room | None:
     chosen = _cheapest(place.ready, model.memory_mib - place.free_mib, price)
     if chosen is None:
         return None
-    if not chosen:
-        return Room((), 0.0, 0.0)
-    return Room(chosen, max(drain_s(board, place, r) for r in chosen), price(chosen))
+    return Room(chosen, max((drain_s(board, place, r) for r in chosen), default=0.0))
 
 
 def idle_room_for(board: Board, place: Place, model: ModelView) -> Room | None:
@@ -112,7 +114,8 @@ def idle_room_for(board: Board, place: Place, model: ModelView) -> Room | None:
 
 def unload_s(board: Board, room: Room) -> float:
     """Seconds until the memory of a set is back once it is idle."""
-    return max((board.demands[r.model].view.unload_s for r in room.evict), default=0.0)
+    demands = board.demands
+    return max([demands[r.model].view.unload_s for r in room.evict], default=0.0)
 
 
 def worth(board: Board, demand: Demand, room: Room) -> float:

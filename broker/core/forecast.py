@@ -172,7 +172,7 @@ def _on(board: Board, plan: Plan, place: Place, demand: Demand) -> _Span | None:
     for other in _before(board, plan, place, demand):
         turns += _leave(board, place, other, room_for(board, place, other.view))
         turns += _load(other.view) + _batch(other.view, other.waiting)
-        room = Room((), 0.0, 0.0)
+        room = Room((), 0.0)
     mean_s = OVERTAKEN * turns.mean_s
     span = _Span(mean_s, OVERTAKEN**2 * turns.var + (OVERTAKEN_CV * mean_s) ** 2)
     return span + _leave(board, place, demand, room) + _load(demand.view)

@@ -132,7 +132,7 @@ class _Draft:
         moments = [m for turn in self.turns.values() for m in turn.moments]
         max_wait_s = board.settings.max_wait_s
         for demand in board.demands.values():
-            moments.extend(queue.oldest_s + max_wait_s[queue.priority] for queue in demand.view.queues)
+            moments += [queue.oldest_s + max_wait_s[queue.priority] for queue in demand.view.queues]
             if demand.waiting:
-                moments.extend(place.blocked.get(demand.name, 0.0) for place in board.places)
+                moments += [place.blocked[demand.name] for place in board.places if demand.name in place.blocked]
         return min((m for m in moments if board.now_s + EPSILON_S < m < float("inf")), default=None)
