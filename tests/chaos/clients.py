@@ -117,7 +117,7 @@ class Client:
 
     async def _use_and_renew(self, lease: "_Held") -> None:
         for _ in range(self._rng.randint(1, 4)):
-            await self.use(lease)
+            await self._use(lease, state="active")
             if self._rng.random() < 0.3:
                 now = await self._renew(lease)
                 if now is None or now.state != "active":
@@ -146,13 +146,13 @@ class Client:
         """Whoever keeps an old endpoint must not get an answer from a later load: judged from the trace."""
         if self._rng.random() < 0.4:
             await asyncio.sleep(self._rng.uniform(0.0, 3.0))
-            await self.use(lease)
+            await self._use(lease, state="ended")
 
     # -------------------------------------------------------------------------------------------------- the model
 
-    async def use(self, lease: "_Held") -> bool:
-        """One real completion on the model server itself."""
-        note = self._note("use", lease=lease)
+    async def _use(self, lease: "_Held", *, state: str) -> None:
+        """One real completion on the model server itself; ``state``: of the lease, as its client believes."""
+        note = replace(self._note("use", lease=lease), state=state)
         tokens = self._rng.choice((1, 4, 16))
         outcome, detail = "unknown", ""
         try:
@@ -167,7 +167,6 @@ class Client:
         except (httpx.HTTPError, OSError) as error:
             detail = type(error).__name__
         self._journal.operations.append(replace(note, return_s=time.monotonic(), outcome=outcome, detail=detail))
-        return outcome == "ok"
 
     # --------------------------------------------------------------------------------------------------- plumbing
 

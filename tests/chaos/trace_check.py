@@ -39,6 +39,8 @@ class Run:
     """Entries as a reader saw them while they happened."""
     operations: Sequence[Operation] = ()
     samples: Sequence[Sample] = ()
+    calm_s: float = math.inf
+    """From this moment on nothing went wrong any more, on the observer's clock."""
     end: EndState | None = None
 
 
@@ -49,6 +51,7 @@ def judge(run: Run) -> list[Violation]:
     found += check_durable(run.witnessed, run.entries)
     found += check_history(run.operations, run.entries)
     found += check_fencing(run.operations, run.witnessed)
+    found += check_calm(run.operations, run.calm_s)
     found += check_processes(run.catalogue, run.samples)
     if run.end is not None:
         found += check_end(run.end, replay)
@@ -101,6 +104,15 @@ def check_fencing(operations: Iterable[Operation], witnessed: Iterable[Entry]) -
             detail = f"answered on {load[1]} generation {load[2]}, which had been gone"
             found.append(Violation(invariant="old_keys_are_dead", subject=operation.lease, detail=detail))
     return found
+
+
+def check_calm(operations: Iterable[Operation], calm_s: float) -> list[Violation]:
+    """While nothing goes wrong the holder of an active lease gets its completion."""
+    return [
+        Violation(invariant="holders_are_served", subject=one.lease, detail=f"{one.model}: {one.detail}")
+        for one in operations
+        if one.kind == "use" and one.state == "active" and one.invoke_s >= calm_s and one.outcome != "ok"
+    ]
 
 
 def check_processes(catalogue: Catalogue, samples: Iterable[Sample]) -> list[Violation]:

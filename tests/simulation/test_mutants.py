@@ -14,6 +14,7 @@ from tests.simulation.pool import Pool, Result, Scene
 from tests.simulation.virtual import run_virtually
 
 SEEDS = 6
+pytestmark = pytest.mark.slow
 
 
 def nothing(*_: Any, **__: Any) -> None:

@@ -7,7 +7,8 @@ import pytest
 from tests.simulation.pool import Pool, Result, Scene
 from tests.simulation.virtual import run_virtually
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "12"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "6"))
+pytestmark = pytest.mark.slow
 ONE_SLOT = {"models": {"a": 600, "b": 600, "c": 300}, "budgets": {"gpu0": 1000}}
 TWO_SLOTS = {"models": {"a": 600, "b": 600, "c": 300, "d": 900}, "budgets": {"gpu0": 1000, "gpu1": 700}}
 

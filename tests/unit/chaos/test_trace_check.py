@@ -237,6 +237,13 @@ def test_an_old_key_that_is_answered_is_told(operation: Operation, invariants: s
     assert broken(run) == invariants
 
 
+@pytest.mark.parametrize("at_s,state,told", [(9, "active", False), (11, "active", True), (11, "ended", False)])
+def test_a_holder_left_without_an_answer_in_calm_weather_is_told(at_s: float, state: str, *, told: bool) -> None:
+    operation = replace(used(at_s=at_s, outcome="refused"), state=state)
+    run = Run(catalogue=CATALOGUE, entries=[], operations=[operation], calm_s=10.0)
+    assert broken(run) == ({"holders_are_served"} if told else set())
+
+
 # ------------------------------------------------------------------------------------------------ granted time, files
 
 
