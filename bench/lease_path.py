@@ -1,7 +1,7 @@
 """The lease path: what a broker process adds to one store call, and how fast a release reaches the next waiter.
 
 ``python -m bench.lease_path``. Compared in the same run, rounds interleaved, everything on the same cores (client,
-store with AOF ``always``, server):
+store with AOF ``always`` unless told otherwise, server):
 
 * *bare*: a FastAPI application with one plain route that decodes the same body with msgspec, makes one ``FCALL`` of a
   function that does nothing, and encodes a small answer. No key, no lease, no metrics.
@@ -106,7 +106,8 @@ class Wire(asyncio.Protocol):
             answer, self._answer = self._answer, None
             body = bytes(self._buffer[head + 4 : end])
             del self._buffer[:end]
-            answer.set_result(body)
+            if not answer.done():
+                answer.set_result(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail whoever waits."""
@@ -228,18 +229,15 @@ async def wake(broker: BrokerProcess, waiters: int, releases: int) -> None:
     """Print one row of the second table."""
     numbers = itertools.count()
     operator = await connect(broker.url)
-    prefix = f"w{waiters}"
-    held = json.loads(await operator.ask(_narrow(prefix, next(numbers))))
+    held = json.loads(await operator.ask(_narrow(waiters, next(numbers))))
     before_kib = rss_kib(broker.pid)
-    tasks: dict[str, tuple[Wire, asyncio.Future[bytes]]] = {}
     arrived: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-    for start in range(0, waiters, 100):
-        wires = [await connect(broker.url) for _ in range(min(100, waiters - start))]
-        for wire in wires:
-            body = json.loads(await wire.ask(_narrow(prefix, next(numbers))))
-            answer = wire.ask(get(f"/lease/{body['leaseId']}?wait=300"))
-            answer.add_done_callback(lambda done: _arrive(done, arrived))
-            tasks[body["leaseId"]] = (wire, answer)
+    wires = set()
+    for _ in range(waiters):
+        wire = await connect(broker.url)
+        wires.add(wire)
+        wire.ask(_narrow(waiters, next(numbers))).add_done_callback(lambda done: _arrive(done, arrived))
+    await _until_queued(operator, waiters)
     await asyncio.sleep(2)
     each_kib = (rss_kib(broker.pid) - before_kib) / waiters
     health: list[float] = []
@@ -248,19 +246,29 @@ async def wake(broker: BrokerProcess, waiters: int, releases: int) -> None:
     for _ in range(min(releases, waiters)):
         raw = post("/release", {"leaseId": held["leaseId"], "nonce": held["nonce"]})
         began_s = time.perf_counter()
-        operator.ask(raw)
+        released = operator.ask(raw)
         at_s, body = await asyncio.wait_for(arrived.get(), 30)
         latencies.append(1000 * (at_s - began_s))
+        await released
         held = json.loads(body)
-        tasks.pop(held["leaseId"])[0].close()
         await asyncio.sleep(0.01)
     probe.cancel()
     p50, p99 = quantiles(latencies)
     print(
         f"| {waiters:,} | {p50:.2f} / {p99:.2f} | {f'{each_kib:.1f}' if waiters >= 100 else '-'} "
-        f"| {quantiles(health)[0]:.1f} / {max(health):.1f} |"
+        f"| {quantiles(health)[0]:.1f} / {max(health):.1f} |",
+        flush=True,
     )
-    await _hang_up(broker, operator, held, tasks)
+    for wire in wires:
+        wire.close()
+    await _until_queued(operator, 0)
+    await operator.ask(post("/release", {"leaseId": held["leaseId"], "nonce": held["nonce"]}))
+    operator.close()
+
+
+async def _until_queued(wire: Wire, tickets: int) -> None:
+    while json.loads(await wire.ask(get("/queue?limit=1"))).get("queued") != tickets:  # noqa: ASYNC110  another process's
+        await asyncio.sleep(0.5)
 
 
 def _arrive(done: asyncio.Future[bytes], arrived: asyncio.Queue[tuple[float, bytes]]) -> None:
@@ -268,21 +276,9 @@ def _arrive(done: asyncio.Future[bytes], arrived: asyncio.Queue[tuple[float, byt
         arrived.put_nowait((time.perf_counter(), done.result()))
 
 
-def _narrow(prefix: str, number: int) -> bytes:
-    return post("/lease", {"sessionKey": f"{prefix}:{number}", "model": "narrow", "ttlSeconds": 600})
-
-
-async def _hang_up(
-    broker: BrokerProcess, operator: Wire, held: dict[str, str], tasks: dict[str, tuple[Wire, asyncio.Future[bytes]]]
-) -> None:
-    cleaner = await connect(broker.url)
-    for lease_id, (wire, answer) in tasks.items():
-        answer.cancel()
-        wire.close()
-        await cleaner.ask(b"DELETE" + get(f"/lease/{lease_id}")[3:])
-    operator.close()
-    await cleaner.ask(post("/release", {"leaseId": held["leaseId"], "nonce": held["nonce"]}))
-    cleaner.close()
+def _narrow(row: int, number: int) -> bytes:
+    lease = {"sessionKey": f"row{row}:{number}", "model": "narrow", "ttlSeconds": 600}
+    return post("/lease", {**lease, "wait": 300, "cancelOnDisconnect": True})
 
 
 async def _probe(url: str, health: list[float]) -> None:
@@ -335,7 +331,7 @@ async def both_ready(url: str) -> None:
 
 async def run(arguments: argparse.Namespace) -> None:
     """Everything on one server."""
-    server = RedisServer(VALKEY, "--maxclients", "1000", aof=True).start()
+    server = RedisServer(VALKEY, "--maxclients", "1000", aof=arguments.aof == "always").start()
     broker = BrokerProcess(server.url, extra=CONFIG, models=MODELS)
     try:
         await asyncio.to_thread(broker.until_ready)
@@ -367,6 +363,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--aof", choices=("always", "off"), default="always", help="off: without waiting for the disk")
     parser.add_argument("--waiters", type=int, nargs="*", default=[1, 100, 9000])
     parser.add_argument("--releases", type=int, default=200)
     uvloop.run(run(parser.parse_args()))

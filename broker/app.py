@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from broker.api.auth import ApiKey, Authenticator
 from broker.api.connections import guarded
 from broker.api.explanation import explain
-from broker.api.routes import describe, install
+from broker.api.routes import Application, describe, install
 from broker.api.services import Picture, Services
 from broker.api.views import Outlook
 from broker.config import Config, KeyEntry
@@ -163,8 +163,8 @@ def build_app(config: Config, store: Store) -> FastAPI:
     return app
 
 
-def _bare_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
-    return FastAPI(
+def _bare_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> Application:
+    app = Application(
         title="Hotseat",
         version=product_version(),
         docs_url=None,
@@ -174,6 +174,8 @@ def _bare_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] |
         # Prometheus metrics are ours; FastAPI's own telemetry costs a tenth of a lease call to find itself unused.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.doors = {}
+    return app
 
 
 def openapi_document() -> dict[str, Any]:
@@ -220,6 +222,7 @@ def server_of(config: Config, app: FastAPI) -> DrainingServer:
             port=section.port,
             http=protocol,
             ws="none",
+            interface="asgi3",
             loop="uvloop",
             lifespan="on",
             backlog=section.backlog,

@@ -54,6 +54,10 @@ class HotPath:
         self._handlers = handlers
         self._metrics = services.metrics
 
+    def route(self) -> Route:
+        """As a plain route of the application."""
+        return Route(self._name, self, methods=list(self._handlers))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that is gone gets none."""
         started_s = perf_counter()
@@ -79,17 +83,15 @@ class LeaseRoutes:
         self._leasing = services.leasing
         self._authenticator = services.authenticator
 
-    def routes(self) -> list[Route]:
-        """In the order of how often they are called."""
-        table: list[tuple[str, dict[str, Handler]]] = [
-            ("/lease", {"POST": self.create}),
-            ("/renew", {"POST": self.renew}),
-            ("/release", {"POST": self.release}),
-            ("/lease/{lease_id}", {"GET": self.show, "DELETE": self.remove}),
-        ]
-        return [
-            Route(path, HotPath(path, handlers, self._services), methods=list(handlers)) for path, handlers in table
-        ]
+    def endpoints(self) -> dict[str, HotPath]:
+        """By path, in the order of how often they are called."""
+        table: dict[str, dict[str, Handler]] = {
+            "/lease": {"POST": self.create},
+            "/renew": {"POST": self.renew},
+            "/release": {"POST": self.release},
+            "/lease/{lease_id}": {"GET": self.show, "DELETE": self.remove},
+        }
+        return {path: HotPath(path, handlers, self._services) for path, handlers in table.items()}
 
     async def create(self, scope: Scope, receive: Receive) -> Reply:
         """``POST /lease``."""

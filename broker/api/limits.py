@@ -33,12 +33,16 @@ async def read_json_body(scope: Scope, receive: Receive) -> bytes:
         MediaTypeError, TooLargeError
         ClientGoneError: The client went away half-way.
     """
-    content_type = header(scope, b"content-type") or b""
+    headers = dict(scope["headers"])
+    if len(headers) != len(scope["headers"]):
+        for name in (b"content-type", b"content-encoding", b"content-length"):
+            header(scope, name)
+    content_type = headers.get(b"content-type", b"")
     if content_type != b"application/json" and not _is_json(content_type):
         raise MediaTypeError("send Content-Type: application/json, in UTF-8 and not compressed")
-    if header(scope, b"content-encoding") not in {None, b"identity"}:
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise MediaTypeError("send the body without Content-Encoding")
-    length = header(scope, b"content-length")
+    length = headers.get(b"content-length")
     if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY):
         raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
     message = await _next(receive)
