@@ -231,27 +231,28 @@ async def wake(broker: BrokerProcess, waiters: int, releases: int) -> None:
     operator = await connect(broker.url)
     held = json.loads(await operator.ask(_narrow(waiters, next(numbers))))
     before_kib = rss_kib(broker.pid)
-    arrived: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[float, bytes, Wire]] = asyncio.Queue()
     wires = set()
     for _ in range(waiters):
         wire = await connect(broker.url)
         wires.add(wire)
-        wire.ask(_narrow(waiters, next(numbers))).add_done_callback(lambda done: _arrive(done, arrived))
+        _wait_on(wire, _narrow(waiters, next(numbers)), arrived)
     await _until_queued(operator, waiters)
     await asyncio.sleep(2)
     each_kib = (rss_kib(broker.pid) - before_kib) / waiters
     health: list[float] = []
     probe = asyncio.create_task(_probe(broker.url, health))
     latencies = []
-    for _ in range(min(releases, waiters)):
+    for _ in range(releases):
         raw = post("/release", {"leaseId": held["leaseId"], "nonce": held["nonce"]})
         began_s = time.perf_counter()
         released = operator.ask(raw)
-        at_s, body = await asyncio.wait_for(arrived.get(), 30)
+        at_s, body, wire = await asyncio.wait_for(arrived.get(), 30)
         latencies.append(1000 * (at_s - began_s))
         await released
         held = json.loads(body)
-        await asyncio.sleep(0.01)
+        _wait_on(wire, _narrow(waiters, next(numbers)), arrived)  # the next session takes its place in line
+        await asyncio.sleep(0.05)
     probe.cancel()
     p50, p99 = quantiles(latencies)
     print(
@@ -271,9 +272,12 @@ async def _until_queued(wire: Wire, tickets: int) -> None:
         await asyncio.sleep(0.5)
 
 
-def _arrive(done: asyncio.Future[bytes], arrived: asyncio.Queue[tuple[float, bytes]]) -> None:
-    if not done.cancelled() and done.exception() is None:
-        arrived.put_nowait((time.perf_counter(), done.result()))
+def _wait_on(wire: Wire, raw: bytes, arrived: "asyncio.Queue[tuple[float, bytes, Wire]]") -> None:
+    def arrive(done: asyncio.Future[bytes]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            arrived.put_nowait((time.perf_counter(), done.result(), wire))
+
+    wire.ask(raw).add_done_callback(arrive)
 
 
 def _narrow(row: int, number: int) -> bytes:

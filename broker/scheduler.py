@@ -5,6 +5,7 @@ schedulers run side by side, each may be paused or killed at any point, and a la
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,7 +32,9 @@ LOOK_S = 5.0
 OBSERVE_S = 2.0
 """Every report is read again this often: a bell may have been missed."""
 SHARE = 20
-"""A round is followed by a pause of this many times its length, so that deciding takes 5 % of the process."""
+"""A look is followed by a rest of this many times its length, so that deciding takes 5 % of process and store."""
+LONGEST_REST_S = 1.0
+"""But the rest is no longer than this: then deciding takes more. Deadlines are watched meanwhile."""
 AGAIN = 3
 """Times a refused plan is decided again at once; then at the next round."""
 BELL_BLOCK_S = 1.0
@@ -88,7 +91,7 @@ class Scheduler:
         self._clock = clock
         self._wake = asyncio.Event()
         self._dirty = True
-        self._looked_s = self._observed_s = float("-inf")
+        self._looked_s = self._observed_s = self._rest_until_s = float("-inf")
         self._again_s: float | None = None
         self._bell = "0-0"
         self.last: Round | None = None
@@ -113,15 +116,14 @@ class Scheduler:
     # ----------------------------------------------------------------------------------------------------- loops
     async def step(self) -> None:
         """One round, then sleep until there may be something to do."""
-        started_s = perf_counter()
-        pause_s = await self.tick()
-        took_s = perf_counter() - started_s
-        await asyncio.sleep(min(TICK_S, took_s * SHARE))
-        try:
-            async with asyncio.timeout(max(SHORTEST_S, min(pause_s, TICK_S))):
+        pause_s = min(await self.tick(), TICK_S)
+        rest_s = self._rest_until_s - self._clock()
+        if rest_s > 0:
+            await asyncio.sleep(max(SHORTEST_S, min(pause_s, rest_s)))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(SHORTEST_S, pause_s)):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def bells_step(self) -> None:
         """Take in the reports whose worker rang; waits for a bell."""
@@ -156,6 +158,8 @@ class Scheduler:
 
     def _should_look(self) -> bool:
         now_s = self._clock()
+        if now_s < self._rest_until_s:
+            return False
         due = self._again_s is not None and now_s >= self._again_s
         return self._dirty or due or now_s - self._looked_s >= LOOK_S
 
@@ -172,6 +176,7 @@ class Scheduler:
 
     # -------------------------------------------------------------------------------------------------- deciding
     async def _look(self) -> None:
+        began_s = self._clock()
         self._dirty = False
         for _ in range(AGAIN):
             plan = await self._decide()
@@ -179,6 +184,8 @@ class Scheduler:
                 break
         else:
             self._dirty = True
+        now_s = self._clock()
+        self._rest_until_s = now_s + min(LONGEST_REST_S, (now_s - began_s) * SHARE)
 
     async def _decide(self) -> Plan:
         started_s = perf_counter()
