@@ -59,7 +59,8 @@ async def test_an_adopted_server_of_another_generation_is_not_believed(rig):
     new = HandWorker(rig, boot="boot2")
     new.models = {"a": type(old.models["a"])(model="a", state=READY, generation=1)}
     await new.register()
-    assert (await rig.store.lease(record.lease_id)).state is ENDED
+    assert (await rig.store.lease(record.lease_id)).reason == "lost: not_confirmed"
+    assert (await slot_of(rig)).failures == (), "nobody's server died"
 
 
 async def test_a_restarted_store_grants_nothing_until_the_worker_has_registered(rig):
@@ -210,6 +211,8 @@ async def test_a_failed_load_backs_off_and_is_given_up_after_max_fails(rig):
         with pytest.raises(errors.StaleDecisionError):
             await want(rig, "a")
         await worker.gone("a")
+        with pytest.raises(errors.StaleDecisionError):
+            await want(rig, "a")
         await rig.pass_time(SETTINGS.load_backoff_s * 2 ** (failures - 1))
         await worker.register()  # the silence took it offline meanwhile
     assert (await rig.store.lease(record.lease_id)).reason == "rejected: model_quarantined"
@@ -259,6 +262,7 @@ async def test_an_evicted_model_is_there_until_the_worker_says_its_memory_is_bac
     worker = await ready(rig, "a")
     await rig.advance(1)
     await want(rig, "big", "a")
+    await worker.report()
     states = {one.model: one.state for one in (await slot_of(rig)).residencies}
     assert states == {"a": Residency.UNLOADING, "big": Residency.LOADING}
     await rig.advance(2)

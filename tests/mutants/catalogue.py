@@ -1,0 +1,170 @@
+"""Mistakes we could make, as text replacements, and the tests that must notice each."""
+
+from dataclasses import dataclass
+
+STORE = "tests/contract/store"
+LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"{STORE}/test_ingress.py"
+POLICY = ("tests/unit/broker/core/test_policy.py", "tests/unit/broker/core/test_policy_moments.py")
+PROPERTIES = ("tests/property/test_policy.py",)
+LUA = "broker/store/lua"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake."""
+
+    name: str
+    file: str
+    old: str
+    """Occurs exactly once in the file."""
+    new: str
+    tests: tuple[str, ...]
+    """Arguments of pytest; at least one of these tests must fail."""
+
+
+def lua(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    """A mistake in the library: the suite's Valkey column must notice."""
+    return Mutant(name, f"{LUA}/{file}", old, new, (*tests, "-k", "valkey"))
+
+
+def core(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    """A mistake in the Python machine: the suite's memory column must notice."""
+    return Mutant(name, f"broker/core/{file}", old, new, (*tests, "-k", "memory"))
+
+
+def policy(name: str, file: str, old: str, new: str, tests: tuple[str, ...] = POLICY) -> Mutant:
+    """A mistake in what is decided."""
+    return Mutant(name, f"broker/core/{file}", old, new, tests)
+
+
+MUTANTS = (
+    # ------------------------------------------------------------------------------------------------ the Lua library
+    lua("a lease lives one millisecond too long", "40_leases.lua",
+        "c.now >= int(lease.deadline) then", "c.now > int(lease.deadline) then", LEASES),
+    lua("tick leaves what is due at this very moment", "40_leases.lua",
+        "'-inf', s(c.now), 'LIMIT'", "'-inf', s(c.now - 1), 'LIMIT'", LEASES),
+    lua("any nonce is good enough", "40_leases.lua",
+        "if nonce ~= nil and lease.nonce ~= nonce then", "if nonce == '' then", LEASES),
+    lua("renewing outlasts a preemption", "40_leases.lua",
+        "if lease.state == 'active' then\n    put(lease, 'ttl_ms'", "if true then\n    put(lease, 'ttl_ms'", LEASES),
+    lua("a preempted lease ends as expired", "40_leases.lua",
+        "(was == 'ending' and event == 'expire') and 'preempted'", "false and 'preempted'", LEASES),
+    lua("nobody is served when a lease ends", "40_leases.lua",
+        "or otherwise, who, why)\n    hand_out(c, lease.model)", "or otherwise, who, why)", LEASES),
+    lua("a lease granted in absence need not be claimed", "30_handout.lua",
+        "ttl = math.min(ttl, rule(c, 'claim_ttl_ms'))", "ttl = ttl + 0", LEASES),
+    lua("one lease more than the limit", "30_handout.lua",
+        "if use < limit then", "if use <= limit then", LEASES),
+    lua("the limit counts for nothing while handing out is asked twice", "30_handout.lua",
+        "add(residency, 'use', 1)", "add(residency, 'use', 0)", LEASES),
+    lua("whoever waited too long waits on", "30_handout.lua",
+        "return overdue or highest", "return highest", LEASES),
+    lua("grants on a slot that is not open", "30_handout.lua",
+        "if slot_row(c, slot).state == 'open' then", "if slot_row(c, slot).state ~= 'offline' then", SLOTS),
+    lua("the busiest slot first", "30_handout.lua",
+        "if a.use ~= b.use then return a.use < b.use end", "if a.use ~= b.use then return a.use > b.use end", SLOTS),
+    lua("an operation key is good for any body", "45_acquire.lua",
+        "if body ~= ask.body then refuse('OP_MISMATCH'", "if body == 0 then refuse('OP_MISMATCH'", LEASES),
+    lua("an operation that met a live lease is forgotten", "45_acquire.lua",
+        "    if ask.op ~= '' and not ask.noted then\n      note_operation(c, ask, lease)",
+        "    if ask.op ~= '' and not ask.noted then", LEASES),
+    lua("a lost reply makes a second lease", "45_acquire.lua",
+        "of_operation(c, ask) or of_id(c, ask) or of_session(c, ask)", "of_operation(c, ask) or of_session(c, ask)",
+        LEASES),
+    lua("the queue has no end", "45_acquire.lua",
+        "if c.queued >= rule(c, 'max_queue') then", "if c.queued < 0 then", LEASES),
+    lua("an API key may open what it likes", "45_acquire.lua",
+        "if max_open > 0 and open >= max_open then", "if max_open > 0 and open > max_open then", LEASES),
+    lua("the barrier lets newcomers in", "45_acquire.lua",
+        "if int(place.residency.admit) > c.arrival + 1 then", "if int(place.residency.admit) >= 0 then", SLOTS),
+    lua("a bad estimate is believed for ever", "45_acquire.lua",
+        "int(tenant.err) <= TRUSTED_ERROR then", "int(tenant.err) >= 0 then", LEASES),
+    lua("a clock jump ages every lease", "20_rows.lua",
+        "math.min(math.max(c.step, 0), c.max_step)", "math.max(c.step, 0)", LEASES),
+    lua("time goes backwards", "20_rows.lua",
+        "math.min(math.max(c.step, 0), c.max_step)", "math.min(c.step, c.max_step)", LEASES),
+    lua("a restarted store goes on granting", "20_rows.lua",
+        "if c.run ~= run_id() then recover(c, run_id()) end",
+        "if c.run ~= run_id() and c.run == '' then recover(c, run_id()) end",
+        "tests/integration/store/test_faults.py"),
+    lua("a generation can come back", "60_slots.lua",
+        "math.max(int(slot.gen), int(report.hw)) + 1", "int(slot.gen) + 1", SLOTS),
+    lua("a superseded worker is believed", "60_slots.lua",
+        "if has(words(slot.old_boots), report.boot) then return end", "", SLOTS),
+    lua("a worker that has not copied the incarnation is registered", "60_slots.lua",
+        "if report.inc ~= c.inc then return end", "", SLOTS),
+    lua("any generation of an adopted server will do", "60_slots.lua",
+        "or int(report['gen:' .. model]) ~= int(residency.gen) then return false end", "then return false end", SLOTS),
+    lua("an old report brings a silent slot back", "60_slots.lua",
+        "if slot.state == 'offline' and not fresh then return end", "", SLOTS),
+    lua("a cordon is forgotten at registration", "60_slots.lua",
+        "if slot.state == 'open' and (slot.wish or '') ~= '' then", "if slot.state == 'x' then", SLOTS),
+    lua("a forgotten epoch leaves the worker stuck", "60_slots.lua",
+        "unknown or int(report.epoch) > int(slot.epoch) or", "unknown or", SLOTS),
+    lua("an old decision is carried out", "55_orders.lua",
+        "if int(slot.gen) ~= gen then", "if int(slot.gen) < gen then", SLOTS),
+    lua("a model is evicted under a lease", "55_orders.lua",
+        "or int(residency.use) > 0 then", "or int(residency.use) > 99 then", SLOTS),
+    lua("models are packed beyond the budget", "55_orders.lua",
+        "if used_mib > int(slot.budget_mib) then", "if used_mib > 2 * int(slot.budget_mib) then", SLOTS),
+    lua("a failed load is tried again at once", "50_residencies.lua",
+        "rule(c, 'load_backoff_ms') * 2 ^ (fails - 1)", "0", SLOTS),
+    lua("a load may fail once more than agreed", "50_residencies.lua",
+        "if fails >= rule(c, 'max_fails')", "if fails > rule(c, 'max_fails')", SLOTS),
+    lua("tickets nobody can serve hang", "50_residencies.lua",
+        "reject_waiting(c, name, 'model_quarantined')", "", SLOTS),
+    lua("an entry is carried out twice", "70_pool.lua",
+        "if ingress_entry(c, id) == nil or (last", "if (last", INGRESS),
+    lua("a late message undoes a newer one", "70_pool.lua",
+        "(last and int(sequence) <= int(last))", "(last and int(sequence) < 0)", INGRESS),
+    # ---------------------------------------------------------------------------------------------- the Python machine
+    core("a lease lives one millisecond too long (Python)", "pool_leases.py",
+         "pool.now >= lease.deadline:", "pool.now > lease.deadline:", LEASES),
+    Mutant("overdue tickets by class instead of arrival", "broker/core/ordering.py",
+         "return min(overdue, key=lambda head: head.arrival)", "return min(overdue, key=lambda head: head.rank)",
+         ("tests/property/test_ordering.py",)),
+    core("a barrier for nobody", "ordering.py",
+         "if head.arrival < admit]", "if head.arrival <= admit]", SLOTS),
+    Mutant("the least urgent first", "broker/core/ordering.py",
+         "return min(admitted, key=lambda head: head.rank, default=None)",
+         "return max(admitted, key=lambda head: head.rank, default=None)", ("tests/property/test_ordering.py",)),
+    core("unclaimed grants hold for ever (Python)", "pool_handout.py",
+         "min(lease.ttl_ms, pool.settings.claim_ttl_ms)", "lease.ttl_ms", LEASES),
+    core("kept leases do not get their time back", "pool_slots.py",
+         "max(lease.deadline, pool.now + lease.ttl_ms)", "lease.deadline", SLOTS),
+    core("a young server's death is no failure", "pool_residencies.py",
+         "if pool.now - residency.loaded < SURVIVED_MS:", "if pool.now < residency.loaded:", SLOTS),
+    core("an evicted model is gone at once", "pool_slots.py",
+         'if residency.state is Residency.UNLOADING and state == "absent":',
+         "if residency.state is Residency.UNLOADING:", SLOTS),
+    # ----------------------------------------------------------------------------------------------------- the policy
+    policy("a drained slot keeps its idle models", "policy.py",
+           "if slot.state is SlotState.DRAINING:", "if slot.state is SlotState.CORDONED:"),
+    policy("a barrier turns away those who waited for the load", "policy.py",
+           "admit = ADMIT_ALL if why is None else residency.waited", "admit = ADMIT_ALL if why is None else 0"),
+    policy("no look at the moment a ticket gets too old", "policy.py",
+           "moments += [queue.oldest_s + max_wait_s[queue.priority]", "moments += [queue.oldest_s + float('inf')"),
+    policy("an aged ticket counts as any other", "targets.py",
+           "order = (1, 0) if aged is None else (0, aged)", "order = (1, 0)"),
+    policy("the least worth first", "targets.py", "return (*order, -self.worth,", "return (*order, self.worth,"),
+    policy("a load that somebody waits for is broken off", "targets.py",
+           "board.demands[place.loading.model].waiting == 0", "board.demands[place.loading.model].waiting >= 0"),
+    policy("the dearest set is given up", "eviction.py",
+           "return min(minimal_sets(residents, need_mib), key=price, default=None)",
+           "return max(minimal_sets(residents, need_mib), key=price, default=None)"),
+    policy("what frees exactly enough is not enough", "eviction.py",
+           "for _, r in chosen) >= need_mib and", "for _, r in chosen) > need_mib and"),
+    policy("a model goes while it is used", "turns.py",
+           "all(r.use == 0 and admissible", "all(r.use >= 0 and admissible"),
+    policy("those who waited for a load are passed over", "turns.py",
+           "return residency.waiting_below if closed is not None else", "return 0 if closed is not None else",
+           PROPERTIES),
+    policy("the slice never ends", "turns.py",
+           "return Why.SLICE if is_over and not", "return Why.SLICE if False and not"),
+    policy("the age bound does not close what is in the way", "turns.py",
+           "if target.aged_arrival is not None:", "if target.aged_arrival == -1:"),
+    policy("a young lease is exchanged", "turns.py",
+           "        if board.now_s + EPSILON_S < ran_until_s:", "        if board.now_s + EPSILON_S < 0:"),
+    policy("nobody is asked back after max_hold", "turns.py",
+           "        if board.now_s + EPSILON_S >= until_s:", "        if board.now_s < 0:"),
+)  # fmt: skip

@@ -1,0 +1,13 @@
+"""When the policy wants to be asked again although nothing happens."""
+
+import pytest
+
+from broker.core.lease import Priority
+from tests.unit.broker.core.test_policy import NOW_S, A, B, lease, model, plan_of, ready, slot
+
+
+def test_the_moment_a_ticket_gets_too_old_is_a_moment_to_decide():
+    waits = dict.fromkeys(Priority, 12.0)
+    models = [model(A), model(B, waiting=1, since_s=NOW_S - 10.0)]
+    plan = plan_of(models, slot(ready(A, leases=1), leases=[lease(A, granted_s=NOW_S - 1.0)]), max_wait_s=waits)
+    assert plan.decide_again_s == pytest.approx(NOW_S + 2.0)
