@@ -63,7 +63,7 @@ class Outcome:
 
 
 async def run(plan: Plan) -> Outcome:
-    """Run and judge."""
+    """Run and judge. The folder with traces and logs stays only when something was broken."""
     folder = Path(tempfile.mkdtemp(prefix="hotseat-chaos-"))
     models = models_of(folder, real_servers=plan.real_servers)
     cluster = Cluster(folder, models, budget_mib=BUDGET_MIB, settings=SETTINGS)
@@ -76,11 +76,14 @@ async def run(plan: Plan) -> Outcome:
     stage = _Stage(plan, cluster, Witness(cluster.store_url, catalogue, folder), catalogue, folder)
     start_s = time.monotonic()
     try:
-        return await stage.play(names)
+        await stage.play(names)
     finally:
         stage.outcome.took_s = time.monotonic() - start_s
         await stage.witness.stop()
         cluster.bury()
+    if not stage.outcome.violations:
+        cluster.discard()
+    return stage.outcome
 
 
 class _Stage:
@@ -98,7 +101,7 @@ class _Stage:
         self._clients: list[Client] = []
         self.outcome = Outcome(seed=plan.seed, folder=folder)
 
-    async def play(self, models: Sequence[str]) -> Outcome:
+    async def play(self, models: Sequence[str]) -> None:
         """All acts."""
         await self._cluster.start()
         self.witness.start()
@@ -108,8 +111,7 @@ class _Stage:
         else:
             await self._hurt()
         end = await self._drain(tasks)
-        await self._judge(end)
-        return self.outcome
+        self._judge(end)
 
     def _start_clients(self, models: Sequence[str]) -> list[asyncio.Task[None]]:
         journal, urls = self.outcome.journal, self._cluster.broker_urls
@@ -192,7 +194,7 @@ class _Stage:
     def _all_over(self) -> bool:
         return all(lease.state == "ended" for lease in self.witness.replay.leases.values())
 
-    async def _judge(self, end: EndState) -> None:
+    def _judge(self, end: EndState) -> None:
         outcome, witness = self.outcome, self.witness
         verdict = judge(
             Run(
