@@ -1,5 +1,6 @@
 """Workers, orders, loads and faults: what the scheduler and the workers may rely on."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from broker.core import errors
 from broker.core.lease import LeaseState, ModelName, SlotId
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_NONE
-from tests.fakes.store_rigs import SETTINGS
+from tests.fakes.store_rigs import BASE, SETTINGS
 from tests.fakes.store_scenes import FAILED, GPU, LOADING, READY, HandWorker, kinds, ready, release, want
 
 QUEUED, ACTIVE, ENDED = LeaseState.QUEUED, LeaseState.ACTIVE, LeaseState.ENDED
@@ -339,3 +340,15 @@ async def test_the_table_for_people(rig):
     assert lines[2].startswith("  MODEL b ready gen=2 use=1/2")
     assert lines[3].startswith("    HELD L1 active normal left=60s agent:main")
     assert lines[4:] == ["QUEUE a waiting=1", "  #1 L2 normal waited=0s two%0D%0Alines%20%1B%5B31m"]
+
+
+async def test_why_names_the_lease_who_is_ahead_and_the_bound(rig):
+    if rig.name == "memory":
+        pytest.skip("a function for redis-cli")
+    first, second = [await rig.store.acquire(rig.request(f"s{n}")) for n in range(2)]
+    told = json.loads(await rig.link.call("FCALL_RO", "hotseat1_why", 1, BASE, second.lease_id))
+    assert told["max_wait_ms"] == "600000"
+    assert [one["id"] for one in told["lease"]] == [second.lease_id]
+    assert [one["id"] for one in told["ahead"]] == [first.lease_id]
+    alone = json.loads(await rig.link.call("FCALL_RO", "hotseat1_why", 1, BASE, first.lease_id))
+    assert alone["ahead"] == []
