@@ -141,8 +141,8 @@ def test_same_operation_same_lease(traces):
 def _ask_again(lease: LeaseRow, operation: str, body: str) -> Ask:
     return Ask(
         id=LeaseId(f"again-{lease.id}"), nonce="new", session=lease.session, sh=lease.sh, hh=lease.hh,
-        model=lease.model, intent=lease.intent, holder="", priority=lease.priority, who=lease.who, ttl_ms=1000, waiter_ttl_ms=1000,
-        op=operation, body=body,
+        model=lease.model, intent=lease.intent, holder="", priority=lease.priority, who=lease.who, ttl_ms=1000,
+        waiter_ttl_ms=1000, op=operation, body=body,
     )  # fmt: skip
 
 
