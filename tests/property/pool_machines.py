@@ -75,9 +75,7 @@ class PythonMachine:
         lease = getattr(pool, name)(**args)
         return pool_views.record(pool, lease) if name in {"poll", "renew", "release", "end"} else None
 
-    def _ingest(
-        self, *, sh: str, sequence: int | None, effect: str, ask: Ask, lease_id: Any, gone: bool
-    ) -> Outcome:
+    def _ingest(self, *, sh: str, sequence: int | None, effect: str, ask: Ask, lease_id: Any, gone: bool) -> Outcome:
         pool, lease = self.pool, None
         if gone or pool.is_old(sh, sequence):
             return None
