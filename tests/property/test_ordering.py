@@ -40,3 +40,15 @@ def test_the_order_of_the_heads_does_not_matter(drawn, admit):
         there, back = heads_of(drawn), heads_of(drawn)[::-1]
         words = {"admit": admit, "now_ms": NOW_MS, "max_wait_ms": waits}
         assert next_ticket(there, **words) == next_ticket(back, **words)
+
+
+def test_of_two_overdue_the_first_to_arrive_goes_whatever_its_class():
+    heads = heads_of([(0, 9, 0), (3, 4, 0)])
+    chosen = next_ticket(heads, admit=99, now_ms=NOW_MS, max_wait_ms=(1000,) * 4)
+    assert chosen is heads[1]
+
+
+def test_of_two_in_time_the_more_urgent_goes():
+    heads = heads_of([(2, 4, NOW_MS), (1, 9, NOW_MS)])
+    chosen = next_ticket(heads, admit=99, now_ms=NOW_MS, max_wait_ms=(1000,) * 4)
+    assert chosen is heads[1]

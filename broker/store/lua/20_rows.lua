@@ -13,7 +13,11 @@ local RUN_ID = nil -- read once in the life of this server process; a restarted 
 
 local function s(number) return string.format('%.0f', number) end
 
-local function int(text)
+-- A number of ours; nothing is 0.
+local function int(text) return tonumber(text) or 0 end
+
+-- A number of somebody else's: a whole one, 0 for nonsense.
+local function whole(text)
   local number = tonumber(text)
   if number == nil or number ~= number then return 0 end
   return math.floor(number)
@@ -66,9 +70,11 @@ local function listed(text, word, here)
   return table.concat(sorted(list), ' ')
 end
 
--- A row is its fields; what lies under these two keys is ours. A row read in part fetches what is missing when it is
--- asked for, and says `false` where the hash has nothing.
-local KEY, DIRTY = {}, {}
+-- A row is its fields. One that was read in part keeps its key under `KEY`, fetches what is missing when it is asked
+-- for, and says `false` where the hash has nothing.
+local KEY = {}
+local dirty_of = {} -- of the running call: row to the fields that changed, in order
+local FRESH = {} -- in place of those: the whole row is new
 local LAZY = {
   __index = function(row, field)
     local value = redis.call('HGET', rawget(row, KEY), field)
@@ -87,29 +93,25 @@ local function complete(row)
   return row
 end
 
--- `hot`: the fields to read at once; nil: all of them.
+-- `hot`: the fields to read at once.
 local function row_at(c, key, hot)
   local row = c.rows[key]
   if row ~= nil then return row end
-  row = {[KEY] = key, [DIRTY] = {}}
+  row = {[KEY] = key, a = nil, b = nil, c = nil, d = nil, e = nil, f = nil, g = nil} -- room for the hot fields
   c.rows[key] = row
-  c.order[#c.order + 1] = row
-  if hot == nil then
-    local flat = redis.call('HGETALL', key)
-    for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
-    return row
-  end
-  if #hot > 0 then
-    local values = redis.call('HMGET', key, unpack(hot))
-    for i, field in ipairs(hot) do row[field] = values[i] end
-  end
+  local at = #c.order + 1
+  c.order[at], c.keys[at] = row, key
+  local values = redis.call('HMGET', key, unpack(hot))
+  for i = 1, #hot do row[hot[i]] = values[i] end
   return setmetatable(row, LAZY)
 end
 
 local function put(row, field, value)
   row[field] = value
-  local dirty = row[DIRTY]
-  if not dirty[field] then
+  local dirty = dirty_of[row]
+  if dirty == nil then
+    dirty_of[row] = {field, [field] = true}
+  elseif dirty ~= FRESH and not dirty[field] then
     dirty[field] = true
     dirty[#dirty + 1] = field
   end
@@ -117,9 +119,32 @@ end
 
 local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
 
-local function lease_row(c, id) return row_at(c, c.P .. ':lease:' .. id) end
+-- Fields of a lease in the order in which people read them.
+local LEASE_FIELDS = {
+  'id', 'nonce', 'state', 'reason', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms',
+  'estimate_ms', 'expected_ms', 'arrival', 'enq', 'granted', 'deadline', 'ended', 'slot', 'gen', 'claimed', 'op', 'turn',
+  'cost',
+}
+
+-- A lease is read as a whole: the answer shows nearly all of it.
+local function lease_row(c, id)
+  local key = c.P .. ':lease:' .. id
+  local row = c.rows[key]
+  if row ~= nil then return row end
+  row = { -- room for all, so that the table does not grow step by step
+    id = nil, nonce = nil, state = nil, reason = nil, session = nil, sh = nil, hh = nil, model = nil, intent = nil,
+    holder = nil, priority = nil, who = nil, ttl_ms = nil, expected_ms = nil, arrival = nil, enq = nil, granted = nil,
+    deadline = nil, slot = nil, gen = nil, claimed = nil, now = nil, url = nil, key = nil, residency = nil,
+  }
+  c.rows[key] = row
+  local at = #c.order + 1
+  c.order[at], c.keys[at] = row, key
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
+  return row
+end
 local HOT_MODEL = {'name', 'lease_limit', 'ready', 'queued', 'arrivals', 'arrived_at'}
-local HOT_SLOT = {'state'}
+local HOT_SLOT, HOT_TENANT = {'state'}, {'open', 'err'}
 local HOT_RESIDENCY = {'state', 'gen', 'admit', 'use', 'url', 'key', 'progress'}
 
 local function model_row(c, model) return row_at(c, c.P .. ':model:' .. model, HOT_MODEL) end
@@ -129,7 +154,7 @@ local function residency_row(c, slot, model)
   if not row.state then row.state = 'absent' end
   return row
 end
-local function tenant_row(c, who) return row_at(c, c.P .. ':tenant:' .. who) end
+local function tenant_row(c, who) return row_at(c, c.P .. ':tenant:' .. who, HOT_TENANT) end
 
 local function known_lease(c, id)
   local lease = lease_row(c, id)
@@ -149,15 +174,16 @@ end
 -- ------------------------------------------------------------------------------------------------------ events
 local function emit(c, kind, fields)
   c.seq = c.seq + 1
-  local args = {c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', s(c.seq), 'type', kind, 't', s(c.now)}
+  local kept = 0 -- words moved together over the empty ones
   for i = 1, #fields, 2 do
     local value = fields[i + 1]
     if value ~= '' then
-      args[#args + 1] = fields[i]
-      args[#args + 1] = value
+      fields[kept + 1], fields[kept + 2] = fields[i], value
+      kept = kept + 2
     end
   end
-  redis.call('XADD', unpack(args))
+  redis.call('XADD', c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', c.seq, 'type', kind, 't', c.now,
+    unpack(fields, 1, kept))
 end
 
 local function gen_of(row)
@@ -176,7 +202,12 @@ end
 -- The logical clock: never backwards, forward at most max_step per call.
 local function open(keys)
   local time = redis.call('TIME')
-  local c = {P = keys[1], rows = {}, order = {}, rules = {}, wall = int(time[1]) * 1000 + math.floor(int(time[2]) / 1000)}
+  local c = {
+    P = keys[1], rows = {}, order = {}, keys = {}, rules = {}, wall = time[1] * 1000 + math.floor(time[2] / 1000),
+    seq = nil, arrival = nil, queued = nil, run = nil, inc = nil, now = nil, step = nil, max_step = nil,
+    arrival_was = nil, queued_was = nil, expiries = nil,
+  }
+  dirty_of = {}
   local meta = redis.call('HMGET', c.P .. ':meta', 'clock_wall', 'clock_log', 'seq', 'arrival', 'queued', 'run', 'inc',
     'max_step_ms')
   if not meta[6] then return nil, c end
@@ -188,26 +219,32 @@ local function open(keys)
 end
 
 local function flush(c)
-  for _, row in ipairs(c.order) do
-    local dirty = row[DIRTY]
-    if #dirty > 0 then
-      local args = {row[KEY]}
-      for i, field in ipairs(dirty) do
-        args[2 * i], args[2 * i + 1] = field, row[field]
+  for at, row in ipairs(c.order) do
+    local dirty = dirty_of[row]
+    if dirty ~= nil then
+      local args, last = {c.keys[at]}, 1
+      for _, field in ipairs(dirty == FRESH and LEASE_FIELDS or dirty) do
+        local value = row[field]
+        if value ~= nil then
+          args[last + 1], args[last + 2] = field, value
+          last = last + 2
+        end
       end
       redis.call('HSET', unpack(args))
-      row[DIRTY] = {}
+      dirty_of[row] = nil
     end
   end
 end
 
 local function close(c)
   flush(c)
-  local args = {c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', s(c.seq)}
-  if c.arrival ~= c.arrival_was or c.queued ~= c.queued_was then
-    args[8], args[9], args[10], args[11] = 'arrival', s(c.arrival), 'queued', s(c.queued)
+  local meta = c.P .. ':meta'
+  if c.arrival == c.arrival_was and c.queued == c.queued_was then
+    redis.call('HSET', meta, 'clock_wall', c.wall, 'clock_log', c.now, 'seq', c.seq)
+  else
+    redis.call('HSET', meta, 'clock_wall', c.wall, 'clock_log', c.now, 'seq', c.seq, 'arrival', c.arrival,
+      'queued', c.queued)
   end
-  redis.call('HSET', unpack(args))
   for _, expiry in ipairs(c.expiries or {}) do redis.call('PEXPIRE', expiry[1], expiry[2]) end
 end
 

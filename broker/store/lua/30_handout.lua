@@ -66,7 +66,7 @@ end
 
 local function set_deadline(c, lease, deadline)
   put(lease, 'deadline', s(deadline))
-  redis.call('ZADD', c.P .. ':due', s(deadline), lease.id)
+  redis.call('ZADD', c.P .. ':due', deadline, lease.id)
 end
 
 local function session_count(c, lease, number)
@@ -120,7 +120,7 @@ local function grant(c, lease, slot, residency, claimed, from)
   set_deadline(c, lease, c.now + ttl)
   add(residency, 'use', 1)
   put(residency, 'used_at', s(c.now))
-  redis.call('ZADD', held_key(c, slot, lease.model), s(c.now), lease.id)
+  redis.call('ZADD', held_key(c, slot, lease.model), c.now, lease.id)
   emit_lease(c, 'granted', lease, lease.who, from, '')
 end
 

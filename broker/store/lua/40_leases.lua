@@ -71,7 +71,7 @@ local function end_lease(c, lease, event, who, why)
   redis.call('ZREM', c.P .. ':due', lease.id)
   leave_session(c, lease)
   add(tenant_row(c, lease.who), 'open', -1)
-  expire_key(c, lease[KEY], rule(c, (lease.op or '') ~= '' and 'op_ttl_ms' or 'ended_ttl_ms'))
+  expire_key(c, c.P .. ':lease:' .. lease.id, rule(c, (lease.op or '') ~= '' and 'op_ttl_ms' or 'ended_ttl_ms'))
   emit_lease(c, 'ended', lease, who, was, reason)
 end
 

@@ -20,7 +20,7 @@ function ask_of(args, from)
   if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
     refuse('BAD_ARGUMENT', 'unknown priority or intent')
   end
-  if int(ask.ttl_ms) <= 0 or int(ask.waiter_ttl_ms) <= 0 or int(ask.estimate_ms) < 0 then
+  if whole(ask.ttl_ms) <= 0 or whole(ask.waiter_ttl_ms) <= 0 or whole(ask.estimate_ms) < 0 then
     refuse('BAD_ARGUMENT', 'ttl and waiter_ttl must be positive')
   end
   return ask
@@ -126,8 +126,9 @@ local function open_lease(c, ask, model)
   c.arrival = c.arrival + 1
   local lease, tenant = lease_row(c, ask.id), tenant_row(c, ask.who)
   for _, name in ipairs(LEASE_OF_ASK) do
-    if ask[name] ~= '' and ask[name] ~= '0' then put(lease, name, ask[name]) end
+    if ask[name] ~= '' and ask[name] ~= '0' then lease[name] = ask[name] end
   end
+  dirty_of[lease] = FRESH
   put(lease, 'state', 'queued')
   put(lease, 'arrival', s(c.arrival))
   put(lease, 'enq', s(c.now))

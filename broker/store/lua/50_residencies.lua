@@ -125,9 +125,10 @@ local function forget(c, slot_name, model)
   redis.call('DEL', key)
   local row = c.rows[key]
   for field in pairs(row) do
-    if field ~= KEY and field ~= DIRTY then row[field] = nil end
+    if field ~= KEY then row[field] = nil end
   end
-  row[DIRTY], row.state = {}, 'absent'
+  dirty_of[row] = nil
+  row.state = 'absent'
 end
 
 local function vanish(c, at)

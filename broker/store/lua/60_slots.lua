@@ -58,7 +58,7 @@ local function introduce(c, name)
 end
 
 local function confirmed(residency, report, model)
-  if report['state:' .. model] == nil or int(report['gen:' .. model]) ~= int(residency.gen) then return false end
+  if report['state:' .. model] == nil or whole(report['gen:' .. model]) ~= int(residency.gen) then return false end
   local seen = report['state:' .. model]
   if residency.state == 'loading' then return seen == 'loading' or seen == 'ready' end
   return residency.state == 'ready' and seen == 'ready'
@@ -85,8 +85,8 @@ end
 
 local function register(c, name, report)
   local slot = slot_row(c, name)
-  put(slot, 'epoch', s(math.max(int(slot.epoch), int(report.epoch)) + 1))
-  put(slot, 'gen', s(math.max(int(slot.gen), int(report.hw)) + 1))
+  put(slot, 'epoch', s(math.max(int(slot.epoch), whole(report.epoch)) + 1))
+  put(slot, 'gen', s(math.max(int(slot.gen), whole(report.hw)) + 1))
   remember_boot(slot, report.boot)
   put(slot, 'boot', report.boot)
   put(slot, 'inc', report.inc)
@@ -119,20 +119,20 @@ end
 
 local function take_over(residency, report, model)
   put(residency, 'url', report['url:' .. model] or '')
-  put(residency, 'mib', s(int(report['mib:' .. model])))
+  put(residency, 'mib', s(whole(report['mib:' .. model])))
 end
 
 local function believe_load(c, at, state, report)
   local residency = residency_row(c, at.slot, at.model)
   if state == 'ready' then
     take_over(residency, report, at.model)
-    become_ready(c, at, int(report['took_ms:' .. at.model]))
+    become_ready(c, at, whole(report['took_ms:' .. at.model]))
   elseif state == 'failed' then
     fail(c, at, report['error:' .. at.model] or '')
     withdraw_order(c, at)
   elseif state == 'loading' then
-    put(residency, 'mib', s(int(report['mib:' .. at.model])))
-    local progress = s(int(report['progress:' .. at.model]))
+    put(residency, 'mib', s(whole(report['mib:' .. at.model])))
+    local progress = s(whole(report['progress:' .. at.model]))
     if progress ~= residency.progress then
       put(residency, 'progress', progress)
       emit(c, 'progress', {
@@ -145,7 +145,7 @@ end
 local function believe_model(c, name, model, report)
   local residency = residency_row(c, name, model)
   local state = report['state:' .. model]
-  if state == nil or int(report['gen:' .. model]) ~= int(residency.gen) then state = 'absent' end
+  if state == nil or whole(report['gen:' .. model]) ~= int(residency.gen) then state = 'absent' end
   local at = {slot = name, model = model, who = 'worker:' .. name, why = ''}
   if residency.state == 'loading' then
     believe_load(c, at, state, report)
@@ -161,7 +161,7 @@ end
 local function believe(c, name, report)
   local slot = slot_row(c, name)
   for _, field in ipairs({'budget_mib', 'total_mib', 'free_mib', 'foreign_mib'}) do
-    put(slot, field, s(int(report[field])))
+    put(slot, field, s(whole(report[field])))
   end
   put(slot, 'foreign', report.foreign or '')
   put(slot, 'serves', table.concat(sorted(words(report.serves)), ' '))
@@ -180,16 +180,16 @@ function observe(c, name)
   if has(words(slot.old_boots), report.boot) then return end
   if report.inc ~= c.inc then return end
   local unknown = report.boot ~= (slot.boot or '') or report.inc ~= (slot.inc or '')
-  local fresh = unknown or int(report.beat) ~= int(slot.beat)
+  local fresh = unknown or whole(report.beat) ~= int(slot.beat)
   if slot.state == 'offline' and not fresh then return end
-  local registered = unknown or int(report.epoch) > int(slot.epoch) or slot.state == 'offline'
+  local registered = unknown or whole(report.epoch) > int(slot.epoch) or slot.state == 'offline'
     or slot.state == 'recovering'
   if registered then register(c, name, report) end
   if fresh then
-    put(slot, 'beat', s(int(report.beat)))
+    put(slot, 'beat', s(whole(report.beat)))
     put(slot, 'seen', s(c.now))
   end
-  if registered or int(report.epoch) == int(slot.epoch) then believe(c, name, report) end
+  if registered or whole(report.epoch) == int(slot.epoch) then believe(c, name, report) end
   if registered then settle(c, name) end
 end
 

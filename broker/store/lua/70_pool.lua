@@ -27,7 +27,7 @@ end
 
 -- Args: number of settings, their names and values, then six values per model.
 local function init(c, args)
-  local count = int(args[1])
+  local count = whole(args[1])
   local models = 2 + 2 * count
   if (#args - models + 1) % 6 ~= 0 or #args < models then refuse('BAD_ARGUMENT', 'settings and models do not add up') end
   local settings = {c.P .. ':meta', 'schema', SCHEMA}
@@ -101,7 +101,7 @@ local function ingest(c, args)
   local id, sh, sequence, effect = args[1], args[2], args[3], args[4]
   local key = c.P .. ':session:' .. sh
   local last = sequence ~= '' and redis.call('HGET', key, 'seq')
-  if ingress_entry(c, id) == nil or (last and int(sequence) <= int(last)) then
+  if ingress_entry(c, id) == nil or (last and whole(sequence) <= int(last)) then
     ingress_done(c, id)
     return nil
   end
@@ -109,14 +109,14 @@ local function ingest(c, args)
   if effect == 'acquire' then
     lease = acquire(c, ask_of(args, 5))
   elseif effect == 'renew' then
-    lease = renew(c, args[5], args[6] ~= '' and args[6] or nil, int(args[7]), args[8])
+    lease = renew(c, args[5], args[6] ~= '' and args[6] or nil, whole(args[7]), args[8])
   elseif effect == 'release' then
     lease = release(c, args[5], nil, args[6])
   elseif effect ~= 'none' then
     refuse('BAD_ARGUMENT', 'unknown effect ' .. effect)
   end
   if sequence ~= '' then
-    redis.call('HSET', key, 'seq', s(int(sequence)))
+    redis.call('HSET', key, 'seq', s(whole(sequence)))
     if redis.call('HLEN', key) == 1 then expire_key(c, key, rule(c, 'op_ttl_ms')) end
   end
   ingress_done(c, id)

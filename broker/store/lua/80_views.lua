@@ -11,11 +11,6 @@ function object(fields, name, parts, name2, parts2)
   return text .. '}'
 end
 
-local LEASE_VIEW = {
-  'id', 'nonce', 'state', 'reason', 'session', 'sh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms',
-  'expected_ms', 'arrival', 'enq', 'granted', 'deadline', 'ended', 'slot', 'gen',
-}
-
 local function residency_of(c, lease)
   if lease.slot ~= nil and lease.state ~= 'ended' then return residency_row(c, lease.slot, lease.model) end
   local model = model_row(c, lease.model)
@@ -25,17 +20,16 @@ local function residency_of(c, lease)
 end
 
 function lease_json(c, lease)
-  local view = {now = s(c.now)}
-  for _, field in ipairs(LEASE_VIEW) do view[field] = lease[field] end
   local where = residency_of(c, lease)
+  lease.now, lease.url, lease.key, lease.position = s(c.now), nil, nil, nil -- shown, not kept
   if lease.intent == 'use' and (lease.state == 'active' or lease.state == 'ending') then
-    view.url, view.key = where.url or '', where.key or ''
+    lease.url, lease.key = where.url or '', where.key or ''
   end
   if lease.state == 'queued' then
-    view.position = s(redis.call('ZRANK', c.P .. ':turn:' .. lease.model, turn_member(lease)) + 1)
+    lease.position = s(redis.call('ZRANK', c.P .. ':turn:' .. lease.model, turn_member(lease)) + 1)
   end
-  view.residency, view.progress = where.state, where.progress or '0'
-  return cjson.encode(view)
+  lease.residency, lease.progress = where.state, where.progress or '0'
+  return cjson.encode(lease)
 end
 
 function live_leases(c, models, limit)

@@ -24,10 +24,10 @@ end)
 
 function_of('acquire', writer(function(c, args) return lease_json(c, acquire(c, ask_of(args, 1))) end))
 
-function_of('poll', writer(function(c, args) return lease_json(c, poll(c, args[1], int(args[2]))) end), 'allow-oom')
+function_of('poll', writer(function(c, args) return lease_json(c, poll(c, args[1], whole(args[2]))) end), 'allow-oom')
 
 function_of('renew', writer(function(c, args)
-  return lease_json(c, renew(c, args[1], args[2], int(args[3]), args[4]))
+  return lease_json(c, renew(c, args[1], args[2], whole(args[3]), args[4]))
 end), 'allow-oom')
 
 function_of('release', writer(function(c, args)
@@ -38,7 +38,7 @@ function_of('end', writer(function(c, args)
   return lease_json(c, finish(c, known_lease(c, args[1]), 'revoke', args[2], args[3]))
 end), 'allow-oom')
 
-function_of('preempt', writer(function(c, args) preempt(c, args[1], int(args[2]), args[3]) end), 'allow-oom')
+function_of('preempt', writer(function(c, args) preempt(c, args[1], whole(args[2]), args[3]) end), 'allow-oom')
 
 function_of('tick', writer(function(c) return tick(c) end), 'allow-oom')
 
@@ -47,12 +47,12 @@ function_of('observe', writer(function(c, args) observe(c, args[1]) end), 'allow
 function_of('want', writer(function(c, args)
   local evict = {}
   for i = 6, #args do evict[#evict + 1] = args[i] end
-  want(c, decision(c, args), int(args[2]), args[5], evict)
+  want(c, decision(c, args), whole(args[2]), args[5], evict)
 end))
 
-function_of('unwant', writer(function(c, args) unwant(c, decision(c, args), int(args[2])) end), 'allow-oom')
+function_of('unwant', writer(function(c, args) unwant(c, decision(c, args), whole(args[2])) end), 'allow-oom')
 
-function_of('admit', writer(function(c, args) admit(c, decision(c, args), int(args[2]), args[5]) end), 'allow-oom')
+function_of('admit', writer(function(c, args) admit(c, decision(c, args), whole(args[2]), args[5]) end), 'allow-oom')
 
 function_of('slot_state', writer(function(c, args) set_slot(c, args[1], args[2], args[3]) end), 'allow-oom')
 
@@ -68,7 +68,7 @@ function_of('snapshot', reader(snapshot), 'no-writes')
 function_of('lease', reader(function(c, args) return lease_json(c, known_lease(c, args[1])) end), 'no-writes')
 
 function_of('leases', reader(function(c, args)
-  return live_leases(c, args[2] and args[2] ~= '' and {args[2]} or models_of(c), math.min(int(args[1]), CHECKED))
+  return live_leases(c, args[2] and args[2] ~= '' and {args[2]} or models_of(c), math.min(whole(args[1]), CHECKED))
 end), 'no-writes')
 
 function_of('ps', reader(ps), 'no-writes')
