@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -127,7 +126,7 @@ def build(config: Config, store: Store) -> Broker:
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
     )
-    ingress = Ingress(store, leasing, metrics, consumer=consumer_name())
+    ingress = Ingress(store, leasing, metrics)
     return Broker(
         store=store,
         settings=settings,
@@ -278,11 +277,6 @@ class Randomness:
 def new_generation_key() -> str:
     """API key of one load of one model."""
     return "hsg_" + secrets.token_urlsafe(24)
-
-
-def consumer_name() -> str:
-    """Name of this process among the readers of the ingress stream."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def product_version() -> str:

@@ -1,8 +1,9 @@
 """Lease events published with ``XADD`` by hooks, pollers or a person: carried out exactly once, in order per session.
 
 Rule: an entry is removed in the same store call that carries it out, so a broker that dies in between leaves it to the
-next one. Late and repeated messages (``seq`` not above the session's last) are dropped there as well. What cannot be
-understood is set aside with the reason; it never stops the stream.
+next one. Every broker reads every entry and tries them in order; so none can overtake what another has not finished.
+Late and repeated messages (``seq`` not above the session's last) are dropped there as well. What cannot be understood
+is set aside with the reason; it never stops the stream.
 """
 
 import asyncio
@@ -90,7 +91,7 @@ class Outcome:
     """What became of an entry."""
 
     word: str
-    """carried_out, old, rejected or nothing_to_do: the metric's label."""
+    """carried_out, old (late, repeated, or done by another broker), rejected or nothing_to_do: the metric's label."""
     why: str = ""
 
 
@@ -123,18 +124,15 @@ class _Pairs(list[tuple[str, object]]):
 class Ingress:
     """Reads the stream on behalf of this process."""
 
-    def __init__(
-        self, store: Store, leasing: Leasing, metrics: Metrics, *, consumer: str, warm_ttl_s: float = 120.0
-    ) -> None:
+    def __init__(self, store: Store, leasing: Leasing, metrics: Metrics, *, warm_ttl_s: float = 120.0) -> None:
         self._store = store
         self._leasing = leasing
         self._metrics = metrics
-        self._consumer = consumer
         self._warm_ttl_s = warm_ttl_s
 
     async def step(self) -> None:
         """Read once and carry out in order; waits for the first entry."""
-        entries = await self._store.read_ingress(consumer=self._consumer, block_s=BLOCK_S, limit=READ_LIMIT)
+        entries = await self._store.read_ingress(block_s=BLOCK_S, limit=READ_LIMIT)
         for entry in entries:
             outcome = await self.take(entry)
             self._metrics.ingress.labels(outcome.word).inc()

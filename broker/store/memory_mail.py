@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from broker.core.lease import ModelName
@@ -13,8 +12,6 @@ from schemas.messages import Report
 
 T = TypeVar("T")
 
-TAKEN_OVER_AFTER_S = 30.0
-"""An ingress entry that its consumer did not finish in this time goes to another one."""
 REJECTED_KEPT = 1000
 
 
@@ -71,45 +68,28 @@ class Log(Generic[T]):
         return self.after(entry_id, limit)
 
 
-@dataclass(slots=True)
-class _Taken:
-    entry: IngressEntry
-    consumer: str
-    since_s: float
-
-
 class Inbox:
-    """``P:ingress`` with one consumer group."""
+    """``P:ingress``: what is done is gone, so the rest is what is to be done, in order."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._log: Log[dict[str, str]] = Log(100_000)
-        self._read = "0-0"
-        self._taken: dict[str, _Taken] = {}
-        self._open: set[str] = set()
+        self._seen = "0-0"
+        self._open: dict[str, IngressEntry] = {}
         self.rejected: deque[IngressEntry] = deque(maxlen=REJECTED_KEPT)
 
     def add(self, fields: dict[str, str]) -> str:
         """Publish an entry."""
-        entry_id = f"{int(self._log.last_id.split('-')[0]) + 1}-0"
-        self._open.add(entry_id)
-        return self._log.append(fields)
+        entry_id = self._log.append(fields)
+        self._open[entry_id] = IngressEntry(entry_id=entry_id, fields=fields)
+        return entry_id
 
-    async def take(self, consumer: str, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
-        """Entries nobody has, and ones somebody took and did not finish."""
-        now_s = self._clock()
-        late = [taken for taken in self._taken.values() if now_s - taken.since_s >= TAKEN_OVER_AFTER_S][:limit]
-        for taken in late:
-            taken.consumer, taken.since_s = consumer, now_s
-        if late:
-            return [taken.entry for taken in late]
-        fresh = []
-        for entry_id, fields in await self._log.read(self._read, block_s=block_s, limit=limit):
-            entry = IngressEntry(entry_id=entry_id, fields=fields)
-            self._read = entry_id
-            self._taken[entry_id] = _Taken(entry, consumer, self._clock())
-            fresh.append(entry)
-        return fresh
+    async def read(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
+        """The oldest entries that are not done."""
+        if not self._open:
+            await self._log.read(self._seen, block_s=block_s, limit=1)
+        found = list(self._open.values())[:limit]
+        self._seen = found[-1].entry_id if found else self._seen
+        return found
 
     def has(self, entry: IngressEntry) -> bool:
         """Was it not carried out or set aside yet?"""
@@ -117,8 +97,7 @@ class Inbox:
 
     def done(self, entry: IngressEntry) -> None:
         """Remove it."""
-        self._open.discard(entry.entry_id)
-        self._taken.pop(entry.entry_id, None)
+        self._open.pop(entry.entry_id, None)
 
     def reject(self, entry: IngressEntry, why: str) -> None:
         """Set it aside."""

@@ -36,7 +36,7 @@ class MemoryStore:
         self._events: Log[EventRow] = Log(EVENTS_KEPT)
         self._bells: Log[SlotId] = Log(BELLS_KEPT)
         self._rings: Log[SlotId] = Log(BELLS_KEPT)
-        self._ingress = Inbox(clock)
+        self._ingress = Inbox()
 
     # ------------------------------------------------------------------------------------------- outside the port
     def restart(self, run: str) -> None:
@@ -243,9 +243,9 @@ class MemoryStore:
         found = await self._bells.read(after, block_s=block_s, limit=BELLS_KEPT)
         return (found[-1][0] if found else after), list(dict.fromkeys(slot for _, slot in found))
 
-    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
+    async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """See the port."""
-        return await self._ingress.take(consumer, block_s=block_s, limit=limit)
+        return await self._ingress.read(block_s=block_s, limit=limit)
 
     async def ingest(
         self,

@@ -166,8 +166,12 @@ class Store(Protocol):
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """Slots whose worker rang since ``after``; returns the new position with them."""
 
-    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
-        """Entries not yet consumed: new ones, and ones another consumer took and did not finish."""
+    async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
+        """The oldest entries that are not done, in order.
+
+        Every broker reads all of them and tries them in order; what another one has done since is answered None by
+        ``ingest``. So no broker overtakes another's earlier entry.
+        """
 
     async def ingest(
         self,

@@ -20,9 +20,6 @@ from broker.store.redis_library import check_server, ensure_library
 from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
 from schemas.messages import base_key
 
-GROUP = "brokers"
-TAKEN_OVER_AFTER_MS = 30_000
-"""An ingress entry that its consumer did not finish in this time goes to another one."""
 BELLS_READ = 1000
 
 
@@ -33,6 +30,7 @@ class RedisStore:
         self._base = base_key(pool)
         self._link = link
         self._blocking = blocking
+        self._ingress_seen = "0-0"
         self._ready = False
         self.warnings: Sequence[str] = ()
         """What ``hello`` found unwise about the server."""
@@ -217,38 +215,19 @@ class RedisStore:
         slots = dict.fromkeys(SlotId(fields["slot"]) for _, fields in found if "slot" in fields)
         return (found[-1][0] if found else after), list(slots)
 
-    async def read_ingress(self, *, consumer: str, block_s: float, limit: int) -> Sequence[IngressEntry]:
+    async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """See the port."""
-        stream = f"{self._base}:ingress"
-        try:
-            late = await self._taken_over(stream, consumer, limit)
-        except _NoGroupError:
-            await self._make_group(stream)
-            late = []
-        if late:
-            return late
-        words: list[Word] = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", limit]
-        if block_s > 0:
-            words += ["BLOCK", max(to_ms(block_s, "block"), 1)]
-        reply = await self._waiting(*words, "STREAMS", stream, ">", block_s=block_s)
-        return _ingress_of(codec.stream_of(reply))
+        found = await self._ingress_range(limit)
+        if not found and block_s > 0:
+            await self._read("ingress", self._ingress_seen, block_s=block_s, limit=1)
+            found = await self._ingress_range(limit)
+        if found:
+            self._ingress_seen = found[-1].entry_id
+        return found
 
-    async def _taken_over(self, stream: str, consumer: str, limit: int) -> Sequence[IngressEntry]:
-        words = ("XAUTOCLAIM", stream, GROUP, consumer, TAKEN_OVER_AFTER_MS, "0-0", "COUNT", limit)
-        try:
-            reply = await self._link.call(*words)
-        except ReplyError as refusal:
-            if str(refusal).startswith("NOGROUP"):
-                raise _NoGroupError from None
-            raise error_of(str(refusal)) from None
-        return _ingress_of(reply[1])
-
-    async def _make_group(self, stream: str) -> None:
-        try:
-            await self._link.call("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
-        except ReplyError as refusal:
-            if not str(refusal).startswith("BUSYGROUP"):  # another broker was first
-                raise error_of(str(refusal)) from None
+    async def _ingress_range(self, limit: int) -> list[IngressEntry]:
+        reply = await self._call("XRANGE", f"{self._base}:ingress", "-", "+", "COUNT", limit)
+        return [IngressEntry(entry_id=entry_id, fields=fields) for entry_id, fields in codec.entries_of(reply)]
 
     async def ingest(
         self,
@@ -281,11 +260,3 @@ class RedisStore:
         """See the port."""
         await self._blocking.close()
         await self._link.close()
-
-
-class _NoGroupError(Exception):
-    """The ingress stream has no consumer group yet."""
-
-
-def _ingress_of(reply: Any) -> list[IngressEntry]:
-    return [IngressEntry(entry_id=entry_id, fields=fields) for entry_id, fields in codec.entries_of(reply)]

@@ -7,8 +7,8 @@ from broker.core.lease import LeaseState
 from tests.fakes.store_scenes import kinds, ready
 
 
-async def take(rig, consumer="broker-1"):
-    return await rig.store.read_ingress(consumer=consumer, block_s=0.05, limit=10)
+async def take(rig):
+    return await rig.store.read_ingress(block_s=0.05, limit=10)
 
 
 async def test_an_entry_is_carried_out_once_however_often_it_is_tried(rig):
@@ -32,6 +32,16 @@ async def test_late_and_duplicate_messages_of_a_session_are_ignored(rig):
     assert await rig.store.ingest(late, session="s", sequence=6, acquire=rig.request("s")) is None
     assert (await rig.store.lease(record.lease_id)).state is LeaseState.ENDED
     assert (await kinds(rig)).count("granted") == 1
+
+
+async def test_an_entry_is_everybodys_until_it_is_done_so_nobody_overtakes_it(rig):
+    """With one owner per entry a broker carried out a session's second message while another still had its first."""
+    for number in range(2):
+        await rig.publish({"type": "lease", "number": str(number)})
+    mine, yours = await take(rig), await take(rig)
+    assert [entry.fields["number"] for entry in mine] == [entry.fields["number"] for entry in yours] == ["0", "1"]
+    await rig.store.ingest(mine[0], session="s", sequence=1, acquire=rig.request("s"))
+    assert [entry.fields["number"] for entry in await take(rig)] == ["1"]
 
 
 async def test_a_stop_before_its_start_wins(rig):
