@@ -4,7 +4,7 @@ import pytest
 
 from broker.core.decisions import Load
 from broker.core.lease import Priority
-from tests.unit.broker.core.test_policy import NOW_S, A, B, lease, model, plan_of, ready, slot
+from tests.unit.broker.core.test_policy import GPU, NOW_S, A, B, lease, model, plan_of, ready, slot
 
 
 def test_the_moment_a_ticket_gets_too_old_is_a_moment_to_decide():
