@@ -1,6 +1,7 @@
 """Ours under the same physics: the shipped ``decide``, ``next_ticket`` and ``Activity``, fed with real snapshots."""
 
-from dataclasses import replace
+from enum import StrEnum
+from math import exp
 
 from bench.simulator.world import CLASSES, RANKS, Job, Queue, Resident, World
 from broker.core.activity import Activity
@@ -14,16 +15,32 @@ from broker.core.snapshot import ADMIT_ALL, ClassQueue, LeaseView, ModelView, Re
 MIB_PER_GB = 1000
 SLOT = SlotId("gpu0")
 ALPHA = 0.2
+RATE_TAU_S = 1800.0
 MOST_ROUNDS = 50
+
+
+class Foresight(StrEnum):
+    """Where expected arrivals come from."""
+
+    SESSIONS = "sessions"
+    """``Activity``."""
+    RATE = "rate"
+    """The store's decaying count of arrivals alone."""
+    BOTH = "both"
+    """The larger of the two."""
+    NONE = "none"
+    """Nothing is expected: no prefetch, eviction by load time."""
 
 
 class Hotseat:
     """Applies plans to the world as the store and the worker would, at once."""
 
-    def __init__(self, settings: PolicySettings | None = None, *, rate_only: bool = False) -> None:
-        """With ``rate_only`` the learner is left out: expected arrivals are 0 (no prefetch, eviction by load time)."""
+    def __init__(self, settings: PolicySettings | None = None, foresight: Foresight = Foresight.SESSIONS) -> None:
+        """Nothing is known at first."""
         self.settings = settings or PolicySettings()
-        self.activity = None if rate_only else Activity(horizon_s=self.settings.horizon_s)
+        self.foresight = foresight
+        self.activity = Activity(horizon_s=self.settings.horizon_s)
+        self.arrivals: dict[str, tuple[float, float]] = {}
         self.max_wait_ms = [int(self.settings.max_wait_s[c] * 1000) for c in CLASSES]
         self.holds: dict[str, tuple[float, float, int]] = {}
         self.leases: dict[LeaseId, Job] = {}
@@ -85,11 +102,10 @@ class Hotseat:
     def _observe(self, world: World, kind: str, job: Job) -> None:
         if kind == "end":
             self._learn(job.model, job.seconds)
-        if self.activity is None:
-            return
         model = ModelName(job.model)
         if kind == "arrive":
             self.activity.observe_arrival(job.session, model, world.now_s)
+            self.arrivals[model] = self._decayed(model, world.now_s) + 1.0, world.now_s
         else:
             self.activity.observe_end(job.session, model, world.now_s)
 
@@ -105,7 +121,7 @@ class Hotseat:
 
     def snapshot(self, world: World) -> Snapshot:
         """As the store's function would build it."""
-        expected = self.activity.all_expected(world.now_s) if self.activity is not None else {}
+        expected = self._expected(world)
         models = {}
         for name, queue in world.queues.items():
             spec = world.specs[name]
@@ -117,7 +133,7 @@ class Hotseat:
                 queues=_queues(queue) if queue.count else (),
                 unestimated=queue.count,
                 hold_s=mean,
-                hold_sd_s=max(var**0.5, 0.25 * mean),
+                hold_sd_s=var**0.5 if n > 1 else 20.0,
                 hold_n=n,
                 load_s=spec.load_s,
                 load_sd_s=0.0,
@@ -144,6 +160,22 @@ class Hotseat:
             slots=(slot,),
             queued=queued,
         )
+
+    def _decayed(self, model: str, now_s: float) -> float:
+        count, at_s = self.arrivals.get(model, (0.0, now_s))
+        return count * exp((at_s - now_s) / RATE_TAU_S)
+
+    def _expected(self, world: World) -> dict[ModelName, float]:
+        if self.foresight is Foresight.NONE:
+            return {}
+        if self.foresight is Foresight.SESSIONS:
+            return self.activity.all_expected(world.now_s)
+        share = self.settings.horizon_s / RATE_TAU_S
+        rates = {ModelName(name): self._decayed(name, world.now_s) * share for name in world.specs}
+        if self.foresight is Foresight.RATE:
+            return rates
+        learned = self.activity.all_expected(world.now_s)
+        return {name: max(rate, learned.get(name, 0.0)) for name, rate in rates.items()}
 
     def _leases(self, world: World) -> list[LeaseView]:
         views = []
@@ -187,8 +219,3 @@ def _residency(resident: Resident) -> ResidencyView:
         waiting_below=resident.below,
         prefetched=resident.prefetched,
     )
-
-
-def without_prefetch(settings: PolicySettings) -> PolicySettings:
-    """For the ablation table."""
-    return replace(settings, prefetch_threshold=1e9, prefetch_risk_s=1e9)
