@@ -125,7 +125,6 @@ class LuaMachine:
         """A new pool."""
         self.run, self.wall_ms, self._last_id, self._told = run, START_MS, "-", (0, "")
         self._call("FLUSHALL")
-        self._call("XGROUP", "CREATE", f"{BASE}:ingress", "brokers", "0", "MKSTREAM")
         self.apply(Step("init", {"settings": SETTINGS, "models": MODELS}))
 
     def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:

@@ -83,14 +83,9 @@ local function tick(c)
 end
 
 -- ----------------------------------------------------------------------------------------------------- ingress
-local INGRESS_GROUP = 'brokers'
 local REJECTED_KEPT, REJECTED_WORDS = '1000', 128
 
-local function ingress_done(c, id)
-  local key = c.P .. ':ingress'
-  redis.call('XACK', key, INGRESS_GROUP, id)
-  redis.call('XDEL', key, id)
-end
+local function ingress_done(c, id) redis.call('XDEL', c.P .. ':ingress', id) end
 
 local function ingress_entry(c, id)
   return redis.call('XRANGE', c.P .. ':ingress', id, id)[1]
