@@ -50,7 +50,7 @@ class RedisServer:
         return f"unix://{self.socket}"
 
     def start(self) -> "RedisServer":
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: PLW1509  one system call that takes no lock
             self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
         )
         deadline = time.monotonic() + 10
