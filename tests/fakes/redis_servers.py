@@ -50,8 +50,11 @@ class RedisServer:
         return f"unix://{self.socket}"
 
     def start(self) -> "RedisServer":
-        self._process = subprocess.Popen(  # noqa: PLW1509  one system call that takes no lock
-            self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        self._process = subprocess.Popen(
+            self._argv,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  one system call that takes no lock
         )
         deadline = time.monotonic() + 10
         while not self._answers():
