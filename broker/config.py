@@ -121,6 +121,8 @@ class PolicySection(Section):
     """A slice is at least this many loads of the waiting model: bounds the share of time lost to loading."""
     slice_hold_factor: float = Field(default=_POLICY.slice_hold_factor, ge=0, le=1000)
     """A slice is at least this many mean leases of the resident model."""
+    slice_max_factor: float = Field(default=_POLICY.slice_max_factor, ge=1, le=1_000_000)
+    """A turn ends after this many slices though the resident model's own queue be worth more than the switch."""
     slice_overtime: float = Field(default=_POLICY.slice_overtime, ge=0, le=100)
     """Share of the slice that leases in flight may go on after it."""
     exchange_min_run_s: float = Field(default=_POLICY.exchange_min_run_s, ge=0, le=86_400)

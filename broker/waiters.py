@@ -18,6 +18,8 @@ from broker.store.port import Event, Store
 
 READ_LIMIT = 500
 """Events taken in one read: bounds the time the loop is busy waking."""
+GATHER_S = 0.005
+"""While nobody waits for them, events are read this far apart: one read for many, a tenth of the lease path's time."""
 
 
 class WaitersFullError(CapacityError):
@@ -158,6 +160,7 @@ class EventFeed:
         self._block_s = block_s
         self._sequence: int | None = None
         self._news: asyncio.Future[None] | None = None
+        self._busy = False
         self.position: str | None = None
         """Id of the last event seen; None before the first read."""
         self.gaps = 0
@@ -169,7 +172,10 @@ class EventFeed:
         if self.position is None:
             self.position = await self._store.last_event_id()
             self._missed()
+        if self._busy and self._waiters.count == 0 and self._news is None:
+            await asyncio.sleep(GATHER_S)
         events = await self._store.events(self.position, block_s=self._block_s, limit=READ_LIMIT)
+        self._busy = bool(events)
         if not events:
             await self._follow_a_restart()
         for event in events:

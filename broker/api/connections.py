@@ -2,7 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -10,6 +10,38 @@ from broker.api.problems import Reply, problem
 
 MAX_HEAD = 32 * 1024
 """Bytes of request line and headers."""
+
+
+class GatheredWrites:
+    """A transport that sends what was written in one turn of the loop with one system call.
+
+    uvicorn writes head and body of an answer one after the other, and uvloop sends each at once: two calls took a sixth
+    of the broker's time on the lease path (measured).
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send soon, in order."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -23,7 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Refuse what is over the cap; else wait for a head."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", GatheredWrites(transport, self.loop)))
         if len(self.connections) > self.max_connections:
             detail = f"the broker has {self.max_connections} connections open; try again"
             self._refuse(problem(503, "busy", detail, retry_after_s=1))

@@ -16,7 +16,7 @@ from broker.core.lease import ModelName
 from broker.core.settings import PolicySettings
 from broker.core.snapshot import ADMIT_ALL, LeaseView, ModelView, ResidencyView, Snapshot
 from broker.core.targets import Target, wanting
-from broker.core.turns import slice_s
+from broker.core.turns import turn_ends_s
 
 LOW_SDS, HIGH_SDS = 1.6, 1.8
 """Half-widths in standard deviations; calibrated on the tuning part of the simulation's workloads."""
@@ -209,6 +209,4 @@ def _leave(board: Board, place: Place, target: Demand, room: Room | None) -> _Sp
 
 
 def _until_cut(board: Board, target: Demand, residency: ResidencyView) -> float:
-    holder = board.demands[residency.model]
-    begins_s = max(residency.loaded_s, target.oldest_s)
-    return begins_s + slice_s(board.settings, target, holder) - board.now_s
+    return turn_ends_s(board, target, residency) - board.now_s

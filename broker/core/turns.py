@@ -1,7 +1,8 @@
 """When a resident model's turn is over: barriers and preemption for the models that must make room.
 
 The slice keeps a busy model from holding the card for ever, the exchange gives it away early when that is worth more
-than what runs (scheduling study: warm tier, interactive waits -25 to -42 %).
+than what runs (scheduling study: warm tier, interactive waits -25 to -42 %). A queue worth more than the switch buys
+its model ``slice_max_factor`` slices and no more: worth counts tickets, and one session may hold them all.
 """
 
 from dataclasses import dataclass, field
@@ -48,6 +49,19 @@ def _worth_more(target: Demand, holder: Demand) -> bool:
     own = holder.weight / max(holder.batch_s, 1e-6)
     spent_s = target.view.load_s + target.batch_s + holder.view.load_s
     return own > target.weight / max(spent_s, 1e-6)
+
+
+def slice_over_s(target: Demand, residency: ResidencyView, length_s: float) -> float:
+    """When the first slice is over: it runs while the model is there and the target's oldest waiter waits."""
+    return max(residency.loaded_s, target.oldest_s) + length_s
+
+
+def turn_ends_s(board: Board, target: Demand, residency: ResidencyView) -> float:
+    """When a resident model that is still open closes for the target, as things stand."""
+    holder = board.demands[residency.model]
+    length_s = slice_s(board.settings, target, holder)
+    more_s = length_s * (board.settings.slice_max_factor - 1.0) if _worth_more(target, holder) else 0.0
+    return slice_over_s(target, residency, length_s) + max(0.0, more_s)
 
 
 def _exchange_pays(board: Board, target: Demand, room: Room, running: list[tuple[Place, LeaseView]]) -> bool:
@@ -127,18 +141,19 @@ def _slice(turn: Turn, board: Board, place: Place, target: Demand, residency: Re
     A model once closed stays closed while it is in the way: what was asked back queues again, and would otherwise
     make its own model worth more than the switch it was asked back for, for ever.
     """
-    holder = board.demands[residency.model]
-    length_s = slice_s(board.settings, target, holder)
-    over_s = max(residency.loaded_s, target.oldest_s) + length_s
-    why = _why_closed(board, target, residency, is_over=board.now_s + EPSILON_S >= over_s)
+    length_s = slice_s(board.settings, target, board.demands[residency.model])
+    over_s, ends_s = slice_over_s(target, residency, length_s), turn_ends_s(board, target, residency)
+    is_over = board.now_s + EPSILON_S >= ends_s
+    why = _why_closed(board, target, residency, is_over=is_over)
     if why is None:
-        turn.moments.append(over_s)
+        turn.moments.append(ends_s)
         return
     turn.closed[residency.model] = why
     running = active(place.running(residency))
     if not running or board.settings.preemption is Preemption.OFF or _owes(board, residency):
         return
-    cut_s = over_s + length_s * board.settings.slice_overtime
+    closed_s = ends_s if is_over and why is Why.SLICE else over_s
+    cut_s = closed_s + length_s * board.settings.slice_overtime
     cut_s = max(cut_s, max(lease.granted_s for lease in running) + board.settings.exchange_min_run_s)
     if board.now_s + EPSILON_S < cut_s:
         turn.moments.append(cut_s)
@@ -154,7 +169,7 @@ def _why_closed(board: Board, target: Demand, residency: ResidencyView, *, is_ov
         return None
     if residency.admit != ADMIT_ALL:
         return Why.SLICE
-    return Why.SLICE if is_over and not _worth_more(target, holder) else None
+    return Why.SLICE if is_over else None
 
 
 def _emptying(turn: Turn, leases: list[LeaseView]) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+import re
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ SAFE = "-._~:/@+=,"
 """Kept as they are in labels: readable, and harmless in keys, logs and terminals."""
 CUT = "%E2%80%A6"
 """A percent-encoded ellipsis where a label was cut."""
+_is_label = re.compile(rf"[A-Za-z0-9{re.escape(SAFE)}]{{0,{LABEL_LENGTH}}}\Z").match
 LONGEST_MS = 10**12
 """About 31 years: every duration fits a double and a Lua number exactly."""
 
@@ -38,6 +40,8 @@ _short_hash = lru_cache(maxsize=4096)(_hash)
 
 def label(text: str) -> str:
     """Percent-encoded ASCII, at most 256 characters, never cut inside an escape."""
+    if _is_label(text):
+        return text
     encoded = quote(text, safe=SAFE, errors="surrogatepass")
     if len(encoded) <= LABEL_LENGTH:
         return encoded

@@ -217,8 +217,8 @@ def entries_of(reply: Any) -> Iterator[tuple[str, dict[str, str]]]:
     """Entries of an ``XRANGE``, or of one stream of an ``XREAD``."""
     for entry_id, words in reply or ():
         if words is not None:
-            flat = [text(word) for word in words]
-            yield text(entry_id), dict(zip(flat[::2], flat[1::2], strict=True))
+            flat = map(text, words) if words and isinstance(words[0], bytes) else iter(words)
+            yield text(entry_id), dict(zip(flat, flat, strict=True))
 
 
 def stream_of(reply: Any) -> Any:
@@ -228,12 +228,13 @@ def stream_of(reply: Any) -> Any:
 
 def event_of(entry_id: str, fields: Mapping[str, str]) -> Event:
     """One entry of ``P:events``."""
+    words = dict(fields)
     return Event(
         event_id=entry_id,
-        sequence=int(fields["seq"]),
-        kind=fields["type"],
-        at_s=int(fields["t"]) / 1000,
-        fields={name: value for name, value in fields.items() if name not in {"seq", "type", "t"}},
+        sequence=int(words.pop("seq")),
+        kind=words.pop("type"),
+        at_s=int(words.pop("t")) / 1000,
+        fields=words,
     )
 
 

@@ -51,10 +51,11 @@ class Link(Protocol):
 class _Wire(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, decoded: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
-        self._reader = hiredis.Reader(replyError=ReplyError)
+        encoding = {"encoding": "utf-8", "errors": "replace"} if decoded else {}
+        self._reader = hiredis.Reader(replyError=ReplyError, **encoding)
         self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -119,11 +120,15 @@ class _Wire(asyncio.Protocol):
 
 
 class RedisLink:
-    """A connection that is made when needed and shared by everybody who calls."""
+    """A connection that is made when needed and shared by everybody who calls.
 
-    def __init__(self, url: str, *, timeout_s: float = 2.5) -> None:
+    ``decoded``: replies are text; what is not UTF-8 is shown as such.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 2.5, decoded: bool = False) -> None:
         self._address: dict[str, Any] = dict(parse_url(url))
         self._timeout_s = timeout_s
+        self._decoded = decoded
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
         self._not_before = 0.0
@@ -167,7 +172,7 @@ class RedisLink:
         loop, address = asyncio.get_running_loop(), self._address
 
         def make() -> _Wire:
-            return _Wire(self._timeout_s)
+            return _Wire(self._timeout_s, decoded=self._decoded)
 
         if "path" in address:
             _, wire = await loop.create_unix_connection(make, address["path"])

@@ -41,7 +41,7 @@ class RedisStore:
         return cls(
             pool=pool,
             link=RedisLink(url, timeout_s=timeout_s),
-            blocking=BlockingLinks(lambda: RedisLink(url, timeout_s=timeout_s)),
+            blocking=BlockingLinks(lambda: RedisLink(url, timeout_s=timeout_s, decoded=True)),
         )
 
     # ---------------------------------------------------------------------------------------------------- calling

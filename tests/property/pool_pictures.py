@@ -27,6 +27,7 @@ settings_of_any_kind = st.builds(
     preemption=st.sampled_from(Preemption),
     idle_restore_s=st.sampled_from([None, 60.0]),
     prefetch_risk_s=st.sampled_from([0.0, 0.5]),
+    slice_max_factor=st.sampled_from([1.0, 2.0, 1000.0]),
 )
 
 

@@ -1,4 +1,4 @@
--- Rows: hashes read once per call and written once at its end; the frame around every function.
+-- Rows: hashes read once per call and written once at its end (22_frame.lua).
 --
 -- A body reads rows, validates, then changes rows and indexes; a refusal is raised before the first change. Redis
 -- isolates but does not roll back, so nothing that can fail stands after a change.
@@ -73,7 +73,7 @@ end
 -- A row is its fields. One that was read in part keeps its key under `KEY`, fetches what is missing when it is asked
 -- for, and says `false` where the hash has nothing.
 local KEY = {}
-local dirty_of = {} -- of the running call: row to the fields that changed, in order
+local changes_of = {} -- of the running call: row to what HSET gets, and where in that a field's value stands
 local FRESH = {} -- in place of those: the whole row is new
 local LAZY = {
   __index = function(row, field)
@@ -90,30 +90,31 @@ local function complete(row)
   for i = 1, #flat, 2 do
     if not row[flat[i]] then row[flat[i]] = flat[i + 1] end
   end
+  for field, value in pairs(row) do
+    if value == false then row[field] = nil end
+  end
   return row
 end
 
--- `hot`: the fields to read at once.
-local function row_at(c, key, hot)
-  local row = c.rows[key]
-  if row ~= nil then return row end
-  row = {[KEY] = key, a = nil, b = nil, c = nil, d = nil, e = nil, f = nil, g = nil} -- room for the hot fields
-  c.rows[key] = row
-  local at = #c.order + 1
-  c.order[at], c.keys[at] = row, key
-  local values = redis.call('HMGET', key, unpack(hot))
-  for i = 1, #hot do row[hot[i]] = values[i] end
-  return setmetatable(row, LAZY)
+-- A row of this call, by its key.
+local function keep(c, key, row)
+  local at = c.count + 1
+  c.count, c.rows[key], c.order[at], c.keys[at] = at, row, row, key
+  return row
 end
 
 local function put(row, field, value)
   row[field] = value
-  local dirty = dirty_of[row]
-  if dirty == nil then
-    dirty_of[row] = {field, [field] = true}
-  elseif dirty ~= FRESH and not dirty[field] then
-    dirty[field] = true
-    dirty[#dirty + 1] = field
+  local changes = changes_of[row]
+  if changes == nil then
+    changes_of[row] = {field, value, [field] = 2}
+  elseif changes ~= FRESH then
+    local at = changes[field]
+    if at == nil then
+      at = #changes + 2
+      changes[at - 1], changes[field] = field, at
+    end
+    changes[at] = value
   end
 end
 
@@ -136,25 +137,53 @@ local function lease_row(c, id)
     holder = nil, priority = nil, who = nil, ttl_ms = nil, expected_ms = nil, arrival = nil, enq = nil, granted = nil,
     deadline = nil, slot = nil, gen = nil, claimed = nil, now = nil, url = nil, key = nil, residency = nil,
   }
-  c.rows[key] = row
-  local at = #c.order + 1
-  c.order[at], c.keys[at] = row, key
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
-  return row
+  return keep(c, key, row)
 end
-local HOT_MODEL = {'name', 'lease_limit', 'ready', 'queued', 'arrivals', 'arrived_at'}
-local HOT_SLOT, HOT_TENANT = {'state'}, {'open', 'err'}
-local HOT_RESIDENCY = {'state', 'gen', 'admit', 'use', 'url', 'key', 'progress'}
 
-local function model_row(c, model) return row_at(c, c.P .. ':model:' .. model, HOT_MODEL) end
-local function slot_row(c, slot) return row_at(c, c.P .. ':slot:' .. slot, HOT_SLOT) end
-local function residency_row(c, slot, model)
-  local row = row_at(c, c.P .. ':residency:' .. slot .. ':' .. model, HOT_RESIDENCY)
-  if not row.state then row.state = 'absent' end
-  return row
+-- Of the others, what nearly every call needs is read at once, and a table made in one piece.
+local function model_row(c, model)
+  local key = c.P .. ':model:' .. model
+  local row = c.rows[key]
+  if row ~= nil then return row end
+  local v = redis.call('HMGET', key, 'name', 'lease_limit', 'ready', 'queued', 'arrivals', 'arrived_at', 'hold_ms',
+    'hold_var', 'hold_n')
+  return keep(c, key, setmetatable({
+    [KEY] = key, name = v[1], lease_limit = v[2], ready = v[3], queued = v[4], arrivals = v[5], arrived_at = v[6],
+    hold_ms = v[7], hold_var = v[8], hold_n = v[9], used_at = nil,
+  }, LAZY))
 end
-local function tenant_row(c, who) return row_at(c, c.P .. ':tenant:' .. who, HOT_TENANT) end
+
+local function residency_row(c, slot, model)
+  local key = c.P .. ':residency:' .. slot .. ':' .. model
+  local row = c.rows[key]
+  if row ~= nil then return row end
+  local v = redis.call('HMGET', key, 'state', 'gen', 'admit', 'use', 'url', 'key', 'progress')
+  return keep(c, key, setmetatable({
+    [KEY] = key, state = v[1] or 'absent', gen = v[2], admit = v[3], use = v[4], url = v[5], key = v[6],
+    progress = v[7], used_at = nil,
+  }, LAZY))
+end
+
+local function slot_key(c, slot) return c.P .. ':slot:' .. slot end
+
+local function slot_row(c, slot)
+  local key = slot_key(c, slot)
+  local row = c.rows[key]
+  if row ~= nil then return row end
+  return keep(c, key, setmetatable({[KEY] = key, state = redis.call('HGET', key, 'state')}, LAZY))
+end
+
+-- Alone it is asked for on every hand-out; a row for it would cost more than the question.
+local function slot_state(c, slot)
+  local key = slot_key(c, slot)
+  local row = c.rows[key]
+  if row ~= nil then return row.state end
+  return redis.call('HGET', key, 'state')
+end
+
+local function tenant_key(c, who) return c.P .. ':tenant:' .. who end
 
 local function known_lease(c, id)
   local lease = lease_row(c, id)
@@ -169,122 +198,4 @@ local function rule(c, name)
     c.rules[name] = known
   end
   return known
-end
-
--- ------------------------------------------------------------------------------------------------------ events
-local function emit(c, kind, fields)
-  c.seq = c.seq + 1
-  local kept = 0 -- words moved together over the empty ones
-  for i = 1, #fields, 2 do
-    local value = fields[i + 1]
-    if value ~= '' then
-      fields[kept + 1], fields[kept + 2] = fields[i], value
-      kept = kept + 2
-    end
-  end
-  redis.call('XADD', c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', c.seq, 'type', kind, 't', c.now,
-    unpack(fields, 1, kept))
-end
-
-local function gen_of(row)
-  if not row.gen or row.gen == '0' then return '' end
-  return row.gen
-end
-
-local function emit_lease(c, kind, lease, who, from, why)
-  emit(c, kind, {
-    'lease', lease.id, 'model', lease.model, 'slot', lease.slot or '', 'gen', gen_of(lease), 'sh', lease.sh,
-    'intent', lease.intent, 'who', who, 'why', why, 'from', from, 'to', lease.state,
-  })
-end
-
--- ------------------------------------------------------------------------------------------------------- frame
--- The logical clock: never backwards, forward at most max_step per call.
-local function open(keys)
-  local time = redis.call('TIME')
-  local c = {
-    P = keys[1], rows = {}, order = {}, keys = {}, rules = {}, wall = time[1] * 1000 + math.floor(time[2] / 1000),
-    seq = nil, arrival = nil, queued = nil, run = nil, inc = nil, now = nil, step = nil, max_step = nil,
-    arrival_was = nil, queued_was = nil, expiries = nil,
-  }
-  dirty_of = {}
-  local meta = redis.call('HMGET', c.P .. ':meta', 'clock_wall', 'clock_log', 'seq', 'arrival', 'queued', 'run', 'inc',
-    'max_step_ms')
-  if not meta[6] then return nil, c end
-  c.seq, c.arrival, c.queued, c.run, c.inc = int(meta[3]), int(meta[4]), int(meta[5]), meta[6], meta[7]
-  c.arrival_was, c.queued_was = c.arrival, c.queued
-  c.step, c.max_step = c.wall - int(meta[1]), int(meta[8])
-  c.now = int(meta[2]) + math.min(math.max(c.step, 0), c.max_step)
-  return c
-end
-
-local function flush(c)
-  for at, row in ipairs(c.order) do
-    local dirty = dirty_of[row]
-    if dirty ~= nil then
-      local args, last = {c.keys[at]}, 1
-      for _, field in ipairs(dirty == FRESH and LEASE_FIELDS or dirty) do
-        local value = row[field]
-        if value ~= nil then
-          args[last + 1], args[last + 2] = field, value
-          last = last + 2
-        end
-      end
-      redis.call('HSET', unpack(args))
-      dirty_of[row] = nil
-    end
-  end
-end
-
-local function close(c)
-  flush(c)
-  local meta = c.P .. ':meta'
-  if c.arrival == c.arrival_was and c.queued == c.queued_was then
-    redis.call('HSET', meta, 'clock_wall', c.wall, 'clock_log', c.now, 'seq', c.seq)
-  else
-    redis.call('HSET', meta, 'clock_wall', c.wall, 'clock_log', c.now, 'seq', c.seq, 'arrival', c.arrival,
-      'queued', c.queued)
-  end
-  for _, expiry in ipairs(c.expiries or {}) do redis.call('PEXPIRE', expiry[1], expiry[2]) end
-end
-
-local function expire_key(c, key, ttl_ms)
-  c.expiries = c.expiries or {}
-  c.expiries[#c.expiries + 1] = {key, s(ttl_ms)}
-end
-
-local function failure(problem)
-  if type(problem) == 'table' and problem.code then
-    return redis.error_reply(problem.code .. ' ' .. problem.message)
-  end
-  if type(problem) == 'table' and problem.err then return problem end
-  return redis.error_reply('INTERNAL ' .. tostring(problem))
-end
-
-local UNINITIALISED = 'UNINITIALISED the pool is not initialised'
-local recover -- 60_slots.lua
-
-local function writer(body)
-  return function(keys, args)
-    local c = open(keys)
-    if c == nil then return redis.error_reply(UNINITIALISED) end
-    if c.step < 0 or c.step > c.max_step then
-      emit(c, 'clock_step', {'who', 'scheduler', 'why', s(c.step) .. ' ms'})
-    end
-    if c.run ~= run_id() then recover(c, run_id()) end
-    local ok, reply = pcall(body, c, args)
-    close(c)
-    if ok then return reply end
-    return failure(reply)
-  end
-end
-
-local function reader(body)
-  return function(keys, args)
-    local c = open(keys)
-    if c == nil then return redis.error_reply(UNINITIALISED) end
-    local ok, reply = pcall(body, c, args)
-    if ok then return reply end
-    return failure(reply)
-  end
 end

@@ -49,7 +49,7 @@ end
 local function places(c, model)
   local found, limit = {}, int(model.lease_limit)
   for at, slot in ipairs(words(model.ready)) do
-    if slot_row(c, slot).state == 'open' then
+    if slot_state(c, slot) == 'open' then
       local residency = residency_row(c, slot, model.name)
       local use = int(residency.use)
       if use < limit then found[#found + 1] = {slot = slot, residency = residency, use = use, at = at} end
@@ -110,7 +110,7 @@ local function grant(c, lease, slot, residency, claimed, from)
   put(lease, 'state', arrow('queued', 'grant'))
   put(lease, 'slot', slot)
   put(lease, 'gen', residency.gen)
-  put(lease, 'granted', s(c.now))
+  put(lease, 'granted', c.now_text)
   local ttl = int(lease.ttl_ms)
   if claimed then
     put(lease, 'claimed', '1')
@@ -119,7 +119,7 @@ local function grant(c, lease, slot, residency, claimed, from)
   end
   set_deadline(c, lease, c.now + ttl)
   add(residency, 'use', 1)
-  put(residency, 'used_at', s(c.now))
+  put(residency, 'used_at', c.now_text)
   redis.call('ZADD', held_key(c, slot, lease.model), c.now, lease.id)
   emit_lease(c, 'granted', lease, lease.who, from, '')
 end

@@ -18,11 +18,12 @@ local function learn(row, name, observed_ms)
   put(row, name .. '_n', s(n + 1))
 end
 
-local function learn_error(tenant, lease, held_ms)
+local function learn_error(c, lease, held_ms)
+  local key = tenant_key(c, lease.who)
   local off = rounded(math.abs(math.log(math.max(held_ms, 1) / int(lease.estimate_ms))) * 1000)
-  local err = int(tenant.err)
-  put(tenant, 'err', s(int(tenant.err_n) == 0 and off or rounded(err + ALPHA * (off - err))))
-  add(tenant, 'err_n', 1)
+  local known = redis.call('HMGET', key, 'err', 'err_n')
+  local err, n = int(known[1]), int(known[2])
+  redis.call('HSET', key, 'err', s(n == 0 and off or rounded(err + ALPHA * (off - err))), 'err_n', s(n + 1))
 end
 
 local function session_field(lease) return lease.intent .. '|' .. lease.hh .. '|' .. lease.model end
@@ -39,13 +40,13 @@ local function give_back(c, lease, event)
   local residency = residency_row(c, lease.slot, lease.model)
   redis.call('ZREM', held_key(c, lease.slot, lease.model), lease.id)
   add(residency, 'use', -1)
-  put(residency, 'used_at', s(c.now))
+  put(residency, 'used_at', c.now_text)
   local held_ms = c.now - int(lease.granted)
   settle(c, lease, held_ms)
   if event == 'release' or event == 'expire' then
     learn(model_row(c, lease.model), 'hold', held_ms)
     if int(lease.estimate_ms) > 0 and event == 'release' then
-      learn_error(tenant_row(c, lease.who), lease, held_ms)
+      learn_error(c, lease, held_ms)
     end
   end
 end
@@ -66,11 +67,11 @@ local function end_lease(c, lease, event, who, why)
   if why ~= '' then reason = reason .. ': ' .. why end
   put(lease, 'state', to)
   put(lease, 'reason', reason)
-  put(lease, 'ended', s(c.now))
+  put(lease, 'ended', c.now_text)
   put(lease, 'deadline', '0')
   redis.call('ZREM', c.P .. ':due', lease.id)
   leave_session(c, lease)
-  add(tenant_row(c, lease.who), 'open', -1)
+  redis.call('HINCRBY', tenant_key(c, lease.who), 'open', -1)
   expire_key(c, c.P .. ':lease:' .. lease.id, rule(c, (lease.op or '') ~= '' and 'op_ttl_ms' or 'ended_ttl_ms'))
   emit_lease(c, 'ended', lease, who, was, reason)
 end
@@ -154,7 +155,7 @@ local function preempt(c, id, grace_ms, why)
 end
 
 local function expire_due(c)
-  local due = redis.call('ZRANGEBYSCORE', c.P .. ':due', '-inf', s(c.now), 'LIMIT', 0, MAX_LOOP)
+  local due = redis.call('ZRANGEBYSCORE', c.P .. ':due', '-inf', c.now_text, 'LIMIT', 0, MAX_LOOP)
   for _, id in ipairs(due) do expire(c, lease_row(c, id)) end
 end
 

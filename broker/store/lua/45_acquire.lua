@@ -5,18 +5,17 @@ do
 local ARRIVALS_TAU_MS = 1800000
 local TRUSTED_ERROR = 700
 
-local ASK = {
-  'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'waiter_ttl_ms',
-  'estimate_ms', 'op', 'body', 'max_open',
-}
+local ASKED = 16
 
 function ask_of(args, from)
-  local ask = {}
-  for i, name in ipairs(ASK) do
-    local value = args[from + i - 1]
-    if value == nil then refuse('BAD_ARGUMENT', name .. ' is missing') end
-    ask[name] = value
-  end
+  if args[from + ASKED - 1] == nil then refuse('BAD_ARGUMENT', s(ASKED) .. ' arguments are needed') end
+  local id, nonce, session, sh, hh, model, intent, holder, priority, who, ttl_ms, waiter_ttl_ms, estimate_ms, op, body,
+    max_open = unpack(args, from, from + ASKED - 1)
+  local ask = {
+    id = id, nonce = nonce, session = session, sh = sh, hh = hh, model = model, intent = intent, holder = holder,
+    priority = priority, who = who, ttl_ms = ttl_ms, waiter_ttl_ms = waiter_ttl_ms, estimate_ms = estimate_ms, op = op,
+    body = body, max_open = max_open,
+  }
   if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
     refuse('BAD_ARGUMENT', 'unknown priority or intent')
   end
@@ -92,9 +91,10 @@ local function servable(c, ask)
 end
 
 local function refuse_overflow(c, ask, at_once)
-  local max_open, open = int(ask.max_open), int(tenant_row(c, ask.who).open)
-  if max_open > 0 and open >= max_open then
-    refuse('TENANT_FULL', ask.who .. ' has ' .. s(open) .. ' open leases')
+  local max_open = int(ask.max_open)
+  if max_open > 0 then
+    local open = int(redis.call('HGET', tenant_key(c, ask.who), 'open'))
+    if open >= max_open then refuse('TENANT_FULL', ask.who .. ' has ' .. s(open) .. ' open leases') end
   end
   if at_once then return end
   if ask.intent == 'warm' then
@@ -124,32 +124,34 @@ local LEASE_OF_ASK = {
 
 local function open_lease(c, ask, model)
   c.arrival = c.arrival + 1
-  local lease, tenant = lease_row(c, ask.id), tenant_row(c, ask.who)
+  local lease, tenant = lease_row(c, ask.id), tenant_key(c, ask.who)
   for _, name in ipairs(LEASE_OF_ASK) do
     if ask[name] ~= '' and ask[name] ~= '0' then lease[name] = ask[name] end
   end
-  dirty_of[lease] = FRESH
+  changes_of[lease] = FRESH
   put(lease, 'state', 'queued')
   put(lease, 'arrival', s(c.arrival))
-  put(lease, 'enq', s(c.now))
-  if int(ask.estimate_ms) > 0 and int(tenant.err) <= TRUSTED_ERROR then put(lease, 'expected_ms', ask.estimate_ms) end
-  add(tenant, 'open', 1)
+  put(lease, 'enq', c.now_text)
+  if int(ask.estimate_ms) > 0 and int(redis.call('HGET', tenant, 'err')) <= TRUSTED_ERROR then
+    put(lease, 'expected_ms', ask.estimate_ms)
+  end
+  redis.call('HINCRBY', tenant, 'open', 1)
   local session = c.P .. ':session:' .. ask.sh
   redis.call('HSET', session, session_field(lease), lease.id)
   if ask.session_seq then redis.call('PERSIST', session) end
   if ask.op ~= '' then note_operation(c, ask, lease) end
   if ask.intent == 'use' then
     put(model, 'arrivals', s(decayed_arrivals(c, model) + 1000))
-    put(model, 'arrived_at', s(c.now))
+    put(model, 'arrived_at', c.now_text)
   end
   return lease
 end
 
 local function keep_warm(c, lease)
   put(lease, 'state', 'active')
-  put(lease, 'granted', s(c.now))
+  put(lease, 'granted', c.now_text)
   put(lease, 'claimed', '1')
-  redis.call('ZADD', c.P .. ':warm:' .. lease.model, s(c.now), lease.id)
+  redis.call('ZADD', c.P .. ':warm:' .. lease.model, c.now_text, lease.id)
   set_deadline(c, lease, c.now + int(lease.ttl_ms))
   emit_lease(c, 'granted', lease, lease.who, '', '')
 end

@@ -39,7 +39,7 @@ local function order(c, at, gen, key)
   reset(residency)
   put(residency, 'gen', gen)
   put(residency, 'key', key)
-  put(residency, 'started', s(c.now))
+  put(residency, 'started', c.now_text)
   if int(model_row(c, at.model).queued) == 0 then put(residency, 'prefetched', '1') end
   put(slot, 'models', listed(slot.models, at.model, true))
   move(c, at, 'order')
@@ -79,8 +79,8 @@ local function become_ready(c, at, took_ms)
   local residency = residency_row(c, at.slot, at.model)
   if took_ms <= 0 then took_ms = c.now - int(residency.started) end
   learn(model_row(c, at.model), 'load', took_ms)
-  put(residency, 'loaded', s(c.now))
-  put(residency, 'used_at', s(c.now))
+  put(residency, 'loaded', c.now_text)
+  put(residency, 'used_at', c.now_text)
   put(residency, 'waited', s(c.arrival + 1))
   put(residency, 'admit', ADMIT_ALL)
   put(residency, 'progress', '100')
@@ -91,7 +91,7 @@ end
 local function fail(c, at, message)
   local residency = residency_row(c, at.slot, at.model)
   count_failure(c, at, message)
-  put(residency, 'started', s(c.now))
+  put(residency, 'started', c.now_text)
   put(residency, 'loaded', '0')
   move(c, at, 'fail', message)
   reject_if_hopeless(c, at.model)
@@ -105,7 +105,7 @@ local function die(c, at)
   else
     forgive(residency)
   end
-  put(residency, 'started', s(c.now))
+  put(residency, 'started', c.now_text)
   put(residency, 'loaded', '0')
   move(c, at, 'die')
   reject_if_hopeless(c, at.model)
@@ -114,7 +114,7 @@ end
 local function withdraw(c, at)
   local residency = residency_row(c, at.slot, at.model)
   if residency.state == 'ready' and c.now - int(residency.loaded) >= SURVIVED_MS then forgive(residency) end
-  put(residency, 'started', s(c.now))
+  put(residency, 'started', c.now_text)
   move(c, at, 'withdraw')
 end
 
@@ -127,7 +127,7 @@ local function forget(c, slot_name, model)
   for field in pairs(row) do
     if field ~= KEY then row[field] = nil end
   end
-  dirty_of[row] = nil
+  changes_of[row] = nil
   row.state = 'absent'
 end
 

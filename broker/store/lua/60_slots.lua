@@ -31,7 +31,7 @@ function recover(c, run)
   for _, name in ipairs(slots_of(c)) do
     local slot = slot_row(c, name)
     if slot.state ~= 'recovering' then move_slot(c, name, 'recover', 'scheduler', 'recovered') end
-    if slot.state == 'recovering' then put(slot, 'seen', s(c.now)) end
+    if slot.state == 'recovering' then put(slot, 'seen', c.now_text) end
     write_orders(c, name)
   end
 end
@@ -50,7 +50,7 @@ end
 local function introduce(c, name)
   local slot = slot_row(c, name)
   put(slot, 'state', 'recovering')
-  put(slot, 'seen', s(c.now))
+  put(slot, 'seen', c.now_text)
   redis.call('SADD', c.P .. ':slots', name)
   emit(c, 'slot', {'slot', name, 'who', 'worker:' .. name, 'why', 'introduced', 'to', 'recovering'})
   write_orders(c, name)
@@ -187,7 +187,7 @@ function observe(c, name)
   if registered then register(c, name, report) end
   if fresh then
     put(slot, 'beat', s(whole(report.beat)))
-    put(slot, 'seen', s(c.now))
+    put(slot, 'seen', c.now_text)
   end
   if registered or whole(report.epoch) == int(slot.epoch) then believe(c, name, report) end
   if registered then settle(c, name) end

@@ -50,9 +50,10 @@ local function create(keys)
   local _, c = open(keys)
   if c == nil then return nil end
   c.now, c.seq, c.arrival, c.queued, c.arrival_was, c.queued_was = c.wall, 0, 0, 0, 0, 0
+  c.now_text = s(c.wall)
   c.run, c.inc = run_id(), incarnation(run_id(), c.wall)
   -- In the order in which every call looks for them: small hashes are searched from the front.
-  redis.call('HSET', c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', s(c.now), 'seq', '0', 'arrival', '0',
+  redis.call('HSET', c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', c.now_text, 'seq', '0', 'arrival', '0',
     'queued', '0', 'run', c.run, 'inc', c.inc, 'max_step_ms', '0', 'ended_ttl_ms', '0', 'op_ttl_ms', '0',
     'inc_no', '1')
   emit(c, 'initialised', {'who', 'scheduler', 'why', c.inc})

@@ -21,7 +21,7 @@ end
 
 function lease_json(c, lease)
   local where = residency_of(c, lease)
-  lease.now, lease.url, lease.key, lease.position = s(c.now), nil, nil, nil -- shown, not kept
+  lease.now, lease.url, lease.key, lease.position = c.now_text, nil, nil, nil -- shown, not kept
   if lease.intent == 'use' and (lease.state == 'active' or lease.state == 'ending') then
     lease.url, lease.key = where.url or '', where.key or ''
   end
@@ -130,7 +130,7 @@ function snapshot(c)
   for _, name in ipairs(models_of(c)) do models[#models + 1] = model_json(c, name) end
   for _, name in ipairs(slots_of(c)) do slots[#slots + 1] = slot_json(c, name) end
   local view = {
-    now = s(c.now), seq = s(c.seq), arrival = s(c.arrival), queued = s(c.queued), horizon_ms = s(rule(c, 'horizon_ms')),
+    now = c.now_text, seq = s(c.seq), arrival = s(c.arrival), queued = s(c.queued), horizon_ms = s(rule(c, 'horizon_ms')),
   }
   return object(view, 'models', models, 'slots', slots)
 end
