@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 STORE = "tests/contract/store"
 LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"{STORE}/test_ingress.py"
-POLICY = ("tests/unit/broker/core/test_policy.py", "tests/unit/broker/core/test_policy_moments.py")
+POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns"))
 LUA = "broker/store/lua"
 
 
