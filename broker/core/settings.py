@@ -34,7 +34,7 @@ class PolicySettings:
 
     weights: Mapping[Priority, float] = field(default_factory=_weights)
     """What one second of waiting of a class is worth. The study measures with 4/2/1 and 0.5 continues its row; deciding
-    with 8 for interactive tickets costs 0.02 of the delay so measured (cold) and saves 0.06 of their mean wait (tuning
+    with 8 for interactive tickets costs 0.01 of the delay so measured (cold) and saves 0.06 of their mean wait (tuning
     part; with 4 the cold target for interactive waits is missed, docs/benchmarks.md)."""
     max_wait_s: Mapping[Priority, float] = field(default_factory=_max_wait_s)
     """A ticket older than this goes before every other consideration. 600 s costs at most 6 % of mean wait in the
