@@ -12,28 +12,23 @@ store with AOF ``always`` unless told otherwise, server):
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
 
 import redis.asyncio
 import uvloop
 
+from bench.bare import NOOP, bare_server
+from bench.client import KEY, Wire, connect, get, post
 from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 
-KEY = "hsk_bench"
 SESSIONS = 1000
 """That come back, as agents do."""
 CONFIG = f"""
@@ -55,92 +50,20 @@ name = "narrow"
 memory_mib = 400
 lease_limit = 1
 """
-BARE = """
-import sys, msgspec, uvicorn
-from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from broker.api.views import LeaseRequest
-from broker.store.redis_link import RedisLink
-link = RedisLink(sys.argv[1])
-decode, encode = msgspec.json.Decoder(LeaseRequest).decode, msgspec.json.Encoder().encode
-async def bare(request: Request) -> Response:
-    body = decode(await request.body())
-    answer = await link.call("FCALL", "bench_noop", 1, "hotseat:{default}")
-    return Response(encode({"model": body.model, "answer": answer.decode()}), 201, media_type="application/json")
-uvicorn.run(FastAPI(routes=[Route("/lease", bare, methods=["POST"])]), host="127.0.0.1", port=0, access_log=False)
-"""
-NOOP = "#!lua name=bench\nredis.register_function('bench_noop', function() return 'ok' end)"
 Numbers = Iterator[int]
 
 
-class Wire(asyncio.Protocol):
-    """A client connection: one request at a time, answers cut at Content-Length."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._answer: asyncio.Future[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def ask(self, raw: bytes) -> asyncio.Future[bytes]:
-        """Send; the future has the body."""
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(raw)
-        return self._answer
-
-    def data_received(self, data: bytes) -> None:
-        """Deliver a whole answer."""
-        self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        at = self._buffer.lower().find(b"content-length: ", 0, head)
-        end = head + 4 + int(self._buffer[at + 16 : self._buffer.index(b"\r", at)])
-        if len(self._buffer) >= end and self._answer is not None:
-            answer, self._answer = self._answer, None
-            body = bytes(self._buffer[head + 4 : end])
-            del self._buffer[:end]
-            if not answer.done():
-                answer.set_result(body)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail whoever waits."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionError(str(exc)))
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._transport is not None:
-            self._transport.close()
-
-
-async def connect(url: str) -> Wire:
-    """A connection to a server of this machine."""
-    port = int(url.rsplit(":", 1)[1])
-    return (await asyncio.get_running_loop().create_connection(Wire, "127.0.0.1", port))[1]
-
-
-def post(path: str, body: dict[str, object]) -> bytes:
-    """A request."""
-    content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-
-
-def get(path: str) -> bytes:
-    """A request."""
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+# Requests are filled in and answers read by position: client, broker and store share the cores, and the client is not
+# what is measured.
+_ASK = post("/lease", {"sessionKey": f"agent:bench:{9 * '0'}", "model": "wide", "ttlSeconds": 600})
+_ASK = _ASK.replace(9 * b"0", b"%09d")
+_RELEASE = post("/release", {"leaseId": 21 * "l", "nonce": 24 * "n"})
+_RELEASE = _RELEASE.replace(21 * b"l", b"%b").replace(24 * b"n", b"%b")
 
 
 def ask_for(number: int) -> bytes:
     """A lease for a session."""
-    return post("/lease", {"sessionKey": f"agent:bench:{number}", "model": "wide", "ttlSeconds": 600})
+    return _ASK % number
 
 
 class Round:
@@ -191,9 +114,9 @@ async def drive(
 
 def release_of(answer: bytes) -> bytes:
     """The release of a lease that was granted."""
-    lease = json.loads(answer)
-    assert lease["state"] == "active", lease
-    return post("/release", {"leaseId": lease["leaseId"], "nonce": lease["nonce"]})
+    assert b'"state":"active"' in answer, answer
+    lease, nonce = answer.index(b'"leaseId":"') + 11, answer.index(b'"nonce":"') + 9
+    return _RELEASE % (answer[lease : lease + 21], answer[nonce : nonce + 24])
 
 
 def quantiles(values: list[float]) -> tuple[float, float]:
@@ -216,13 +139,14 @@ async def throughput(bare: str, broker: str, *, rounds: int, seconds: float, con
         for body in kept:
             await wire.ask(release_of(body))
         wire.close()
-    base = statistics.median(one.per_s for one in found["bare"])
-    print(f"\n{connections} connections, {rounds} rounds of {seconds:g} s; medians over the rounds\n")
+    base = [one.per_s for one in found["bare"]]
+    print(f"\n{connections} connections, {rounds} rounds of {seconds:g} s; medians, ratios within a round\n")
     print("| | requests/s | ratio to bare | request→answer p50 / p99 ms |\n|---|---|---|---|")
     for name, results in found.items():
         per_s = statistics.median(one.per_s for one in results)
+        ratio = statistics.median(one.per_s / bare_per_s for one, bare_per_s in zip(results, base, strict=True))
         p50, p99 = quantiles([value for one in results for value in one.grants_ms])
-        print(f"| {name} | {per_s:,.0f} | {per_s / base:.2f} | {p50:.2f} / {p99:.2f} |")
+        print(f"| {name} | {per_s:,.0f} | {ratio:.2f} | {p50:.2f} / {p99:.2f} |")
 
 
 async def wake(broker: BrokerProcess, waiters: int, releases: int) -> None:
@@ -300,29 +224,6 @@ def rss_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-@contextlib.contextmanager
-def bare_server(store_url: str) -> Iterator[str]:
-    """The baseline as its own process."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-c", BARE, store_url], stderr=log, stdout=log)
-        try:
-            yield _address(log, process)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _address(log: IO[bytes], process: subprocess.Popen[bytes]) -> str:
-    deadline_s = time.monotonic() + 20
-    while time.monotonic() < deadline_s and process.poll() is None:
-        log.seek(0)
-        if found := re.search(rb"running on (http://[0-9.:]+)", log.read()):
-            return found[1].decode()
-        time.sleep(0.05)
-    log.seek(0)
-    raise SystemExit(log.read().decode())
-
-
 async def both_ready(url: str) -> None:
     """Make both models resident."""
     wire = await connect(url)
@@ -345,13 +246,14 @@ async def run(arguments: argparse.Namespace) -> None:
         async with FakeWorker.on_redis(server.url, serves=("wide", "narrow")).running(0.5):
             await both_ready(broker.url)
             with bare_server(server.url) as bare:
-                await throughput(
-                    bare,
-                    broker.url,
-                    rounds=arguments.rounds,
-                    seconds=arguments.seconds,
-                    connections=arguments.connections,
-                )
+                for connections in arguments.connections:
+                    await throughput(
+                        bare,
+                        broker.url,
+                        rounds=arguments.rounds,
+                        seconds=arguments.seconds,
+                        connections=connections,
+                    )
             print("\n| open waiters | release→next answer p50 / p99 ms | KiB per waiter | /healthz p50 / max ms |")
             print("|---|---|---|---|")
             for waiters in arguments.waiters:
@@ -364,9 +266,9 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--connections", type=int, nargs="*", default=[16, 64, 128])
     parser.add_argument("--aof", choices=("always", "off"), default="always", help="off: without waiting for the disk")
     parser.add_argument("--waiters", type=int, nargs="*", default=[1, 100, 9000])
     parser.add_argument("--releases", type=int, default=200)

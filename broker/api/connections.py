@@ -1,6 +1,7 @@
 """Bounds below HTTP: how many connections, how long a request may take to arrive, how large its head may be."""
 
 import asyncio
+import math
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     max_connections = 12_000
     request_timeout_s = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _due_s = math.inf
     _in_head = True
     _head_bytes = 0
 
@@ -64,7 +66,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
-        self._arrived()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -97,18 +101,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
-        self._timer = self.loop.call_later(self.request_timeout_s, self._is_late)
+        self._due_s = self.loop.time() + self.request_timeout_s
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._due_s, self._look)
 
     def _arrived(self) -> None:
-        self._in_head = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._in_head, self._due_s = False, math.inf
 
-    def _is_late(self) -> None:
-        if self.transport.is_closing():
+    def _look(self) -> None:
+        """The connection's one timer: setting and cancelling one for every request would cost more than this."""
+        self._timer = None
+        if self.transport.is_closing() or self._due_s == math.inf:
             return
-        if self._in_head or not self.cycle.response_started:
+        if self.loop.time() < self._due_s:
+            self._timer = self.loop.call_at(self._due_s, self._look)
+        elif self._in_head or not self.cycle.response_started:
             self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
         else:
             self.transport.close()

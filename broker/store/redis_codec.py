@@ -27,7 +27,7 @@ from broker.core.snapshot import (
     SlotView,
     Snapshot,
 )
-from broker.store.labels import ask_of, settings_of, specs_of
+from broker.store.labels import label, operation_hash, settings_of, specs_of, text_hash, to_ms
 from broker.store.port import Event, PoolSettings, Violation
 from broker.store.redis_wire import (
     VIOLATIONS,
@@ -59,10 +59,13 @@ def error_of(text: str) -> HotseatError:
 
 def ask_words(request: AcquireRequest) -> list[str]:
     """Arguments of ``hotseat1_acquire``, in order."""
-    ask = ask_of(request)
+    estimate_ms = to_ms(request.expected_s, "expected") if request.expected_s else 0
     return [
-        ask.id, ask.nonce, ask.session, ask.sh, ask.hh, ask.model, ask.intent.value, ask.holder, ask.priority.value,
-        ask.who, str(ask.ttl_ms), str(ask.waiter_ttl_ms), str(ask.estimate_ms), ask.op, ask.body, str(ask.max_open),
+        request.lease_id, request.nonce, label(request.session), text_hash(request.session), text_hash(request.holder),
+        request.model, request.intent.value, label(request.holder), request.priority.value, label(request.who),
+        str(to_ms(request.ttl_s, "ttl")), str(to_ms(request.waiter_ttl_s, "waiter_ttl")), str(estimate_ms),
+        operation_hash(request.who, request.operation), text_hash(request.body_hash) if request.operation else "",
+        str(request.max_open),
     ]  # fmt: skip
 
 

@@ -20,6 +20,9 @@ from broker.core.errors import StoreUnavailableError
 Word = str | bytes | int
 MAX_PENDING = 20_000
 """Calls waiting for a reply on one connection; about 64 MiB of requests at worst."""
+GATHERED = 4
+"""Requests of one turn of the loop leave together, but no more than so many: the store works on them while we go on.
+Sending all at once left a fifth of two cores idle on the lease path (measured)."""
 RECONNECT_PAUSE_S = 0.1
 """After a failed attempt nobody tries again for this long: thousands of waiters must not hammer a dead server."""
 
@@ -54,8 +57,8 @@ class _Wire(asyncio.Protocol):
     def __init__(self, timeout_s: float, *, decoded: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
-        encoding = {"encoding": "utf-8", "errors": "replace"} if decoded else {}
-        self._reader = hiredis.Reader(replyError=ReplyError, **encoding)
+        encoding = "utf-8" if decoded else None
+        self._reader = hiredis.Reader(replyError=ReplyError, encoding=encoding, errors="replace")
         self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -76,12 +79,14 @@ class _Wire(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub says a tuple of one
+        if len(self._out) >= GATHERED:
+            self._flush()
         if self._watch is None:
             self._watch = self._loop.call_at(self._pending[0][1], self._look)
         return future
 
     def _flush(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
 

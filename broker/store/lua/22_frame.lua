@@ -21,11 +21,17 @@ end
 
 local function emit_lease(c, kind, lease, who, from, why)
   local slot, gen = lease.slot, gen_of(lease)
-  if slot and gen ~= '' and from ~= '' and why ~= '' then -- most events, without building and sifting a list
+  if slot and gen ~= '' and (from == '') == (why == '') then -- most events, without building and sifting a list
     c.seq = c.seq + 1
-    redis.call('XADD', c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', c.seq, 'type', kind, 't', c.now,
-      'lease', lease.id, 'model', lease.model, 'slot', slot, 'gen', gen, 'sh', lease.sh, 'intent', lease.intent,
-      'who', who, 'why', why, 'from', from, 'to', lease.state)
+    if from == '' then
+      redis.call('XADD', c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', c.seq, 'type', kind, 't', c.now,
+        'lease', lease.id, 'model', lease.model, 'slot', slot, 'gen', gen, 'sh', lease.sh, 'intent', lease.intent,
+        'who', who, 'to', lease.state)
+    else
+      redis.call('XADD', c.P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'seq', c.seq, 'type', kind, 't', c.now,
+        'lease', lease.id, 'model', lease.model, 'slot', slot, 'gen', gen, 'sh', lease.sh, 'intent', lease.intent,
+        'who', who, 'why', why, 'from', from, 'to', lease.state)
+    end
     return
   end
   emit(c, kind, {
