@@ -1,8 +1,10 @@
 """``hotseat broker`` as a real process on a real server."""
 
+import atexit
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ class BrokerProcess:
 
     def __init__(self, store_url: str, *, extra: str = "", models: str = MODELS, cwd: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hotseat-broker-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # its log may be read after its end
         config = self.folder / "hotseat.toml"
         config.write_text(f'[store]\nurl = "{store_url}"\n\n[broker]\nport = 0\nanonymous = true\n{extra}\n{models}')
         self.log = self.folder / "log"
