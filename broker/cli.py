@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import uvloop
 
-from broker import logs
+from broker import collector, logs
 from broker.api.auth import new_key
 from broker.app import build_app, openapi_document, server_of
 from broker.config import Config, load_config
@@ -45,7 +45,10 @@ main = broker
 
 async def _serve(config: Config) -> int:
     server = server_of(config, build_app(config, open_store(config)))
+    collector.settle()
+    collecting = asyncio.create_task(collector.forever(), name="collector")
     await server.serve()
+    collecting.cancel()
     return 0 if server.started else 1
 
 
