@@ -40,9 +40,8 @@ class Store:
     def __init__(self, address: StoreAddress) -> None:
         self._base = base_key(address.pool)
         self._timeout_s = address.timeout_s
-        self._commands = _client(address, address.timeout_s)
-        # redis-py's own socket time-out would cut blocking reads and retry them in silence: ours is around the call
-        self._blocking = _client(address, None)
+        self._commands = _client(address)
+        self._blocking = _client(address)
 
     async def read_orders(self, slot: str) -> Orders:
         """The desired state of a slot.
@@ -107,13 +106,15 @@ class Store:
         await self._blocking.aclose()
 
 
-def _client(address: StoreAddress, socket_timeout_s: float | None) -> Any:
+def _client(address: StoreAddress) -> Any:
     return redis.asyncio.Redis.from_url(
         address.url,
         username=address.username,
         password=address.password,
         decode_responses=True,
-        socket_timeout=socket_timeout_s,
+        # redis-py's own time-out would cut blocking reads and retry them in silence, and on Python 3.11 it swallows a
+        # cancellation that comes while it sends: ours is around each call
+        socket_timeout=None,
         socket_connect_timeout=address.timeout_s,
         retry=None,
         protocol=2,

@@ -51,7 +51,8 @@ class FakeWorker:
 
     @classmethod
     def on_redis(cls, url: str, pool: str = "default", slot: str = "gpu0", **more: object) -> "FakeWorker":
-        client = redis.asyncio.from_url(url, decode_responses=True)
+        # with a time-out of its own redis-py swallows cancellations on Python 3.11, and `running` would never end
+        client = redis.asyncio.from_url(url, decode_responses=True, socket_timeout=None)
         base = base_key(pool)
 
         async def read() -> Orders:

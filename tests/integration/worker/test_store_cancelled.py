@@ -1,0 +1,37 @@
+"""A worker that is asked to end in the middle of a store command ends."""
+
+import asyncio
+
+import pytest
+
+from gpu_worker.store import Store, StoreAddress
+from tests.fakes.redis_servers import VALKEY, RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def server():
+    server = RedisServer(VALKEY).start()
+    yield server
+    server.close()
+
+
+async def test_cancelling_is_never_swallowed(server):
+    """At whatever moment: while connecting, sending, or reading (redis-py with a time-out and Python 3.11 lost some)."""
+    for turns in range(30):
+        store = Store(StoreAddress(url=server.url, pool="default"))
+
+        async def reads(store: Store = store) -> None:
+            while True:
+                await store.read_orders("gpu0")
+
+        task = asyncio.create_task(reads())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=2)
+        if not done:
+            task.cancel()
+        assert done, f"still reading after the cancellation in turn {turns}"
+        await store.close()
