@@ -18,7 +18,7 @@ def server():
 
 
 async def test_cancelling_is_never_swallowed(server):
-    """At whatever moment: while connecting, sending, or reading (redis-py with a time-out and Python 3.11 lost some)."""
+    """At whatever moment: while connecting, sending, reading (redis-py with a time-out on Python 3.11 lost some)."""
     for turns in range(30):
         store = Store(StoreAddress(url=server.url, pool="default"))
 
