@@ -46,7 +46,8 @@ main = broker
 async def _serve(config: Config) -> int:
     server = server_of(config, build_app(config, open_store(config)))
     collector.settle()
-    collecting = asyncio.create_task(collector.forever(), name="collector")
+    connections = server.server_state.connections
+    collecting = asyncio.create_task(collector.forever(lambda: len(connections)), name="collector")
     await server.serve()
     collecting.cancel()
     return 0 if server.started else 1

@@ -1,4 +1,4 @@
-"""Full collections come by the clock, the rarer the longer they take."""
+"""Full collections come by the clock, when it is quiet."""
 
 import subprocess
 import sys
@@ -18,10 +18,11 @@ print(gc.get_stats()[2]["collections"] - before, gc.get_freeze_count() > 1000)
 
 
 @pytest.mark.parametrize(
-    "took_s, pause_s", [(0.0, 60), (0.012, 60), (0.06, 300), (0.68, 600)], ids=["none", "small", "large", "huge"]
+    "since_s, connections, due",
+    [(60, 0, True), (60, 300, True), (60, 301, False), (3599, 9000, False), (3600, 9000, True)],
 )
-def test_pause_is_five_thousand_times_the_collection_within_bounds(took_s: float, pause_s: float) -> None:
-    assert collector.pause_after(took_s) == pytest.approx(pause_s)
+def test_full_collections_wait_for_a_quiet_moment_an_hour_at_most(since_s: float, connections: int, due: bool) -> None:
+    assert collector.is_due(since_s, connections) is due
 
 
 def test_no_full_collection_starts_by_itself_once_settled() -> None:
