@@ -1,0 +1,170 @@
+"""One answer of a model server as it arrives: the parser's calls in, status, headers and pieces of body out."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from broker.upstream.errors import BrokenAnswerError, SilentError, UpstreamError
+
+if TYPE_CHECKING:
+    from broker.upstream.connection import Connection
+
+MAX_HEAD = 64 * 1024
+"""Bytes of status line and headers."""
+HIGH_WATER = 256 * 1024
+"""Bytes that wait to be read; above it the connection is not read from, so the model server feels a slow reader."""
+LOW_WATER = 64 * 1024
+
+
+class Answer:
+    """Status and headers are there once ``head`` returned; then ``read`` until it gives nothing."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.done = False
+        self.reusable = False
+        self.touched = False
+        """Did any byte of it arrive?"""
+        self._connection = connection
+        self._parser = HttpResponseParser(self)
+        self._loop = asyncio.get_running_loop()
+        self._parts: deque[bytes] = deque()
+        self._waiting_bytes = self._head_bytes = 0
+        self._paused = self._has_head = self._interim = self._framed = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ------------------------------------------------------------------------------------------------- for readers
+    async def head(self, timeout_s: float) -> None:
+        """Wait for status and headers.
+
+        Raises:
+            UpstreamError: None came.
+        """
+        deadline_s = self._loop.time() + timeout_s
+        while not self._has_head:
+            if self._error is not None:
+                raise self._error
+            await self._news(deadline_s - self._loop.time(), "began no answer")
+
+    async def read(self, timeout_s: float) -> bytes:
+        """Wait for the next piece, as the model server cut it.
+
+        Returns:
+            Nothing at the end.
+
+        Raises:
+            UpstreamError: The answer broke off, or nothing came for ``timeout_s``.
+        """
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self.done:
+                return b""
+            await self._news(timeout_s, "fell silent in its answer")
+        part = self._parts.popleft()
+        self._waiting_bytes -= len(part)
+        if self._paused and self._waiting_bytes <= LOW_WATER:
+            self._paused = False
+            self._connection.resume_reading()
+        return part
+
+    def close(self) -> None:
+        """Done with it: the connection is kept for the next request where that is safe, else closed at once."""
+        self._connection.release(self)
+
+    def fail(self, error: UpstreamError) -> None:
+        """End it with an error; what was received can still be read."""
+        if not self.done and self._error is None:
+            self._error = error
+            self._wake()
+
+    async def _news(self, timeout_s: float, what: str) -> None:
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(max(0.0, timeout_s), self._late, what, timeout_s)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _late(self, what: str, timeout_s: float) -> None:
+        self.fail(SilentError(f"the model server {what} within {timeout_s:g} s"))
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --------------------------------------------------------------------------------------------- for connections
+    def feed(self, data: bytes) -> None:
+        """Take in what arrived."""
+        self.touched = True
+        if not self._has_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self.fail(BrokenAnswerError("the model server wants to change the protocol"))
+        except HttpParserError as error:
+            self.reusable = False
+            self.fail(BrokenAnswerError(f"the model server's answer is not HTTP: {error}"))
+        if not self._has_head and self._head_bytes > MAX_HEAD:
+            self.fail(BrokenAnswerError(f"the model server's headers have more than {MAX_HEAD} bytes"))
+
+    def ended(self) -> None:
+        """The connection is closed: right for an answer without a length, a break for any other."""
+        self.reusable = False
+        if self._has_head and not self._framed and self._error is None:
+            self.done = True
+            self._wake()
+        self.fail(BrokenAnswerError("the model server closed the connection before its answer was complete"))
+
+    # --------------------------------------------------------------------------------------------- for the parser
+    def on_message_begin(self) -> None:
+        """A second answer to one question: its connection is good for nothing more."""
+        if self.done:
+            self.reusable = False
+            self.touched = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one header, its name in lower case as ASGI wants it."""
+        if not self.done:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there; an interim one (1xx) is dropped."""
+        if self.done:
+            return
+        self.status = self._parser.get_status_code()
+        if 100 <= self.status < 200:
+            self._interim = True
+            self.headers.clear()
+            return
+        names = {name for name, _ in self.headers}
+        self._framed = bool(names & {b"content-length", b"transfer-encoding"}) or self.status in {204, 304}
+        self._has_head = True
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        """Queue a piece; stop reading while too much waits."""
+        if self.done:
+            return
+        self._parts.append(body)
+        self._waiting_bytes += len(body)
+        if self._waiting_bytes > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """All is there."""
+        if self._interim:
+            self._interim = False
+            return
+        if not self.done:
+            self.done = True
+            self.reusable = self._framed and self._parser.should_keep_alive()
+            self._wake()
