@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import signal
 import socket
 import time
@@ -18,18 +17,20 @@ from fastapi import FastAPI
 
 from broker.api.auth import ApiKey, Authenticator
 from broker.api.connections import guarded
-from broker.api.explanation import explain
+from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
 from broker.api.services import Picture, Services
 from broker.api.views import Outlook
 from broker.config import Config, KeyEntry
 from broker.core.activity import Activity
-from broker.core.lease import LeaseId, LeaseRecord, Nonce
+from broker.core.lease import LeaseRecord
+from broker.gateway.gateway import gateway_of
 from broker.ingress import Ingress
 from broker.leasing import Leasing
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
+from broker.randomness import Randomness, new_generation_key
 from broker.scheduler import Scheduler
 from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
@@ -89,7 +90,15 @@ def build(config: Config, store: Store) -> Broker:
         new_key=new_generation_key,
         clock=time.monotonic,
     )
-    feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note]
+    gateway = gateway_of(
+        config.gateway_settings(),
+        leasing,
+        waiters,
+        metrics,
+        lambda record: prospect(record, picture(), outlook(record)),
+        config.gateway.timing(),
+    )
+    feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
     loops = Loops(metrics)
     started_s = time.monotonic()
 
@@ -118,6 +127,7 @@ def build(config: Config, store: Store) -> Broker:
         waiters=waiters,
         feed=feed,
         authenticator=authenticator_of(config),
+        gateway=gateway,
         metrics=metrics,
         outlook=outlook,
         explain=lambda record: explain(record, picture(), outlook(record), policy),
@@ -150,6 +160,7 @@ def build_app(config: Config, store: Store) -> FastAPI:
             yield
         finally:
             await broker.drain()
+            await broker.services.gateway.close()
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
@@ -251,32 +262,6 @@ def _key(entry: KeyEntry) -> ApiKey:
         max_open=entry.max_open,
     )
     return ApiKey(principal=principal, sha256=entry.sha256, rate_per_s=entry.rate_per_s)
-
-
-class Randomness:
-    """Ids and nonces out of the system's random bytes, fetched in stock: a system call for each costs more."""
-
-    def __init__(self) -> None:
-        self._stock = ""
-
-    def lease_id(self) -> LeaseId:
-        """``L`` and 80 bits in hexadecimal: never guessed, never used twice."""
-        return LeaseId("L" + self._take(20))
-
-    def nonce(self) -> Nonce:
-        """96 bits in hexadecimal."""
-        return Nonce(self._take(24))
-
-    def _take(self, characters: int) -> str:
-        if len(self._stock) < characters:
-            self._stock = secrets.token_hex(512)
-        taken, self._stock = self._stock[:characters], self._stock[characters:]
-        return taken
-
-
-def new_generation_key() -> str:
-    """API key of one load of one model."""
-    return "hsg_" + secrets.token_urlsafe(24)
 
 
 def product_version() -> str:

@@ -1,4 +1,4 @@
-"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]`` and the API keys ``[[key]]``."""
+"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, ``[gateway]``, ``[[key]]``."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
+from broker.gateway.profiles import Profile
+from broker.gateway.settings import GatewaySettings
+from broker.gateway_config import MIB, GatewaySection
 from broker.leasing import LeaseBounds
 from broker.principals import Scope
 from broker.store.port import ModelSettings, PoolSettings
@@ -189,6 +192,11 @@ class KeyEntry(Section):
     """Live leases it may have at once; 0: no limit."""
     rate_per_s: float = Field(default=0.0, ge=0, le=1_000_000)
     """Requests per second in the long run, two seconds' worth at once; 0: no limit. Per broker process."""
+    priority: Priority | None = None
+    """Class of its requests to ``/v1`` that name none; None: normal."""
+    profile: Profile | None = None
+    """What its streams to ``/v1`` are sent while they wait: openai, anthropic, reasoning, comment or none. None: as the
+    request says, or by its protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +207,7 @@ class Config:
     broker: BrokerSection
     limits: LimitsSection
     policy: PolicySection
+    gateway: GatewaySection
     keys: tuple[KeyEntry, ...]
     models: tuple[ModelEntry, ...]
 
@@ -219,6 +228,23 @@ class Config:
             max_fails=limits.max_fails,
             max_wait_s=self.policy.max_wait_s,
             horizon_s=self.policy.horizon_s,
+        )
+
+    def gateway_settings(self) -> GatewaySettings:
+        """What the data path is told."""
+        section = self.gateway
+        return GatewaySettings(
+            broker=section.broker_name(self.broker.port),
+            limits=section.limits(),
+            max_body=section.max_body_mib * MIB,
+            max_bodies=section.max_bodies_mib * MIB,
+            max_open=section.max_open,
+            reader_stall_s=section.reader_stall_s,
+            dead_server_s=section.dead_server_s,
+            kept_s=min(self.limits.claim_ttl_s, self.limits.waiter_ttl_s),
+            profiles={key.name: key.profile for key in self.keys if key.profile is not None},
+            priorities={key.name: key.priority for key in self.keys if key.priority is not None},
+            served_names={ModelName(entry.name): entry.expected_name for entry in self.models},
         )
 
 
@@ -245,6 +271,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         broker=section_of(BrokerSection, raw, "broker"),
         limits=section_of(LimitsSection, raw, "limits"),
         policy=section_of(PolicySection, raw, "policy"),
+        gateway=section_of(GatewaySection, raw, "gateway"),
         keys=_keys_of(raw),
         models=models_of(raw),
     )

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-SECTIONS = frozenset({"store", "model", "broker", "limits", "policy", "key", "worker", "routing", "poller", "up"})
+SECTIONS = frozenset(
+    {"store", "model", "broker", "limits", "policy", "gateway", "key", "worker", "routing", "poller", "up"}
+)
 """Top-level names a file may have; whoever owns a section refuses unknown keys inside it."""
 
 ENV_PREFIX = "HOTSEAT_"

@@ -6,6 +6,7 @@ from broker.core.bound import Bound, worst_wait_s
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.core.settings import PolicySettings
 from broker.core.slot import SlotState
+from broker.gateway.settings import Prospect
 from schemas.api import Why
 
 WORDS = {
@@ -19,6 +20,21 @@ WORDS = {
     "no_slot": "no open worker can serve it",
     "quarantined": "its loads failed too often; an operator has to heal the slot",
 }
+
+
+def prospect(record: LeaseRecord, picture: Picture | None, outlook: Outlook) -> Prospect:
+    """What the data path is told about a ticket's future."""
+    failed = picture is not None and any(
+        failure.model == record.model and failure.fails > 0
+        for slot in picture.snapshot.slots
+        for failure in slot.failures
+    )
+    return Prospect(
+        eta_s=outlook.eta_s,
+        earliest_s=outlook.low_s,
+        served=outlook.wait_reason not in {"no_slot", "quarantined"},
+        doubtful=failed,
+    )
 
 
 async def explain(record: LeaseRecord, picture: Picture | None, outlook: Outlook, policy: PolicySettings) -> Why:

@@ -39,6 +39,18 @@ class MediaTypeError(RequestError):
     code = "media_type"
 
 
+class NotFoundError(RequestError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    """The address does not answer to this method."""
+
+    code = "method_not_allowed"
+
+
 class UnauthorisedError(RequestError):
     """No API key, or an unknown one."""
 
@@ -65,6 +77,7 @@ STATUS: dict[str, int] = {
     "unknown_model": 404,
     "unknown_slot": 404,
     "stale_nonce": 409,
+    "method_not_allowed": 405,
     "session_taken": 409,
     "stale": 409,
     "slot_state": 409,

@@ -17,6 +17,7 @@ from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, probl
 from broker.api.services import Services
 from broker.api.status import control
 from broker.api.streams import Streams
+from broker.api.v1 import V1
 from broker.core.errors import HotseatError
 from schemas.api import Problem
 
@@ -28,13 +29,14 @@ Errors are problem documents (RFC 9457) whose `code` is stable. What a bound ref
 
 
 class Application(FastAPI):
-    """FastAPI, with a door of its own for ``POST /lease``, ``/renew`` and ``/release``.
+    """FastAPI, with a door of its own for ``POST /lease``, ``/renew`` and ``/release``, and for all of ``/v1``.
 
-    They are ordinary routes of the application; the door only spares them FastAPI's middlewares, none of which they
-    need (their endpoint answers every error itself) and which take a fifth of a lease call.
+    The door spares them FastAPI's middlewares, none of which they need (their endpoints answer every error themselves)
+    and which take a fifth of a lease call. The lease calls are ordinary routes of the application as well.
     """
 
     doors: dict[tuple[str, str], ASGIApp]
+    below_v1: ASGIApp
 
     def __call__(  # type: ignore[override]  # hands out the coroutine instead of awaiting it: one frame less
         self, scope: Scope, receive: Receive, send: Send
@@ -42,6 +44,8 @@ class Application(FastAPI):
         """Let a request in."""
         if scope["type"] == "http" and (door := self.doors.get((scope["method"], scope["path"]))) is not None:
             return door(scope, receive, send)
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            return self.below_v1(scope, receive, send)
         return super().__call__(scope, receive, send)
 
 
@@ -49,7 +53,9 @@ def install(app: Application, services: Services) -> None:
     """Put routes and error handlers into an application."""
     app.state.services = services
     endpoints = LeaseRoutes(services).endpoints()
-    app.doors = {("POST", path): endpoint for path, endpoint in endpoints.items() if "{" not in path}
+    v1 = V1(services)
+    app.doors = {("POST", path): endpoint for path, endpoint in endpoints.items() if "{" not in path} | v1.doors()
+    app.below_v1 = v1.other
     app.router.routes.extend([*(endpoint.route() for endpoint in endpoints.values()), *Streams(services).routes()])
     describe(app)
     app.add_exception_handler(HotseatError, _ours)

@@ -8,6 +8,7 @@ from broker.api.views import Outlook
 from broker.core.decisions import Plan
 from broker.core.lease import LeaseRecord
 from broker.core.snapshot import Snapshot
+from broker.gateway.gateway import Gateway
 from broker.leasing import Leasing
 from broker.metrics import Metrics
 from broker.store.port import Store
@@ -35,6 +36,7 @@ class Services:
     waiters: Waiters
     feed: EventFeed
     authenticator: Authenticator
+    gateway: Gateway
     metrics: Metrics
     outlook: Callable[[LeaseRecord], Outlook]
     """When a ticket may be served, from the scheduler's last plan."""

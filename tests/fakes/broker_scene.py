@@ -12,6 +12,7 @@ import httpx
 
 from broker.app import Broker, DrainingServer, build_app, server_of
 from broker.config import BrokerSection, Config, KeyEntry, LimitsSection, PolicySection
+from broker.gateway_config import GatewaySection
 from broker.principals import Scope
 from broker.store.memory_store import MemoryStore
 from broker.store.port import Store
@@ -32,7 +33,12 @@ def key_entry(name: str, *scopes: Scope, **more: object) -> KeyEntry:
 
 
 def config_of(
-    *, keys: tuple[KeyEntry, ...] = (), models: tuple[ModelEntry, ...] = MODELS, broker: object = None, **limits: object
+    *,
+    keys: tuple[KeyEntry, ...] = (),
+    models: tuple[ModelEntry, ...] = MODELS,
+    broker: object = None,
+    gateway: dict[str, object] | None = None,
+    **limits: object,
 ) -> Config:
     """Anonymous on loopback unless keys are given; any free port."""
     section = {"port": 0, "anonymous": not keys, "drain_s": 1.0} | (broker if isinstance(broker, dict) else {})
@@ -41,6 +47,7 @@ def config_of(
         broker=BrokerSection(**section),
         limits=LimitsSection(**limits),
         policy=PolicySection(),
+        gateway=GatewaySection(**(gateway or {})),  # type: ignore[arg-type]
         keys=keys,
         models=models,
     )

@@ -31,9 +31,15 @@ class FakeWorker:
         budget_mib: int = 1000,
         load_s: float = 0.0,
         broken: tuple[str, ...] = (),
+        urls: dict[str, str] | None = None,
     ) -> None:
         self._read, self._write = read, write
         self.serves, self.budget_mib, self.load_s, self.broken = serves, budget_mib, load_s, broken
+        self.urls = urls or {}
+        self.dead: set[str] = set()
+        """Models whose server is reported dead until they are ordered anew."""
+        self.keys: dict[str, str] = {}
+        """Of the loads, by model."""
         self.boot = "boot1"
         self.beat = 0
         self.foreign = ""
@@ -79,7 +85,9 @@ class FakeWorker:
         wants = {want.model: want for want in orders.wants} if mine else {}
         now_s = asyncio.get_running_loop().time()
         for model, want in wants.items():
+            self.keys[model] = want.key
             if self._ready_at.get(model, (0, 0.0))[0] != want.generation:
+                self.dead.discard(model)
                 self._ready_at[model] = (want.generation, now_s + self.load_s)
         for model in set(self._ready_at) - set(wants):
             del self._ready_at[model]
@@ -106,7 +114,7 @@ class FakeWorker:
         if left_s > 0:
             progress = round(100 * (1 - left_s / self.load_s))
             return ResidencyReport(model=model, state=ResidencyState.LOADING, generation=generation, progress=progress)
-        if model in self.broken:
+        if model in self.broken or model in self.dead:
             return ResidencyReport(
                 model=model, state=ResidencyState.FAILED, generation=generation, error="out of memory"
             )
@@ -114,7 +122,7 @@ class FakeWorker:
             model=model,
             state=ResidencyState.READY,
             generation=generation,
-            url=f"http://127.0.0.1:9/{model}/v1",
+            url=self.urls.get(model) or f"http://127.0.0.1:9/{model}/v1",
             took_ms=max(1, round(self.load_s * 1000)),
         )
 

@@ -1,0 +1,185 @@
+"""``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes."""
+
+from collections.abc import Awaitable
+from fnmatch import fnmatchcase
+from time import perf_counter
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from broker.api.limits import header
+from broker.api.problems import MethodNotAllowedError, NotFoundError
+from broker.api.services import Services
+from broker.core.errors import HotseatError, UnknownModelError
+from broker.core.slot import Residency, SlotState
+from broker.core.snapshot import ModelView, Snapshot
+from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint
+from broker.gateway.gateway import Arrived
+from broker.gateway.troubles import body_of, trouble_of
+from broker.principals import Principal
+from broker.principals import Scope as KeyScope
+
+PREFIX = "/v1"
+_JSON = (b"content-type", b"application/json")
+_RANK = {
+    Residency.READY: 0,
+    Residency.LOADING: 1,
+    Residency.UNLOADING: 2,
+    Residency.ABSENT: 3,
+}
+
+
+class V1:
+    """The doors of the data path."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._gateway = services.gateway
+
+    def doors(self) -> dict[tuple[str, str], ASGIApp]:
+        """By method and path."""
+        found: dict[tuple[str, str], ASGIApp] = {}
+        for endpoint in ENDPOINTS:
+            found["POST", PREFIX + endpoint.path] = self._door(endpoint)
+        return found
+
+    def _door(self, endpoint: Endpoint) -> ASGIApp:
+        name = PREFIX + endpoint.path
+
+        async def door(scope: Scope, receive: Receive, send: Send) -> None:
+            started_s = perf_counter()
+            counted = _Counted(send)
+            try:
+                caller = self._caller(scope)
+            except HotseatError as error:
+                await _refuse(counted, error, endpoint.dialect)
+            else:
+                await self._gateway.serve(Arrived(scope, receive, caller, endpoint), counted)
+            self._services.metrics.answered(name, counted.status, perf_counter() - started_s)
+
+        return door
+
+    async def other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else begins with ``/v1/``."""
+        del receive
+        started_s = perf_counter()
+        counted = _Counted(send)
+        path: str = scope["path"].removeprefix(PREFIX)
+        name = "/v1/models" if path.startswith("/models") else "/v1"
+        try:
+            await _answer(counted, self._other(scope, path))
+        except HotseatError as error:
+            await _refuse(counted, error, _dialect(scope, path))
+        self._services.metrics.answered(name, counted.status, perf_counter() - started_s)
+
+    def _other(self, scope: Scope, path: str) -> bytes:
+        caller = self._caller(scope)
+        if path != "/models" and not path.startswith("/models/"):
+            if any(path == endpoint.path for endpoint in ENDPOINTS):
+                raise MethodNotAllowedError("this address takes POST only")
+            raise NotFoundError("there is nothing at this address")
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowedError("this address takes GET only")
+        cards = self._cards(caller)
+        if path == "/models":
+            return msgspec.json.encode(_list(cards))
+        for card in cards:
+            if card.id == path.removeprefix("/models/"):
+                return msgspec.json.encode(card)
+        raise UnknownModelError("there is no such model; GET /v1/models lists what there is")
+
+    def _caller(self, scope: Scope) -> Principal:
+        authorization = header(scope, b"authorization")
+        if authorization is None and (key := header(scope, b"x-api-key")) is not None:
+            authorization = b"Bearer " + key
+        return self._services.authenticator.principal(authorization, KeyScope.LEASE)
+
+    def _cards(self, caller: Principal) -> list["ModelCard"]:
+        """From memory: this must answer at once, also while the store does not."""
+        picture = self._services.picture()
+        names = [name for name in self._gateway.desk.settings.served_names if _may_use(caller, name)]
+        return [_card(name, None if picture is None else picture.snapshot) for name in names]
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One model, with the fields of OpenAI's list and of Anthropic's, and its state here."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "hotseat"
+    type: str = "model"
+    display_name: str
+    created_at: str = "1970-01-01T00:00:00Z"
+    state: str
+    """``ready``, ``loading``, ``unloading``, ``absent``, or ``unknown`` before the pool was looked at."""
+    progress: int = 0
+    """Of its load, percent."""
+    waiting: int = 0
+    """Tickets in line."""
+    leases: int = 0
+    """Held."""
+    served: bool = True
+    """Does any slot serve it now?"""
+
+
+def _list(cards: list[ModelCard]) -> dict[str, object]:
+    first, last = (cards[0].id, cards[-1].id) if cards else (None, None)
+    return {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
+
+
+def _card(name: str, snapshot: Snapshot | None) -> ModelCard:
+    view: ModelView | None = None if snapshot is None else snapshot.models.get(name)  # type: ignore[call-overload]
+    if snapshot is None or view is None:
+        return ModelCard(id=name, display_name=name, state="unknown")
+    seen = [residency for slot in snapshot.slots for residency in slot.residencies if residency.model == name]
+    best = min(seen, key=lambda residency: _RANK.get(residency.state, 9), default=None)
+    return ModelCard(
+        id=name,
+        display_name=name,
+        state=Residency.ABSENT.value if best is None else best.state.value,
+        progress=0 if best is None else best.progress,
+        waiting=view.waiting,
+        leases=sum(lease.model == name for slot in snapshot.slots for lease in slot.leases),
+        served=any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
+    )
+
+
+def _may_use(caller: Principal, model: str) -> bool:
+    return not caller.models or any(fnmatchcase(model, pattern) for pattern in caller.models)
+
+
+class _Counted:
+    """A ``send`` that remembers the status; 0: the client went away without an answer."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        return self._send(message)
+
+
+def _dialect(scope: Scope, path: str) -> Dialect:
+    anthropic = path.startswith("/messages") or any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
+
+
+async def _answer(send: _Counted, body: bytes) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(send: _Counted, error: HotseatError, dialect: Dialect) -> None:
+    trouble = trouble_of(error)
+    body = body_of(trouble, dialect)
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if trouble.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % trouble.retry_after_s))
+    await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,101 @@
+"""Request bodies in memory: read whole, as a retry needs them again, and bounded one by one and all together."""
+
+from dataclasses import dataclass
+
+from starlette.types import Receive
+
+from broker.core.errors import CapacityError, RequestError
+from broker.leasing import ClientGoneError
+
+
+class TooLargeError(RequestError):
+    """One body over the limit."""
+
+    code = "too_large"
+
+
+class MediaTypeError(RequestError):
+    """A body we cannot look into."""
+
+    code = "media_type"
+
+
+class BusyError(CapacityError):
+    """As many requests, or as many bytes of them, as this process holds."""
+
+    code = "busy"
+    retry_after_s = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Room:
+    """What the open requests of one process may take."""
+
+    max_body: int
+    """Bytes of one body."""
+    max_bytes: int
+    """Bytes of all of them."""
+    max_open: int
+    open: int = 0
+    bytes: int = 0
+
+    def enter(self, content_length: int | None) -> None:
+        """Let a request in; ``leave`` lets it out.
+
+        Raises:
+            BusyError, TooLargeError
+        """
+        if self.open >= self.max_open:
+            raise BusyError(f"{self.max_open} requests are open already; try again")
+        if content_length is not None and content_length > self.max_body:
+            raise self.too_large()
+        self.open += 1
+
+    def leave(self, size: int) -> None:
+        """A request is over."""
+        self.open -= 1
+        self.bytes -= size
+
+    def too_large(self) -> TooLargeError:
+        """What a body over the limit is told."""
+        return TooLargeError(f"the body may have {self.max_body} bytes at most")
+
+
+@dataclass(slots=True)
+class Body:
+    """One request's body; counts against the room until ``free``."""
+
+    room: Room
+    data: bytes = b""
+    size: int = 0
+    """Bytes that arrived."""
+
+    async def read(self, receive: Receive) -> bytes:
+        """All of it; how long it may take to arrive is the connection's business.
+
+        Raises:
+            TooLargeError, BusyError
+            ClientGoneError: The client went away half-way.
+        """
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            self.size += len(part)
+            self.room.bytes += len(part)
+            if self.size > self.room.max_body:
+                raise self.room.too_large()
+            if self.room.bytes > self.room.max_bytes:
+                raise BusyError("the open requests take all the memory they may; try again")
+            parts.append(part)
+        self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return self.data
+
+    def free(self) -> None:
+        """The request is over; exactly once."""
+        self.room.leave(self.size)
+        self.data = b""

@@ -1,0 +1,84 @@
+"""The client's end of an exchange: what was sent to it, and in which state its answer is.
+
+Rule: pieces go out as they came, one by one, and each is waited for: a slow reader slows the model server down.
+"""
+
+import asyncio
+from collections import deque
+
+from starlette.types import Send
+
+from broker.gateway.headers import Headers, is_event_stream
+
+TAIL = 4
+"""Last pieces that are remembered: the usage is in them."""
+_FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class ClientSide:
+    """One answer on its way out."""
+
+    __slots__ = ("_loop", "_send", "first_byte_s", "is_stream", "sending_since_s", "sent", "spoke_s", "status", "tail")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self.status = 0
+        """0: nothing was sent yet."""
+        self.is_stream = False
+        """Does it consist of server-sent events?"""
+        self.spoke_s: float | None = None
+        """Loop time of the last keepalive; None: the answer was not begun without the model server."""
+        self.first_byte_s: float | None = None
+        """Loop time of the model server's first piece."""
+        self.sent = 0
+        """Bytes of the model server's that went out."""
+        self.sending_since_s: float | None = None
+        """Loop time since when the client takes nothing."""
+        self.tail: deque[bytes] = deque(maxlen=TAIL)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the head."""
+        self.status = status
+        self.is_stream = is_event_stream(headers)
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def keepalive(self, frame: bytes) -> None:
+        """Send what is not the model server's."""
+        self.spoke_s = self._loop.time()
+        if frame:
+            await self._out({"type": "http.response.body", "body": frame, "more_body": True})
+
+    async def piece(self, data: bytes) -> None:
+        """Pass on one piece."""
+        if self.first_byte_s is None:
+            self.first_byte_s = self._loop.time()
+        self.sent += len(data)
+        self.tail.append(data)
+        await self._out({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, last: bytes = b"") -> None:
+        """Send the end."""
+        await self._out({"type": "http.response.body", "body": last})
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send an answer of our own."""
+        length = (b"content-length", b"%d" % len(body))
+        await self.begin(status, [(b"content-type", b"application/json"), length, *headers])
+        await self.finish(body)
+
+    async def _out(self, message: dict[str, object]) -> None:
+        self.sending_since_s = self._loop.time()
+        await self._send(message)
+        self.sending_since_s = None
+
+    @property
+    def is_between_events(self) -> bool:
+        """Can an event follow? Else what came last is half a one and must be closed first."""
+        ending = b"".join(self.tail)[-4:]
+        return not ending or ending.endswith(_FRAME_ENDS)
+
+    @property
+    def is_over_for_parsers(self) -> bool:
+        """Did OpenAI's last word go out?"""
+        return b"".join(self.tail).rstrip().endswith(b"data: [DONE]")

@@ -1,0 +1,124 @@
+"""What all exchanges of one process share, and what one of them is about."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from broker.core.lease import Priority
+from broker.gateway.accounts import Accounts
+from broker.gateway.bodies import Room
+from broker.gateway.candidates import Rule, as_named
+from broker.gateway.client_side import ClientSide
+from broker.gateway.endpoints import Endpoint, Shape
+from broker.gateway.headers import EVENT_STREAM, Headers, Served
+from broker.gateway.holding import Holds
+from broker.gateway.identity import Asked, Identity
+from broker.gateway.places import Places
+from broker.gateway.profiles import Profile, Waiting, keepalive
+from broker.gateway.settings import GatewaySettings, Prospects
+from broker.gateway.spans import Spans
+from broker.leasing import Leasing
+from broker.principals import Principal
+from broker.upstream.pool import Upstreams
+from broker.waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Shared by all exchanges."""
+
+    settings: GatewaySettings
+    leasing: Leasing
+    waiters: Waiters
+    upstreams: Upstreams
+    prospects: Prospects
+    accounts: Accounts
+    room: Room
+    holds: Holds
+    places: Places = field(default_factory=Places)
+    spans: Spans = field(default_factory=Spans)
+    rule: Rule = as_named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, read and judged."""
+
+    caller: Principal
+    endpoint: Endpoint
+    headers: Mapping[bytes, bytes]
+    target: str
+    """Path below ``/v1``, with its query."""
+    body: bytes
+    asked: Asked
+    identity: Identity
+    priority: Priority
+    profile: Profile
+    fingerprint: str
+    started_s: float
+    """Loop time."""
+    created_s: int
+    """Unix time."""
+
+    @property
+    def may_commit(self) -> bool:
+        """May its answer begin before the model server's?"""
+        return self.asked.stream and self.endpoint.shape is not Shape.WHOLE and self.profile is not Profile.NONE
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a request is; what headers, keepalives and accounts tell."""
+
+    call: Call
+    client: ClientSide
+    model: str = ""
+    route: str = ""
+    reason: str = ""
+    lease_id: str = ""
+    position: int = 0
+    waited_s: float = 0.0
+    """For the lease; grows while it is in line."""
+    granted_s: float | None = None
+    """Loop time."""
+    eta_s: float | None = None
+    retries: int = 0
+
+    def since_start_s(self) -> float:
+        """Since the request arrived."""
+        return asyncio.get_running_loop().time() - self.call.started_s
+
+    def spoke_s(self) -> float | None:
+        """When the last keepalive went out, since the request arrived."""
+        return None if self.client.spoke_s is None else self.client.spoke_s - self.call.started_s
+
+    def served(self) -> Served:
+        """How it is served, as of now."""
+        return Served(
+            lease_id=self.lease_id,
+            model=self.model,
+            route=self.route,
+            reason=self.reason,
+            waited_s=self.waited_s,
+            position=self.position,
+        )
+
+    def headers(self) -> Headers:
+        """``x-hotseat-…`` as of now."""
+        return self.served().headers()
+
+    async def commit(self) -> None:
+        """Begin the answer without the model server."""
+        await self.client.begin(200, [*EVENT_STREAM, (b"x-accel-buffering", b"no"), *self.headers()])
+        await self.speak()
+
+    async def speak(self) -> None:
+        """Send a keepalive."""
+        waiting = Waiting(
+            lease_id=self.lease_id,
+            model=self.model,
+            position=self.position,
+            eta_s=self.eta_s,
+            created_s=self.call.created_s,
+        )
+        await self.client.keepalive(keepalive(self.call.profile, self.call.endpoint.shape, waiting))

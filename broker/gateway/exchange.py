@@ -1,0 +1,216 @@
+"""One request, from its place in line to the last byte of its answer.
+
+1. The candidates are tried in order, each with a seat of its own.
+2. A seat gets a lease, at once or after waiting in line.
+3. The model server is asked; a break before its first byte is tried once more, on a lease that is good then.
+4. Its pieces are passed on as they come; a break after the first one ends the answer with an error in its protocol.
+5. The lease is given back after the last byte, when the client goes away (also from the line), and on every error; only
+   a client that was sent away keeps its place.
+
+Everything may be interrupted, at any wait: the client goes, the lease ends, the client stops reading.
+"""
+
+import asyncio
+from enum import Enum, auto
+
+from broker.core.errors import BackendError, HotseatError
+from broker.core.lease import LeaseRecord, LeaseState
+from broker.gateway.candidates import Candidate
+from broker.gateway.desk import Call, Desk, Progress
+from broker.gateway.holding import Given, Hold
+from broker.gateway.line import Line, SentAwayError
+from broker.gateway.passing import Passing, RefusedError
+from broker.gateway.places import Seat
+from broker.gateway.troubles import Trouble, TroubleError
+from broker.leasing import Wish
+from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
+
+TRIES = 2
+
+
+class Cause(Enum):
+    """Why an exchange is interrupted."""
+
+    CLIENT_GONE = auto()
+    CLIENT_STALLED = auto()
+    LEASE_ENDED = auto()
+
+
+class LeaseLostError(BackendError):
+    """The lease ended under us."""
+
+    code = "lease_lost"
+
+
+class Exchange:
+    """See above."""
+
+    def __init__(self, desk: Desk, call: Call, progress: Progress) -> None:
+        self._desk = desk
+        self._call = call
+        self._progress = progress
+        self._client = progress.client
+        self._task: asyncio.Task[object] | None = None
+        self.cause: Cause | None = None
+        """The interruption that ended it, if one did."""
+        self._hold: Hold | None = None
+        self._given: Given | None = None
+
+    # ------------------------------------------------------------------------------------------------ interruptions
+    def interrupt(self, cause: Cause) -> None:
+        """Stop whatever it waits for; only the first cause counts."""
+        if self._task is not None and self.cause is None:
+            self.cause = cause
+            self._task.cancel()
+
+    def _look_at_reader(self) -> None:
+        since_s = self._client.sending_since_s
+        if since_s is None:
+            return
+        if asyncio.get_running_loop().time() - since_s >= self._desk.settings.reader_stall_s:
+            self.interrupt(Cause.CLIENT_STALLED)
+
+    # --------------------------------------------------------------------------------------------------- candidates
+    async def serve(self, candidates: tuple[Candidate, ...]) -> None:
+        """Serve the request.
+
+        Raises:
+            HotseatError, TroubleError: What to tell the client.
+            CancelledError: Interrupted; ``cause`` says why, None: the process ends.
+        """
+        self._task = asyncio.current_task()
+        try:
+            for candidate in candidates[:-1]:
+                try:
+                    return await self._by(candidate)
+                except SentAwayError:
+                    raise
+                except (TroubleError, HotseatError):
+                    if self._client.status:
+                        raise
+            return await self._by(candidates[-1])
+        finally:
+            self._task = None
+
+    async def _by(self, candidate: Candidate) -> None:
+        call, progress = self._call, self._progress
+        progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
+        wanted = Seat(
+            call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
+        )
+        seat = self._desk.places.take(wanted, asyncio.get_running_loop().time())
+        try:
+            await self._tries(candidate, seat)
+        except SentAwayError as error:
+            self._leave_seat(seat, error.back_after_s)
+            raise
+        except BaseException:
+            self._let_go(seat)
+            raise
+        self._let_go(seat)
+
+    async def _tries(self, candidate: Candidate, seat: Seat) -> None:
+        for tried in range(1, TRIES + 1):
+            if self._hold is None:
+                await self._take_lease(candidate, seat)
+            try:
+                return await self._with_lease()
+            except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):
+                if self._client.sent or tried == TRIES:
+                    raise
+            self._progress.retries += 1
+            await self._verdict()
+        return None
+
+    # -------------------------------------------------------------------------------------------------------- lease
+    async def _take_lease(self, candidate: Candidate, seat: Seat) -> None:
+        leasing, call, progress = self._desk.leasing, self._call, self._progress
+        wish = Wish(
+            session=seat.session,
+            model=candidate.model,
+            priority=call.priority,
+            holder=seat.holder(self._desk.settings.broker),
+        )
+        request = leasing.request_of(call.caller, wish)
+        # An interruption while the store is asked must not leave a lease behind.
+        self._given = Given(request.lease_id, request.nonce, call.caller)
+        record = await leasing.acquire(call.caller, request)
+        self._given = Given(record.lease_id, record.nonce, call.caller)
+        progress.lease_id = record.lease_id
+        if record.state is LeaseState.QUEUED:
+            record = await Line(self._desk, progress).wait(record)
+        if record.state is not LeaseState.ACTIVE:
+            raise TroubleError(_why_not(record))
+        progress.waited_s, progress.position = progress.since_start_s(), 0
+        progress.granted_s = asyncio.get_running_loop().time()
+        self._hold = self._desk.holds.take(record, call.caller, self._look_at_reader)
+
+    def _lost(self) -> None:
+        self.interrupt(Cause.LEASE_ENDED)
+
+    async def _with_lease(self) -> None:
+        hold = self._hold
+        assert hold is not None
+        hold.on_end = self._lost
+        try:
+            await Passing(self._desk, self._progress, hold.record).run()
+        except asyncio.CancelledError:
+            if self.cause is not Cause.LEASE_ENDED or self._task is None:
+                raise
+            self.cause = None
+            self._task.uncancel()
+            raise LeaseLostError(f"the lease ended before the answer did: {hold.ended}") from None
+        except UpstreamError:
+            if hold.ended is None:
+                raise
+            raise LeaseLostError(f"the lease ended before the answer did: {hold.ended}") from None
+        finally:
+            hold.on_end = None
+
+    async def _verdict(self) -> None:
+        """A model server broke off: wait until the pool knows that it is dead, or for long enough to believe it is not.
+
+        Without this a new lease would lead to the same dead server.
+        """
+        hold = self._hold
+        assert hold is not None
+        if hold.ended is None:
+            known = asyncio.get_running_loop().create_future()
+            hold.on_end = lambda: None if known.done() else known.set_result(None)
+            await asyncio.wait({known}, timeout=self._desk.settings.dead_server_s)
+            hold.on_end = None
+        if hold.ended is not None:
+            self._desk.holds.drop(hold)
+            self._hold = self._given = None
+
+    def _let_go(self, seat: Seat) -> None:
+        desk = self._desk
+        hold, self._hold = self._hold, None
+        given, self._given = self._given, None
+        if hold is not None:
+            desk.holds.drop(hold)
+        if given is None or (hold is not None and hold.ended is not None):
+            desk.places.done(seat)
+        else:
+            desk.holds.give_back(given, lambda: desk.places.done(seat))
+
+    def _leave_seat(self, seat: Seat, back_s: float) -> None:
+        """The ticket stays in the store."""
+        self._given = None
+        now_s, kept_s = asyncio.get_running_loop().time(), self._desk.settings.kept_s
+        self._desk.places.leave(seat, now_s=now_s, back_after_s=back_s, kept_s=back_s + kept_s)
+
+
+_REFUSALS = {
+    "model_quarantined": "the model failed to load too often wherever it could run",
+    "model_too_large": "no slot of the pool could ever hold the model",
+}
+
+
+def _why_not(record: LeaseRecord) -> Trouble:
+    """Of a ticket that ended in line."""
+    for code, message in _REFUSALS.items():
+        if code in record.reason:
+            return Trouble(status=503, code=code, message=message)
+    message = f"the place in line ended: {record.reason or record.state.value}"
+    return Trouble(status=429, code="place_lost", message=message, retry_after_s=1)

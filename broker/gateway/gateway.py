@@ -1,0 +1,226 @@
+"""The data path of one process: reads a request, runs its exchange, and says in its protocol what went wrong."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from broker.core.errors import HotseatError
+from broker.gateway.accounts import Account, Accounts
+from broker.gateway.bodies import Body, MediaTypeError, Room
+from broker.gateway.candidates import Described
+from broker.gateway.client_side import ClientSide
+from broker.gateway.desk import Call, Desk, Progress
+from broker.gateway.endpoints import Endpoint
+from broker.gateway.exchange import Cause, Exchange
+from broker.gateway.holding import Holds
+from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for
+from broker.gateway.places import fingerprint
+from broker.gateway.profiles import Profile, profile_for
+from broker.gateway.settings import GatewaySettings, Prospects
+from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
+from broker.leasing import ClientGoneError, Leasing
+from broker.metrics import Metrics
+from broker.principals import Principal
+from broker.store.port import Event
+from broker.upstream.pool import Timing, Upstreams
+from broker.waiters import Waiters
+
+log = logging.getLogger("hotseat.gateway")
+
+PROFILE_HEADER = b"x-hotseat-profile"
+BUG = Trouble(status=500, code="internal", message="the broker failed; the operator finds the cause in its log")
+ENDING = Trouble(status=503, code="draining", message="the broker is shutting down; ask again", retry_after_s=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request whose caller is known."""
+
+    scope: Scope
+    receive: Receive
+    caller: Principal
+    endpoint: Endpoint
+
+
+class Gateway:
+    """Serves ``/v1``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    async def serve(self, arrived: Arrived, send: Send) -> None:
+        """Answer one request; a client that is gone gets no answer."""
+        headers = dict(arrived.scope["headers"])
+        room = self.desk.room
+        client = ClientSide(send)
+        progress: Progress | None = None
+        try:
+            room.enter(_length(headers))
+        except HotseatError as error:
+            await self._tell(client, trouble_of(error), arrived.endpoint, None)
+            return
+        body = Body(room)
+        started_s = asyncio.get_running_loop().time()
+        outcome = "served"
+        try:
+            call = self._call(arrived, headers, await body.read(arrived.receive), started_s)
+            progress = Progress(call=call, client=client)
+            outcome = await self._exchange(progress, arrived.receive)
+        except ClientGoneError:
+            outcome = "client_gone"
+        except TroubleError as error:
+            outcome = await self._tell(client, error.trouble, arrived.endpoint, progress)
+        except HotseatError as error:
+            outcome = await self._tell(client, trouble_of(error), arrived.endpoint, progress)
+        except asyncio.CancelledError:
+            outcome = await self._tell(client, ENDING, arrived.endpoint, progress)
+        except Exception as error:  # the last line of defence: a bug is an answer, not a cut line
+            log.exception("request_failed", extra={"error": type(error).__name__})
+            outcome = await self._tell(client, BUG, arrived.endpoint, progress)
+        finally:
+            body.free()
+            self._close(arrived, client, progress, outcome, started_s)
+
+    def _call(self, arrived: Arrived, headers: dict[bytes, bytes], body: bytes, started_s: float) -> Call:
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise MediaTypeError("send the body without Content-Encoding")
+        settings, caller, endpoint = self.desk.settings, arrived.caller, arrived.endpoint
+        asked = asked_of(body, headers.get(b"content-type", b""))
+        span = self.desk.spans.session_of(headers.get(b"traceparent"), asked.model, started_s)
+        wanted = settings.profiles.get(caller.name) or _profile(headers.get(PROFILE_HEADER))
+        return Call(
+            caller=caller,
+            endpoint=endpoint,
+            headers=headers,
+            target=endpoint.path + _query(arrived.scope["query_string"]),
+            body=body,
+            asked=asked,
+            identity=identify(headers, asked, caller.name, span),
+            priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
+            profile=profile_for(endpoint, wanted),
+            fingerprint=fingerprint(caller.name, endpoint.path, body),
+            started_s=started_s,
+            created_s=int(time.time()),
+        )
+
+    async def _exchange(self, progress: Progress, receive: Receive) -> str:
+        call = progress.call
+        candidates = self.desk.rule(
+            Described(
+                caller=call.caller, endpoint=call.endpoint, asked=call.asked, identity=call.identity, body=call.body
+            )
+        )
+        exchange = Exchange(self.desk, call, progress)
+        watch = asyncio.get_running_loop().create_task(_gone(receive))
+        watch.add_done_callback(lambda _: exchange.interrupt(Cause.CLIENT_GONE))
+        try:
+            await exchange.serve(tuple(candidates))
+        except asyncio.CancelledError:
+            if exchange.cause is None:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            return exchange.cause.name.lower()
+        finally:
+            watch.cancel()
+        return "served"
+
+    async def _tell(self, client: ClientSide, trouble: Trouble, endpoint: Endpoint, progress: Progress | None) -> str:
+        if client.status == 0:
+            headers = [] if progress is None else progress.headers()
+            if trouble.retry_after_s is not None:
+                headers.append((b"retry-after", b"%d" % trouble.retry_after_s))
+            await client.whole(trouble.status, headers, body_of(trouble, endpoint.dialect))
+        elif client.is_stream:
+            if client.is_over_for_parsers:
+                await client.finish()
+                return "served"
+            await client.finish((b"" if client.is_between_events else b"\n\n") + last_event(trouble, endpoint))
+        # Else the answer is cut: whoever reads a length or a last chunk that does not come knows that it is not whole.
+        return trouble.code
+
+    def _close(
+        self, arrived: Arrived, client: ClientSide, progress: Progress | None, outcome: str, started_s: float
+    ) -> None:
+        known = progress is not None and progress.model in self.desk.settings.served_names
+        seen = progress if known else None
+        first_s = None
+        if seen is not None and client.first_byte_s is not None and seen.granted_s is not None:
+            first_s = client.first_byte_s - seen.granted_s
+        self.desk.accounts.close(
+            Account(
+                path=arrived.endpoint.path,
+                model=seen.model if seen else "",
+                route=seen.route if seen else "",
+                reason=seen.reason if seen else "",
+                outcome=outcome,
+                status=client.status,
+                key=arrived.caller.name,
+                lease_id=seen.lease_id if seen else "",
+                waited_s=seen.waited_s if seen else 0.0,
+                took_s=asyncio.get_running_loop().time() - started_s,
+                first_byte_s=first_s,
+                sent=client.sent,
+                retries=seen.retries if seen else 0,
+            ),
+            client.tail,
+        )
+
+    def note(self, event: Event) -> None:
+        """Listen to the event stream."""
+        self.desk.holds.note(event)
+
+    async def close(self) -> None:
+        """Let go of leases and connections."""
+        await self.desk.holds.settle(2.0)
+        self.desk.upstreams.close()
+
+
+def gateway_of(
+    settings: GatewaySettings,
+    leasing: Leasing,
+    waiters: Waiters,
+    metrics: Metrics,
+    prospects: Prospects,
+    timing: Timing,
+) -> Gateway:
+    """Put the data path together."""
+    return Gateway(
+        Desk(
+            settings=settings,
+            leasing=leasing,
+            waiters=waiters,
+            upstreams=Upstreams(timing),
+            prospects=prospects,
+            accounts=Accounts(metrics),
+            room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
+            holds=Holds(leasing),
+        )
+    )
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _length(headers: dict[bytes, bytes]) -> int | None:
+    length = headers.get(b"content-length")
+    return int(length[:12]) if length and length.isdigit() else None
+
+
+def _query(raw: bytes) -> str:
+    if not raw.isascii():
+        raise UnreadableError("the query cannot be read")
+    return "?" + raw.decode("ascii") if raw else ""
+
+
+def _profile(word: bytes | None) -> Profile | None:
+    try:
+        return None if word is None else Profile(word.decode("latin-1").strip().lower())
+    except ValueError:
+        raise UnreadableError(f"x-hotseat-profile must be one of {', '.join(Profile)}") from None

@@ -1,0 +1,89 @@
+"""Which headers pass between a client and a model server, and the ones that say how a request was served.
+
+Rule: what a client sends passes only if it is listed here, so no credential, cookie or unknown header of a client ever
+reaches a model server; what a model server answers passes unless it belongs to its connection.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Headers = list[tuple[bytes, bytes]]
+
+TO_THE_MODEL = frozenset(
+    {
+        b"accept",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"content-type",
+        b"openai-beta",
+        b"traceparent",
+        b"tracestate",
+        b"user-agent",
+        b"x-request-id",
+    }
+)
+"""Not ``accept-encoding``: a compressed stream could not be begun before the model server answers."""
+
+_OF_THE_CONNECTION = frozenset(
+    {
+        b"connection",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"server",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+"""Of an answer that is begun without the model server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How a request is served so far; empty words are left out."""
+
+    lease_id: str = ""
+    model: str = ""
+    route: str = ""
+    reason: str = ""
+    waited_s: float = 0.0
+    position: int = 0
+    """In line, when it was last looked at; 0: it has its lease."""
+
+    def headers(self) -> Headers:
+        """``x-hotseat-…``."""
+        fields: Headers = [
+            (b"x-hotseat-waited-ms", b"%d" % round(self.waited_s * 1000)),
+            (b"x-hotseat-position", b"%d" % self.position),
+        ]
+        for name, word in (
+            (b"x-hotseat-lease", self.lease_id),
+            (b"x-hotseat-model", self.model),
+            (b"x-hotseat-route", self.route),
+            (b"x-hotseat-reason", self.reason),
+        ):
+            if word:
+                fields.append((name, word.encode()))
+        return fields
+
+
+def to_the_model(headers: Iterable[tuple[bytes, bytes]], api_key: str) -> Headers:
+    """A client's headers for a model server, with the load's own key."""
+    passed = [header for header in headers if header[0] in TO_THE_MODEL]
+    passed.append((b"authorization", b"Bearer " + api_key.encode()))
+    return passed
+
+
+def to_the_client(headers: Iterable[tuple[bytes, bytes]], served: Served) -> Headers:
+    """A model server's headers for a client, and how it was served."""
+    passed = [h for h in headers if h[0] not in _OF_THE_CONNECTION and not h[0].startswith(b"x-hotseat-")]
+    return passed + served.headers()
+
+
+def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Does the body consist of server-sent events?"""
+    return any(name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers)

@@ -1,0 +1,133 @@
+"""Whose conversation a request belongs to, and what else routing reads of it.
+
+Rule: the first of these that is there names the session; nothing else of the body is looked at.
+
+1. ``x-hotseat-session``
+2. ``x-session-affinity``, ``session_id``, ``x-client-request-id``: OpenClaw's affinity headers, in this order
+3. a ``traceparent`` whose span was registered with ``POST /sessions/span``
+4. ``prompt_cache_key`` of the body
+5. ``user`` of the body; Anthropic's ``metadata.user_id``
+6. the name of the API key
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from broker.core.errors import BadArgumentError, RequestError
+from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
+from broker.gateway.forms import FormError, form_fields
+
+SESSION_HEADERS = (b"x-hotseat-session", b"x-session-affinity", b"session_id", b"x-client-request-id")
+PRIORITY_HEADER = b"x-hotseat-priority"
+_LABEL = re.compile(r"[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]{1,256}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
+
+
+class UnreadableError(RequestError):
+    """The body is not what the endpoint takes."""
+
+    code = "malformed"
+
+
+class UnknownNameError(RequestError):
+    """No model can have this name."""
+
+    code = "unknown_model"
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """What routing reads; every other field is skipped."""
+
+    model: Any = None
+    stream: Any = None
+    prompt_cache_key: Any = None
+    user: Any = None
+    metadata: Any = None
+
+
+_read = msgspec.json.Decoder(_Body).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as routing sees it."""
+
+    model: str
+    stream: bool
+    session_hints: tuple[object, ...] = ()
+    """From the body, the better one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose request it is."""
+
+    session: str
+    named: bool
+    """Did the client name the session? Else many conversations may share it."""
+
+
+def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
+    """Read what routing needs, of a JSON object or of a form with files.
+
+    Raises:
+        UnreadableError: Neither of them, or no model in it.
+        UnknownNameError: A model name that no catalogue can hold.
+    """
+    try:
+        read = _form(body, content_type) if content_type[:10].lower() == b"multipart/" else _read(body)
+    except (FormError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableError(f"the body cannot be read: {error}") from None
+    if not isinstance(read.model, str) or not read.model:
+        raise UnreadableError("the body must name a model: a string in the field 'model'")
+    if not _MODEL.fullmatch(read.model):
+        raise UnknownNameError("there is no such model; GET /v1/models lists what there is")
+    of_metadata = read.metadata.get("user_id") if isinstance(read.metadata, dict) else None
+    hints = (read.prompt_cache_key, read.user, of_metadata)
+    return Asked(model=read.model, stream=read.stream is True, session_hints=hints)
+
+
+def _form(body: bytes, content_type: bytes) -> _Body:
+    fields = form_fields(body, content_type, frozenset({"model", "stream", "user"}))
+    return _Body(model=fields.get("model"), stream=fields.get("stream") == "true", user=fields.get("user"))
+
+
+def identify(headers: Mapping[bytes, bytes], asked: Asked, key_name: str, span_session: str | None = None) -> Identity:
+    """The session, by the order above; one that cannot be a label is replaced by its hash."""
+    for name in SESSION_HEADERS:
+        if value := headers.get(name):
+            return Identity(_label(value.decode("utf-8", "replace")), named=True)
+    if span_session is not None:
+        return Identity(_label(span_session), named=True)
+    for hint in asked.session_hints:
+        if isinstance(hint, str) and hint:
+            return Identity(_label(hint), named=True)
+    return Identity(_label(key_name), named=False)
+
+
+def _label(text: str) -> str:
+    if _LABEL.fullmatch(text):
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def priority_for(headers: Mapping[bytes, bytes], most_urgent: Priority, usual: Priority | None = None) -> Priority:
+    """The class a request asks for; without the header the key's usual one, or what the key may have at most.
+
+    Raises:
+        BadArgumentError: No such class.
+    """
+    word = headers.get(PRIORITY_HEADER)
+    if word is None:
+        return max(usual or Priority.NORMAL, most_urgent, key=RANK.__getitem__)
+    text = word.decode("latin-1").strip().lower()
+    try:
+        return priority_of(int(text)) if text.lstrip("+-").isdigit() else Priority(text)
+    except ValueError:
+        names = ", ".join(PRIORITIES)
+        raise BadArgumentError(f"x-hotseat-priority must be one of {names}, or an integer from -5 to 5") from None

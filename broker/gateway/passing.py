@@ -1,0 +1,104 @@
+"""Passes one request to a model server and its answer back, piece by piece.
+
+Rule: the client's answer begins with the model server's first piece and not before, so that whatever goes wrong until
+then can be tried again. Only a wait that is too long for the client begins it earlier.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from broker.core.errors import BackendError
+from broker.core.lease import LeaseRecord, ModelName
+from broker.gateway.desk import Desk, Progress
+from broker.gateway.headers import is_event_stream, to_the_client, to_the_model
+from broker.gateway.speaker import Speaker
+from broker.gateway.troubles import Trouble, TroubleError
+from broker.upstream.answer import Answer
+from broker.upstream.pool import Request
+
+NOT_READY = frozenset({401, 403, 503})
+"""The load's own key is wrong, or the server still loads: not the one that the lease was granted on."""
+MAX_ERROR = 64 * 1024
+_MESSAGE = re.compile(r"[^\x20-\x7e]+")
+
+
+class RefusedError(BackendError):
+    """The model server does not let the broker in."""
+
+    code = "upstream_refused"
+
+
+class Passing:
+    """One attempt on one lease."""
+
+    def __init__(self, desk: Desk, progress: Progress, lease: LeaseRecord) -> None:
+        self._desk = desk
+        self._progress = progress
+        self._client = progress.client
+        self._lease = lease
+
+    async def run(self) -> None:
+        """Pass everything on.
+
+        Raises:
+            UpstreamError: The model server broke off, or fell silent.
+            RefusedError: It did not take the request.
+            TroubleError: It answered with an error after the client's answer had begun.
+        """
+        speaker = Speaker(self._progress, self._desk.settings.limits)
+        speaker.start()
+        answer: Answer | None = None
+        try:
+            try:
+                answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
+                if answer.status in NOT_READY:
+                    raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
+                piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
+            finally:
+                await speaker.stop()
+            if self._client.status == 0:
+                await self._client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
+            elif self._client.spoke_s is not None and (answer.status != 200 or not is_event_stream(answer.headers)):
+                raise await self._error_of(answer, piece)
+            while piece:
+                await self._client.piece(piece)
+                piece = await answer.read(self._desk.upstreams.timing.stall_s)
+            await self._client.finish()
+        finally:
+            if answer is not None:
+                answer.close()
+
+    def _request(self) -> Request:
+        call = self._progress.call
+        return Request(
+            method="POST",
+            path=call.target,
+            headers=to_the_model(call.headers.items(), self._lease.api_key),
+            body=renamed(call.body, self._lease.model, self._desk.settings.served_names),
+        )
+
+    async def _error_of(self, answer: Answer, piece: bytes) -> TroubleError:
+        """What the model server said instead of a stream."""
+        body = piece
+        while piece and len(body) < MAX_ERROR:
+            piece = await answer.read(self._desk.upstreams.timing.stall_s)
+            body += piece
+        said = _MESSAGE.sub(" ", body[:MAX_ERROR].decode("utf-8", "replace"))[:2000]
+        message = f"the model server answered {answer.status}: {said}"
+        status = answer.status if answer.status >= 400 else 502
+        return TroubleError(Trouble(status=status, code="upstream_error", message=message))
+
+
+def renamed(body: bytes, model: ModelName, served_names: Mapping[ModelName, str]) -> bytes:
+    """The body with the name that the model's own server knows; the very same bytes where the names are alike.
+
+    Other fields keep their bytes. A form is left alone.
+    """
+    served = served_names.get(model) or model
+    if served == model or body[:1] != b"{":
+        return body
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = msgspec.Raw(msgspec.json.encode(served))
+    return msgspec.json.encode(fields)

@@ -1,0 +1,47 @@
+"""What the data path is told at its start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from broker.core.lease import LeaseRecord, ModelName, Priority
+from broker.gateway.patience import Limits
+from broker.gateway.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """``[gateway]`` and what belongs to it. Durations in seconds, sizes in bytes."""
+
+    broker: str = "broker"
+    """Name of this process among those on one store; the same after a restart."""
+    limits: Limits = field(default_factory=Limits)
+    max_body: int = 32 * 1024 * 1024
+    max_bodies: int = 1024 * 1024 * 1024
+    max_open: int = 10_000
+    reader_stall_s: float = 120.0
+    """A client that takes nothing for this long is given up: it holds a lease."""
+    dead_server_s: float = 5.0
+    """A model server that broke off is believed dead, or alive after all, within this."""
+    kept_s: float = 30.0
+    """A ticket or an unclaimed grant of a client that is away outlives this."""
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """By the API key's name."""
+    priorities: Mapping[str, Priority] = field(default_factory=dict)
+    """The usual class, by the API key's name."""
+    served_names: Mapping[ModelName, str] = field(default_factory=dict)
+    """The catalogue: what each model is called by its own server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What is known about a ticket's future. Seconds; None: unknown."""
+
+    eta_s: float | None = None
+    earliest_s: float | None = None
+    served: bool = True
+    """Does any slot serve the model?"""
+    doubtful: bool = False
+    """Did its last load fail?"""
+
+
+Prospects = Callable[[LeaseRecord], Prospect]

@@ -1,0 +1,51 @@
+"""Keepalives while the model server works on a request and has said nothing yet."""
+
+import asyncio
+
+from broker.gateway.desk import Progress
+from broker.gateway.patience import Limits, Move, Wait, at_work
+
+
+class Speaker:
+    """A timer that speaks up; an answer that comes soon costs no more than setting and cancelling it."""
+
+    def __init__(self, progress: Progress, limits: Limits) -> None:
+        self._progress = progress
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Speak when it is time, until ``stop``."""
+        if self._progress.call.may_commit:
+            self._plan()
+
+    def _plan(self) -> None:
+        _, pause_s = at_work(self._wait(), self._limits)
+        self._timer = self._loop.call_later(pause_s, self._due)
+
+    def _wait(self) -> Wait:
+        progress = self._progress
+        return Wait(waited_s=progress.since_start_s(), may_commit=True, spoke_s=progress.spoke_s())
+
+    def _due(self) -> None:
+        self._timer = None
+        self._task = self._loop.create_task(self._speak())
+
+    async def _speak(self) -> None:
+        move, _ = at_work(self._wait(), self._limits)
+        if move is Move.COMMIT:
+            await self._progress.commit()
+        elif move is Move.KEEPALIVE:
+            await self._progress.speak()
+        self._plan()
+
+    async def stop(self) -> None:
+        """Say no more; what is being said is said to its end."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            await task
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

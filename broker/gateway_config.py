@@ -1,0 +1,70 @@
+"""``[gateway]`` of ``hotseat.toml``: how ``/v1`` waits for its leases and what it may take."""
+
+import socket
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from broker.gateway.patience import Limits
+from broker.upstream.pool import Timing
+from schemas.config_file import Section
+
+MIB = 1024 * 1024
+_LIMITS = Limits()
+_TIMING = Timing()
+
+
+class GatewaySection(Section):
+    """``[gateway]``: the data path, ``/v1``."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Of this broker among those on one store, the same after a restart, so that a client that was sent away finds its
+    place again. None: host name and port; two brokers on one host and store with ``port = 0`` need names."""
+    commit_after_s: float = Field(default=_LIMITS.commit_after_s, ge=0, le=3600)
+    """A streaming client waits so long in silence, seconds; then its answer begins with keepalives. Until then an error
+    can still be an HTTP status; the shortest limit seen in clients and proxies is 10 s."""
+    keepalive_s: float = Field(default=_LIMITS.keepalive_s, gt=0, le=600)
+    """Between two keepalives, seconds: twice within the shortest idle limit seen."""
+    max_silent_s: float = Field(default=_LIMITS.max_silent_s, gt=0, le=3600)
+    """Any other client is told to come back (429, place kept) after this, seconds; below the 60 s of common proxies."""
+    max_wait_s: float = Field(default=_LIMITS.max_wait_s, gt=0, le=86_400)
+    """A begun answer that still has no lease ends after this, seconds; below the 1800 s that clients are advised to
+    allow. A stream whose forecast is beyond is not begun but told to come back."""
+    max_body_mib: int = Field(default=32, ge=1, le=4096)
+    """One request's body, MiB; a page of images as base64 has about 10."""
+    max_bodies_mib: int = Field(default=1024, ge=1, le=1024 * 1024)
+    """Bodies of all open requests, MiB: they are kept for a retry."""
+    max_open: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Open requests of one process, waiting ones included."""
+    reader_stall_s: float = Field(default=120.0, gt=0, le=86_400)
+    """A client that reads nothing for this long loses its answer and its lease, seconds; seen at each renewal."""
+    first_byte_s: float = Field(default=_TIMING.first_byte_s, gt=0, le=86_400)
+    """From the request to the model server's first byte, seconds; without streaming that is the whole generation."""
+    stall_s: float = Field(default=_TIMING.stall_s, gt=0, le=86_400)
+    """Between two pieces of its answer, seconds."""
+    dead_server_s: float = Field(default=5.0, gt=0, le=300)
+    """A model server that broke off before its first byte is given this long to be reported dead before the request is
+    tried again where it was, seconds; workers report within one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_body_mib > self.max_bodies_mib:
+            raise ValueError("max_body_mib must not be above max_bodies_mib")
+        return self
+
+    def limits(self) -> Limits:
+        """The waiting contract's numbers."""
+        return Limits(
+            commit_after_s=self.commit_after_s,
+            keepalive_s=self.keepalive_s,
+            max_silent_s=self.max_silent_s,
+            max_wait_s=self.max_wait_s,
+        )
+
+    def timing(self) -> Timing:
+        """What model servers are allowed."""
+        return Timing(first_byte_s=self.first_byte_s, stall_s=self.stall_s)
+
+    def broker_name(self, port: int) -> str:
+        """See ``name``."""
+        return self.name or f"{socket.gethostname()[:48]}-{port}"

@@ -1,0 +1,31 @@
+"""Ids and secrets."""
+
+import secrets
+
+from broker.core.lease import LeaseId, Nonce
+
+
+class Randomness:
+    """Ids and nonces out of the system's random bytes, fetched in stock: a system call for each costs more."""
+
+    def __init__(self) -> None:
+        self._stock = ""
+
+    def lease_id(self) -> LeaseId:
+        """``L`` and 80 bits in hexadecimal: never guessed, never used twice."""
+        return LeaseId("L" + self._take(20))
+
+    def nonce(self) -> Nonce:
+        """96 bits in hexadecimal."""
+        return Nonce(self._take(24))
+
+    def _take(self, characters: int) -> str:
+        if len(self._stock) < characters:
+            self._stock = secrets.token_hex(512)
+        taken, self._stock = self._stock[:characters], self._stock[characters:]
+        return taken
+
+
+def new_generation_key() -> str:
+    """API key of one load of one model."""
+    return "hsg_" + secrets.token_urlsafe(24)

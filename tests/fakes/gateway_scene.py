@@ -1,0 +1,87 @@
+"""A broker whose models are scripted servers: what a client sends to ``/v1`` arrives there, byte by byte."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from broker.config import Config
+from broker.store.memory_store import MemoryStore
+from tests.fakes.broker_scene import Scene, broker_on, config_of, has_open_slot, until, until_ready
+from tests.fakes.scripted_server import Script, ScriptedServer, scripted_server
+from tests.fakes.worker import FakeWorker
+
+
+@dataclass
+class GatewayScene(Scene):
+    """What a test works with."""
+
+    models: dict[str, ScriptedServer]
+    worker: FakeWorker
+
+    def leases(self, *states: str) -> list:
+        pool = self.store.pool  # type: ignore[attr-defined]
+        return [lease for lease in pool.leases.values() if lease.state.value in (states or ("queued", "active"))]
+
+    async def all_given_back(self) -> None:
+        await until(lambda: not self.leases("queued", "active", "ending"))
+
+    @property
+    def desk(self):
+        return self.broker.services.gateway.desk
+
+
+@contextlib.asynccontextmanager
+async def gateway_scene(
+    scripts: dict[str, list[Script]], config: Config | None = None, **worker: object
+) -> AsyncIterator[GatewayScene]:
+    """Models ``a`` and ``b`` do not fit together; ``a`` has two leases at once, ``b`` one."""
+    config = config or config_of()
+    store = MemoryStore(clock=time.time)
+    async with contextlib.AsyncExitStack() as stack:
+        models = {name: await stack.enter_async_context(scripted_server(*of)) for name, of in scripts.items()}
+        urls = {name: server.url for name, server in models.items()}
+        fake = FakeWorker.on_memory(store, **{"serves": tuple(models), "urls": urls, **worker})
+        scene = await stack.enter_async_context(broker_on(store, config))
+        if config.keys:
+            scene.client.headers["Authorization"] = f"Bearer hsk_{config.keys[0].name}"
+        await stack.enter_async_context(fake.running())
+        await until_ready(scene.client)
+        await until(lambda: has_open_slot(store))
+        yield GatewayScene(scene.store, scene.server, scene.client, scene.url, models, fake)
+
+
+class RawClient:
+    """One connection, spoken by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, url: str) -> "RawClient":
+        host, port = url.removeprefix("http://").split(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    def post(self, path: str, body: bytes, *headers: str) -> None:
+        lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", *headers]
+        lines.append(f"content-length: {len(body)}")
+        self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        return int(lines[0].split(" ")[1]), {n.lower(): v for n, _, v in (x.partition(": ") for x in lines[1:] if x)}
+
+    async def chunk(self) -> bytes:
+        """One chunk as it is framed."""
+        size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    async def chunks(self) -> list[bytes]:
+        found = []
+        while piece := await self.chunk():
+            found.append(piece)
+        return found
+
+    def close(self) -> None:
+        self.writer.transport.abort()
