@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.security import HTTPBearer
 
-from schemas import api
+from schemas import api, api_sessions
 
 LeaseIdParameter = Annotated[str, Path(pattern=api.LEASE_ID_PATTERN)]
 IdempotencyKey = Annotated[
@@ -115,3 +115,12 @@ async def events(
     ] = None,
 ) -> None:
     """The pool's audit log as it grows; `gap` says that events after Last-Event-ID are no longer kept."""
+
+
+@leases.post(
+    "/sessions/span",
+    status_code=204,
+    responses={204: {"description": "Remembered for 15 minutes"}, **problems(*BODY)},
+)
+async def register_span(body: api_sessions.SpanRequest) -> None:
+    """Say which session a traced call to `/v1` belongs to, by the span in its `traceparent`."""

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from broker.api import views
+from broker.api import spans, views
 from broker.api.problems import InvalidError, MalformedError
 from broker.core.lease import Intent, Priority
-from schemas import api
+from schemas import api, api_sessions
 
 BASE = {"sessionKey": "s", "model": "m"}
 
@@ -30,6 +30,7 @@ def aliases_of(*kinds: type) -> set[str]:
         (views.ReleaseRequest, [api.ReleaseByLease, api.ReleaseBySession]),
         (views.Lease, [api.Lease]),
         (views.Endpoint, [api.Endpoint]),
+        (spans.SpanRequest, [api_sessions.SpanRequest]),
     ],
 )
 def test_twins_have_the_same_fields(twin, documented):

@@ -1,0 +1,48 @@
+"""``POST /sessions/span``: an agent's hook says which session a traced model call belongs to."""
+
+import asyncio
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.types import Receive, Scope
+
+from broker.api.leases import HotPath
+from broker.api.limits import header, query_of, read_json_body
+from broker.api.problems import Reply
+from broker.api.services import Services
+from broker.api.views import Model, SessionKey, body_decoder, decode
+from broker.principals import Scope as KeyScope
+
+PATH = "/sessions/span"
+
+
+class SpanRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Twin of ``schemas.api_sessions.SpanRequest``."""
+
+    span_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    session_key: SessionKey
+    model: Model
+
+
+_span = body_decoder(SpanRequest)
+
+
+class SpanRoutes:
+    """The endpoint."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def endpoint(self) -> HotPath:
+        """As an ASGI endpoint."""
+        return HotPath(PATH, {"POST": self.register}, self._services)
+
+    async def register(self, scope: Scope, receive: Receive) -> Reply:
+        """Remember it, in this process's memory."""
+        self._services.authenticator.principal(header(scope, b"authorization"), KeyScope.LEASE)
+        query_of(scope, frozenset())
+        asked = decode(_span, await read_json_body(scope, receive))
+        now_s = asyncio.get_running_loop().time()
+        spans = self._services.gateway.desk.spans
+        spans.register(asked.span_id, session=asked.session_key, model=asked.model, now_s=now_s)
+        return Reply(204, b"", [(b"cache-control", b"no-store")])
