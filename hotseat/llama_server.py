@@ -16,6 +16,8 @@ import sys
 from typing import Any
 
 API_KEY_VARIABLE = "LLAMA_API_KEY"
+POOLING = ("none", "mean", "cls", "last", "rank")
+"""In the order of llama.cpp's numbers."""
 
 
 class LlamaServerMissingError(Exception):
@@ -70,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     reader.add_argument("-t", "--threads", type=int, default=os.cpu_count() or 1)
     reader.add_argument("-ngl", "--n-gpu-layers", type=int, help="layers on the GPU, where the build has one")
     reader.add_argument("--embedding", "--embeddings", action="store_true")
+    reader.add_argument(
+        "--pooling", choices=POOLING, help="how the tokens' embeddings become one (default: the model's)"
+    )
     reader.add_argument("--metrics", action="store_true")
     reader.add_argument("--no-warmup", action="store_true")
     return reader
@@ -89,6 +94,8 @@ def parameters(arguments: argparse.Namespace, params: Any) -> Any:
     params.api_keys = api_keys(arguments)
     if arguments.alias is not None:
         params.model_alias = {arguments.alias}
+    if arguments.pooling is not None:
+        params.pooling_type = POOLING.index(arguments.pooling)
     if arguments.n_gpu_layers is not None:
         params.n_gpu_layers = arguments.n_gpu_layers
     return params

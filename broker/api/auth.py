@@ -94,6 +94,19 @@ class Authenticator:
             raise NotAllowedError(f"key {caller.name!r} lacks the scope {scope.value!r}")
         return caller
 
+    def client(self, authorization: bytes | None, scope: Scope) -> Principal:
+        """As ``principal``, but where callers need no key any key will do: OpenAI's SDK always sends one.
+
+        Raises:
+            UnauthorisedError, NotAllowedError, RateLimitedError
+        """
+        try:
+            return self.principal(authorization, scope)
+        except UnauthorisedError:
+            if self._anonymous is None:
+                raise
+            return self._anonymous
+
     def identify(self, authorization: bytes | None) -> Principal:
         """Who calls; counts against the key's rate.
 

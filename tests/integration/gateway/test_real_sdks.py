@@ -1,0 +1,160 @@
+"""The official SDKs, unmodified, against real llama.cpp servers that do not fit together."""
+
+import os
+import re
+import threading
+import time
+
+import httpx
+import pytest
+
+anthropic = pytest.importorskip("anthropic")
+openai = pytest.importorskip("openai")
+pytest.importorskip("xllamacpp")
+pytest.importorskip("gguf")
+
+from tests.data_path.clients import Tally, talk  # noqa: E402  needs the packages above
+from tests.data_path.stack import Stack, real_stack  # noqa: E402
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+
+SETTINGS = "[limits]\nload_backoff_s = 0.3\nmax_fails = 50\n[policy]\nslice_min_s = 1.0\n"
+HELLO = [{"role": "user", "content": "ba de fi"}]
+EXACT = {"temperature": 0, "cache_prompt": False}
+CHANGING = re.compile(rb'"(?:id|created|created_at|completed_at|timings|item_id)": ?(?:"[^"]*"|\d+|\{[^}]*\})')
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with real_stack(SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: Stack):
+    with openai.OpenAI(base_url=stack.v1, api_key="unused", max_retries=0, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture
+def claude(stack: Stack):
+    with anthropic.Anthropic(base_url=stack.url, api_key="unused", max_retries=0, timeout=60) as made:
+        yield made
+
+
+def directly(stack: Stack, path: str, body: dict) -> httpx.Response:
+    """The model server's own answer, asked under a lease of our own."""
+    with httpx.Client(timeout=60) as http:
+        lease = http.post(
+            f"{stack.url}/lease", json={"sessionKey": "direct", "model": body["model"], "wait": 30}
+        ).json()
+        endpoint = lease["endpoint"]
+        answer = http.post(
+            endpoint["baseUrl"] + path, json=body, headers={"Authorization": f"Bearer {endpoint['apiKey']}"}
+        )
+        http.post(f"{stack.url}/release", json={"leaseId": lease["leaseId"], "nonce": lease["nonce"]})
+        return answer
+
+
+BODIES = {
+    "/chat/completions": {"messages": HELLO, "max_tokens": 12},
+    "/completions": {"prompt": "ba de fi", "max_tokens": 12},
+    "/responses": {"input": "ba de fi", "max_output_tokens": 12},
+    "/messages": {"messages": HELLO, "max_tokens": 12},
+    "/messages/count_tokens": {"messages": HELLO},
+    "/embeddings": {"input": ["ba", "de fi"]},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_are_the_model_servers_own_byte_by_byte(stack, path, stream):
+    if stream and path in {"/embeddings", "/messages/count_tokens"}:
+        pytest.skip("never streamed")
+    body = {"model": "e" if path == "/embeddings" else "a", **BODIES[path], **EXACT}
+    body |= {"stream": True} if stream else {}
+    ours = httpx.post(f"{stack.v1}{path}", json=body, timeout=60)
+    theirs = directly(stack, path, body)
+    assert (ours.status_code, theirs.status_code) == (200, 200), ours.text
+    assert CHANGING.sub(b"", ours.content) == CHANGING.sub(b"", theirs.content)
+    assert ours.headers["content-type"] == theirs.headers["content-type"]
+    assert len(CHANGING.findall(theirs.content)) < 200
+
+
+def test_openais_sdk_speaks_to_two_models_in_turn(client):
+    for model in ("a", "b"):
+        whole = client.chat.completions.create(model=model, messages=HELLO, max_tokens=6, temperature=0)
+        assert whole.model == model
+        said = whole.choices[0].message.content
+        assert len(said.split()) == 6
+        with client.chat.completions.create(
+            model=model,
+            messages=HELLO,
+            max_tokens=6,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as chunks:
+            seen = list(chunks)
+        assert "".join(c.choices[0].delta.content or "" for c in seen if c.choices) == said
+        assert seen[-1].usage.completion_tokens == 6
+        answered = client.responses.create(model=model, input="ba de fi", max_output_tokens=6, temperature=0)
+        assert len(answered.output_text.split()) == 6
+        # The SDK's own helper asks for output_index, which this llama.cpp leaves out; the plain stream does not.
+        with client.responses.create(
+            model=model, input="ba de fi", max_output_tokens=6, temperature=0, stream=True
+        ) as events:
+            said = [event.delta for event in events if event.type == "response.output_text.delta"]
+        assert "".join(said) == answered.output_text
+    assert len(client.embeddings.create(model="e", input=["ba", "de"], encoding_format="float").data) == 2
+    assert {"a", "b", "e"} == {model.id for model in client.models.list()}
+
+
+def test_anthropics_sdk_speaks_to_two_models_in_turn(claude):
+    for model in ("b", "a"):
+        whole = claude.messages.create(model=model, messages=HELLO, max_tokens=6, extra_body=EXACT)
+        assert (whole.model, whole.usage.output_tokens) == (model, 6)
+        with claude.messages.stream(model=model, messages=HELLO, max_tokens=6, extra_body=EXACT) as events:
+            assert events.get_final_message().content[0].text == whole.content[0].text
+        assert claude.messages.count_tokens(model=model, messages=HELLO).input_tokens > 3
+    assert {"a", "b", "e"} == {model.id for model in claude.models.list()}
+
+
+def kill_after_a_while(stack: Stack, model: str) -> None:
+    for pid in stack.server_pids(model):
+        os.kill(pid, 9)
+
+
+def test_a_killed_server_is_one_api_error_in_openais_sdk_and_the_next_request_is_served(stack, client):
+    with client.chat.completions.create(model="a", messages=HELLO, max_tokens=1900, stream=True) as chunks:
+        next(iter(chunks))
+        kill_after_a_while(stack, "a")
+        with pytest.raises(openai.APIError) as raised:
+            list(chunks)
+    assert raised.value.code in {"upstream_broken", "lease_lost"}
+    started_s = time.monotonic()
+    again = client.chat.completions.create(model="a", messages=HELLO, max_tokens=4, temperature=0)
+    assert again.choices[0].message.content
+    assert time.monotonic() - started_s < 15
+
+
+def test_a_killed_server_is_one_api_error_in_anthropics_sdk_and_the_next_request_is_served(stack, claude):
+    with claude.messages.create(model="b", messages=HELLO, max_tokens=1900, stream=True) as events:
+        next(iter(events))
+        kill_after_a_while(stack, "b")
+        with pytest.raises(anthropic.APIError, match=r"model server|lease"):
+            list(events)
+    assert claude.messages.create(model="b", messages=HELLO, max_tokens=4).content[0].text
+
+
+def test_eight_clients_over_two_models_all_get_whole_answers(stack):
+    tally = Tally()
+    until_s = time.monotonic() + 8
+    threads = [threading.Thread(target=talk, args=(stack, n, until_s, tally)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert tally.failures == []
+    assert tally.served["a"] >= 4
+    assert tally.served["b"] >= 4
