@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 Step = object
-"""Bytes to write, seconds to pause, an ``asyncio.Event`` to wait for, or None: cut the connection."""
+"""Bytes to write, seconds to pause, an ``asyncio.Event`` to wait for, ``...``: close the connection, or None: cut it."""
 Script = list[Step] | tuple[Step, ...]
 
 
@@ -65,6 +65,8 @@ class ScriptedServer:
 
     async def _play(self, script: Script, writer: asyncio.StreamWriter, gone: "asyncio.Future[bytes]") -> bool:
         for step in script:
+            if step is ...:
+                return False
             if step is None:
                 writer.transport.abort()
                 return False
