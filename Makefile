@@ -83,6 +83,10 @@ chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAO
 chaos-short: install
 	@$(BIN)/pytest -m chaos tests/chaos $(ARGS)
 
+.PHONY: data-path
+data-path: install ## waits of 90 s for each client profile, 8 clients over 2 real models for 5 minutes
+	@$(BIN)/python -m tests.data_path $(ARGS)
+
 .PHONY: mutants
 mutants: install ## break policy and Lua on purpose: every mutant must be killed by the suite
 	@$(BIN)/python tests/mutants/run.py $(ARGS)

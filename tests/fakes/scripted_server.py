@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 Step = object
-"""Bytes to write, seconds to pause, an ``asyncio.Event`` to wait for, ``...``: close the connection, or None: cut it."""
+"""Bytes to write, seconds to pause, an ``asyncio.Event`` to wait for, ``...``: close, or None: cut."""
 Script = list[Step] | tuple[Step, ...]
 
 
