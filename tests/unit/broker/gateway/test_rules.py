@@ -1,0 +1,228 @@
+"""What the data path decides, without a socket."""
+
+import math
+
+import pytest
+
+from broker.core.errors import BadArgumentError
+from broker.core.lease import Priority
+from broker.gateway.accounts import tokens_in
+from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
+from broker.gateway.forms import FormError, form_fields
+from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for
+from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s
+from broker.gateway.places import Places, Seat, fingerprint
+from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for
+from broker.gateway.spans import Spans
+from broker.gateway.troubles import Trouble, last_event
+
+CHAT = Endpoint(path="/chat/completions", shape=Shape.CHAT)
+MESSAGES = Endpoint(path="/messages", shape=Shape.MESSAGES, dialect=Dialect.ANTHROPIC)
+RESPONSES = Endpoint(path="/responses", shape=Shape.RESPONSES)
+LIMITS = Limits(commit_after_s=8.0, keepalive_s=5.0, max_silent_s=55.0, max_wait_s=1500.0)
+
+
+# ------------------------------------------------------------------------------------------------------- identity
+def test_sessions_are_named_in_the_documented_order():
+    everything = {
+        b"x-hotseat-session": b"1",
+        b"x-session-affinity": b"2",
+        b"session_id": b"3",
+        b"x-client-request-id": b"4",
+    }
+    asked = asked_of(b'{"model":"a","user":"7","prompt_cache_key":"6","metadata":{"user_id":"8"}}')
+    for expected in "1234":
+        assert identify(everything, asked, "key", "5").session == expected
+        del everything[list(everything)[0]]  # noqa: RUF015
+    assert identify({}, asked, "key", "5").session == "5"
+    assert identify({}, asked, "key").session == "6"
+    assert identify({}, asked_of(b'{"model":"a","metadata":{"user_id":"8"}}'), "key").session == "8"
+    assert identify({}, asked_of(b'{"model":"a","user":""}'), "key").session == "key"
+    assert [identify({}, asked, "key").named, identify({}, asked_of(b'{"model":"a"}'), "key").named] == [True, False]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "{x}", "x" * 257, "\x7f", "\u2028"])
+def test_a_session_that_cannot_be_a_label_is_replaced_by_its_hash(text):
+    found = identify({b"x-hotseat-session": text.encode()}, asked_of(b'{"model":"a"}'), "key").session
+    assert found.startswith("sha256:")
+    assert found == identify({b"x-hotseat-session": text.encode()}, asked_of(b'{"model":"a"}'), "other").session
+
+
+def test_only_a_true_stream_streams():
+    assert asked_of(b'{"model":"a","stream":true}').stream
+    for word in (b"false", b"null", b"1", b'"true"'):
+        assert not asked_of(b'{"model":"a","stream":' + word + b"}").stream
+
+
+def test_names_that_no_catalogue_can_hold_are_unknown_and_the_rest_unreadable():
+    for body in (b'{"model":"a b"}', b'{"model":"-a"}', b'{"model":"' + b"a" * 129 + b'"}'):
+        with pytest.raises(UnknownNameError):
+            asked_of(body)
+    for body in (b"", b"[]", b'{"model":1}', b'{"model":"a"', b"[" * 10_000):
+        with pytest.raises(UnreadableError):
+            asked_of(body)
+
+
+def test_the_class_comes_from_the_header_then_the_key():
+    assert priority_for({}, Priority.INTERACTIVE) is Priority.NORMAL
+    assert priority_for({}, Priority.BATCH) is Priority.BATCH
+    assert priority_for({}, Priority.INTERACTIVE, Priority.BATCH) is Priority.BATCH
+    assert priority_for({b"x-hotseat-priority": b" Interactive "}, Priority.INTERACTIVE) is Priority.INTERACTIVE
+    assert priority_for({b"x-hotseat-priority": b"-5"}, Priority.INTERACTIVE) is Priority.BATCH
+    with pytest.raises(BadArgumentError):
+        priority_for({b"x-hotseat-priority": b"6"}, Priority.INTERACTIVE)
+
+
+def test_spans_are_known_by_their_id_for_a_while_and_for_their_model():
+    spans = Spans(limit=2, kept_s=10.0)
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    spans.register("00f067aa0ba902b7", session="s", model="p/a", now_s=0.0)
+    assert spans.session_of(trace, "a", 10.0) == "s"
+    assert spans.session_of(trace, "b", 1.0) is None
+    assert spans.session_of(trace, "a", 10.1) is None
+    assert spans.session_of(trace.upper(), "a", 1.0) is None
+    for number in range(2):
+        spans.register(f"{number:016x}", session="s", model="a", now_s=0.0)
+    assert spans.session_of(trace, "a", 1.0) is None
+
+
+# ---------------------------------------------------------------------------------------------------------- forms
+def test_a_forms_short_fields_are_read_and_its_files_left_alone():
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a;name=\\"x"\r\n\r\n\x00--B\r\n--\xff\r\n'
+        b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
+        b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nother\r\n--B--\r\n'
+    )
+    assert form_fields(body, b'multipart/form-data; boundary="B"', frozenset({"model"})) == {"model": "whisper"}
+    with pytest.raises(FormError):
+        form_fields(body[:-8], b"multipart/form-data; boundary=B", frozenset({"model"}))
+
+
+# ------------------------------------------------------------------------------------------------------- patience
+WAITS = [
+    (Wait(waited_s=0.0, may_commit=True), Move.HOLD, 8.0),
+    (Wait(waited_s=8.0, may_commit=True), Move.COMMIT, 0.0),
+    (Wait(waited_s=8.0, may_commit=False), Move.HOLD, 47.0),
+    (Wait(waited_s=55.0, may_commit=False), Move.SEND_AWAY, 0.0),
+    (Wait(waited_s=8.0, may_commit=True, doubtful=True), Move.SEND_AWAY, 0.0),
+    (Wait(waited_s=8.0, may_commit=True, earliest_s=1493.0), Move.SEND_AWAY, 0.0),
+    (Wait(waited_s=8.0, may_commit=True, earliest_s=1491.0), Move.COMMIT, 0.0),
+    (Wait(waited_s=7.9, may_commit=True, served=False), Move.HOLD, 0.1),
+    (Wait(waited_s=8.0, may_commit=True, served=False), Move.REFUSE, 0.0),
+    (Wait(waited_s=55.0, may_commit=False, served=False), Move.REFUSE, 0.0),
+    (Wait(waited_s=10.0, may_commit=True, spoke_s=8.0), Move.HOLD, 3.0),
+    (Wait(waited_s=13.0, may_commit=True, spoke_s=8.0, doubtful=True, served=False), Move.KEEPALIVE, 0.0),
+    (Wait(waited_s=1499.0, may_commit=True, spoke_s=1498.0), Move.HOLD, 1.0),
+    (Wait(waited_s=1500.0, may_commit=True, spoke_s=1499.0), Move.GIVE_UP, 0.0),
+]
+
+
+@pytest.mark.parametrize("wait, move, pause_s", WAITS)
+def test_a_wait_in_line_is_silent_then_begun_or_sent_away(wait, move, pause_s):
+    found = in_line(wait, LIMITS)
+    assert found[0] is move
+    assert found[1] == pytest.approx(pause_s)
+
+
+def test_a_request_at_work_is_never_sent_away():
+    assert at_work(Wait(waited_s=9999.0, may_commit=False), LIMITS) == (Move.HOLD, math.inf)
+    assert at_work(Wait(waited_s=1.0, may_commit=True), LIMITS) == (Move.HOLD, 7.0)
+    assert at_work(Wait(waited_s=9999.0, may_commit=True, doubtful=True), LIMITS) == (Move.COMMIT, 0.0)
+    assert at_work(Wait(waited_s=9999.0, may_commit=True, spoke_s=9998.0), LIMITS) == (Move.HOLD, 4.0)
+
+
+def test_a_client_is_told_to_be_back_before_its_place_is_gone_and_within_a_minute():
+    assert retry_after_s(None, 30.0) == 20
+    assert retry_after_s(3.2, 30.0) == 4
+    assert retry_after_s(600.0, 30.0) == 20
+    assert retry_after_s(600.0, 3600.0) == 60
+    assert retry_after_s(0.0, 1.0) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- places
+def seat(print_: str = "f", *, session: str = "s", named: bool = True, number: int = 0) -> Seat:
+    return Seat("key", session, "a", named, print_, number)
+
+
+def test_requests_alike_have_seats_of_their_own():
+    places = Places()
+    first, second = places.take(seat(), 0.0), places.take(seat(), 0.0)
+    assert [first.number, second.number] == [0, 1]
+    assert first.holder("b") != second.holder("b")
+    places.done(first)
+    assert places.take(seat(), 0.0).number == 0
+
+
+def test_who_comes_back_gets_the_seat_it_left_and_nobody_elses():
+    places = Places()
+    mine, other = places.take(seat("mine"), 0.0), places.take(seat("other"), 0.0)
+    for left in (mine, other):
+        places.leave(left, now_s=0.0, back_after_s=10.0, kept_s=40.0)
+    assert places.take(seat("other"), 1.0) == other
+    assert places.take(seat("anew"), 1.0).fingerprint == "anew", "the one who left is still expected back"
+    assert places.take(seat("built anew"), 10.0) == mine, "it is overdue, and the session has a name"
+    places.leave(mine, now_s=20.0, back_after_s=10.0, kept_s=40.0)
+    assert places.take(seat("mine", session="s2"), 21.0) != mine
+    assert places.take(seat("unnamed", named=False), 35.0).fingerprint == "unnamed"
+    assert places.take(seat("mine"), 61.0) == mine, "the same holder, as nothing in it is random"
+    assert places._left == {}
+
+
+def test_left_behind_places_are_bounded():
+    places = Places(limit=3)
+    for number in range(10):
+        places.leave(places.take(seat(f"f{number}"), 0.0), now_s=0.0, back_after_s=1.0, kept_s=100.0)
+    assert len(places._left) == 3
+    assert sum(len(left) for left in places._by_asker.values()) == 3
+
+
+def test_a_fingerprint_tells_keys_paths_and_bodies_apart():
+    assert (
+        len({fingerprint(*of) for of in (("k", "/p", b"b"), ("l", "/p", b"b"), ("k", "/q", b"b"), ("k", "/p", b"c"))})
+        == 4
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- profiles
+@pytest.mark.parametrize(
+    "endpoint, wanted, profile",
+    [
+        (CHAT, None, Profile.OPENAI),
+        (MESSAGES, None, Profile.ANTHROPIC),
+        (RESPONSES, None, Profile.COMMENT),
+        (CHAT, Profile.ANTHROPIC, Profile.OPENAI),
+        (MESSAGES, Profile.OPENAI, Profile.ANTHROPIC),
+        (MESSAGES, Profile.REASONING, Profile.ANTHROPIC),
+        (CHAT, Profile.REASONING, Profile.REASONING),
+        (RESPONSES, Profile.OPENAI, Profile.OPENAI),
+        (MESSAGES, Profile.NONE, Profile.NONE),
+    ],
+)
+def test_a_profile_never_says_what_the_endpoints_parsers_trip_over(endpoint, wanted, profile):
+    assert profile_for(endpoint, wanted) is profile
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_keepalives_are_whole_events(profile):
+    waiting = Waiting(lease_id="L", model="a", position=2, eta_s=3.0, created_s=1)
+    for shape in Shape:
+        frame = keepalive(profile, shape, waiting)
+        assert frame == b"" if profile is Profile.NONE else frame.endswith(b"\n\n")
+        assert frame.count(b"\n\n") <= 1
+
+
+# ------------------------------------------------------------------------------------------------ troubles, tokens
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_last_event_is_one_event(endpoint):
+    trouble = Trouble(status=502, code="upstream_broken", message='it "broke"\n\ndata: x')
+    assert last_event(trouble, endpoint).count(b"\n\n") == 1
+
+
+def test_tokens_are_counted_where_the_end_of_an_answer_mentions_them():
+    openai = b'..."usage":{"completion_tokens":8,"prompt_tokens":33,"total_tokens":41}}\n\ndata: [DONE]\n\n'
+    assert tokens_in(openai) == {"prompt": 33, "completion": 8}
+    assert tokens_in(b'"usage":{"cache_read_input_tokens":24,"input_tokens": 1,"output_tokens":8}') == {
+        "prompt": 1,
+        "completion": 8,
+    }
+    assert tokens_in(b"nothing") == {}
