@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import statistics
@@ -90,6 +91,11 @@ class Target:
     name: str
     url: str
     key: str = KEY
+    pid: int = 0
+    """Of its one process, where its processor time is to be told."""
+    cpu_s: float = 0.0
+    """Of that process, in the streams/s rounds."""
+    streams: int = 0
     first_s: list[float] = field(default_factory=list)
     delays_s: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -107,7 +113,8 @@ class Target:
         """For the table."""
         first, delays = ms(self.first_s), ms(self.delays_s)
         rate = statistics.median(self.rates)
-        return f"{self.name:10} {first[0]:8.3f} {first[1]:8.3f} {delays[0]:10.3f} {delays[1]:8.3f} {rate:10.0f}"
+        cpu = f"{1000 * self.cpu_s / self.streams:10.3f}" if self.pid else ""
+        return f"{self.name:10} {first[0]:8.3f} {first[1]:8.3f} {delays[0]:10.3f} {delays[1]:8.3f} {rate:10.0f} {cpu}"
 
 
 def request(session: str, model: str, prompt: str, key: str = KEY) -> bytes:
@@ -145,7 +152,7 @@ async def delays(target: Target) -> None:
 
 async def rate(target: Target, seconds: float) -> None:
     """As many as go."""
-    wires = await target.wires(32)
+    wires, cpu_s = await target.wires(32), processor_s(target.pid)
     requests = target.requests("fast")
     until_s = time.perf_counter() + seconds
     counts = [0] * len(wires)
@@ -158,6 +165,8 @@ async def rate(target: Target, seconds: float) -> None:
             counts[number] += 1
 
     await asyncio.gather(*(run(number, wire) for number, wire in enumerate(wires)))
+    target.cpu_s += processor_s(target.pid) - cpu_s
+    target.streams += sum(counts)
     target.rates.append(sum(counts) / seconds)
     for wire in wires:
         wire.close()
@@ -185,6 +194,14 @@ async def held(broker: BrokerProcess, worker: FakeWorker) -> str:
     await asyncio.gather(*waiting, return_exceptions=True)
     median, slow = ms(took_s)
     return f"{HELD} held: /healthz {median:.2f} ms, p99 {slow:.2f}, worst {1000 * max(took_s):.2f}; {each:.1f} KiB each"
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far; 0 for none."""
+    if not pid:
+        return 0.0
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_kib(pid: int) -> int:
@@ -241,7 +258,7 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
         if shutil.which("nginx"):
             targets.append(Target("nginx", stack.enter_context(nginx(url, folder))))
         async with ours(url) as (broker, worker):
-            targets.append(Target("hotseat", broker.url))
+            targets.append(Target("hotseat", broker.url, pid=broker.pid))
             if flags.litellm:
                 targets.append(Target("litellm", stack.enter_context(litellm(flags.litellm, url, folder)), LITELLM_KEY))
             for target in targets:
@@ -252,7 +269,7 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
                     await first_bytes(target, flags.requests // (10 if slow else 1))
                     await delays(target)
                     await rate(target, flags.seconds)
-            say(f"{'':10} {'first byte ms':>17} {'event delay ms':>19} {'streams/s':>10}")
+            say(f"{'':10} {'first byte ms':>17} {'event delay ms':>19} {'streams/s':>10} {'cpu ms each':>11}")
             say(f"{'':10} {'p50':>8} {'p99':>8} {'p50':>10} {'p99':>8}")
             for target in targets:
                 say(target.line())

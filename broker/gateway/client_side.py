@@ -18,13 +18,26 @@ _FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 class ClientSide:
     """One answer on its way out."""
 
-    __slots__ = ("_loop", "_send", "first_byte_s", "is_stream", "sending_since_s", "sent", "spoke_s", "status", "tail")
+    __slots__ = (
+        "_loop",
+        "_send",
+        "answered",
+        "first_byte_s",
+        "is_stream",
+        "sending_since_s",
+        "sent",
+        "spoke_s",
+        "status",
+        "tail",
+    )
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self.status = 0
         """0: nothing was sent yet."""
+        self.answered = False
+        """Did the model server's answer begin? Then there is no second try."""
         self.is_stream = False
         """Does it consist of server-sent events?"""
         self.spoke_s: float | None = None
@@ -53,9 +66,9 @@ class ClientSide:
         """Pass on one piece."""
         if self.first_byte_s is None:
             self.first_byte_s = self._loop.time()
+        await self._out({"type": "http.response.body", "body": data, "more_body": True})
         self.sent += len(data)
         self.tail.append(data)
-        await self._out({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self, last: bytes = b"") -> None:
         """Send the end."""

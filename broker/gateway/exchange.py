@@ -116,7 +116,7 @@ class Exchange:
             try:
                 return await self._with_lease()
             except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):
-                if self._client.sent or tried == TRIES:
+                if self._client.answered or tried == TRIES:
                     raise
             self._progress.retries += 1
             await self._verdict()

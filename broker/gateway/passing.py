@@ -51,24 +51,29 @@ class Passing:
         speaker.start()
         answer: Answer | None = None
         try:
-            try:
-                answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
-                if answer.status in NOT_READY:
-                    raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
-                piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
-            finally:
-                await speaker.stop()
-            if self._client.status == 0:
-                await self._client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
-            elif self._client.spoke_s is not None and (answer.status != 200 or not is_event_stream(answer.headers)):
-                raise await self._error_of(answer, piece)
-            while piece:
-                await self._client.piece(piece)
-                piece = await answer.read(self._desk.upstreams.timing.stall_s)
-            await self._client.finish()
+            answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
+            if answer.status in NOT_READY:
+                raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
+            piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
+            await speaker.stop()
+            await self._pass_on(answer, piece)
         finally:
+            speaker.abort()
             if answer is not None:
                 answer.close()
+
+    async def _pass_on(self, answer: Answer, piece: bytes) -> None:
+        client = self._client
+        if client.status == 0:
+            client.answered = True
+            await client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
+        elif answer.status != 200 or not is_event_stream(answer.headers):
+            raise await self._error_of(answer, piece)
+        client.answered = True
+        while piece:
+            await client.piece(piece)
+            piece = await answer.read(self._desk.upstreams.timing.stall_s)
+        await client.finish()
 
     def _request(self) -> Request:
         call = self._progress.call

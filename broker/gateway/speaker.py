@@ -44,8 +44,14 @@ class Speaker:
     async def stop(self) -> None:
         """Say no more; what is being said is said to its end."""
         if self._task is not None:
-            task, self._task = self._task, None
-            await task
+            await self._task
+        self.abort()
+
+    def abort(self) -> None:
+        """Say no more, not even the end of what is being said: the client may take nothing."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -98,8 +98,9 @@ class Upstreams:
 
     async def _connected(self, address: _Address) -> Connection:
         def keep(connection: Connection) -> None:
-            idle = [kept for kept in self._idle.get(address, ()) if kept.usable]
-            self._idle[address] = idle
+            idle = self._idle.setdefault(address, [])
+            if len(idle) >= MAX_IDLE:
+                idle[:] = [kept for kept in idle if kept.usable]
             if len(idle) < MAX_IDLE:
                 idle.append(connection)
             else:
@@ -125,6 +126,7 @@ class Upstreams:
         if found is None:
             if len(self._addresses) >= 1000:  # each load of a model may have a port of its own
                 self._addresses.clear()
+                self._idle = {at: idle for at, idle in self._idle.items() if any(kept.usable for kept in idle)}
             found = self._addresses[base_url] = _parsed(base_url)
         return found
 

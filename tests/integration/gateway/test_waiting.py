@@ -269,6 +269,19 @@ async def test_a_broker_that_stops_sends_waiting_clients_away_and_the_next_one_k
         assert [lease.id for lease in scene.leases("queued")] == [answer.headers["x-hotseat-lease"]]
 
 
+async def test_a_broker_that_stops_ends_a_stream_in_flight_with_an_error_event_and_gives_its_lease_back():
+    async with gateway_scene({"a": [[STREAM_HEAD, chunk(word("one")), 60.0]]}) as scene:
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, json.dumps(body_of(stream=True)).encode())
+        await client.head()
+        assert await client.chunk() == word("one")
+        scene.server.should_exit = True
+        last = (await asyncio.wait_for(client.chunks(), 10))[-1]
+        assert data_of(last)["error"]["code"] == "draining"
+        await scene.all_given_back()
+        client.close()
+
+
 async def test_the_session_comes_from_a_registered_span_and_the_class_from_header_or_key():
     config = config_of(keys=(key_entry("k", Scope.LEASE, priority="background"),))
     async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
