@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -37,7 +38,7 @@ from tests.fakes.worker import FakeWorker
 
 SESSIONS = 1000
 HELD = 1000
-_STAMP = re.compile(rb'"t":(\d+)')
+_STAMP = re.compile(rb"at:(\d+)")
 
 
 class StreamWire(asyncio.Protocol):
@@ -127,7 +128,7 @@ def request(session: str, model: str, prompt: str, key: str = KEY) -> bytes:
 
 def ms(seconds: list[float]) -> tuple[float, float]:
     """Median and 99th percentile, ms."""
-    ordered = sorted(seconds)
+    ordered = sorted(seconds) or [math.nan]
     return 1000 * ordered[len(ordered) // 2], 1000 * ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 

@@ -14,8 +14,9 @@ _END = b"0\r\n\r\n"
 
 def event() -> bytes:
     """One, with the time it was made."""
-    stamp = b'"id":"c","object":"chat.completion.chunk","created":1,"model":"wide","t":%d' % time.monotonic_ns()
-    data = b"data: {" + stamp + b',"choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}\n\n'
+    head = b'"id":"c","object":"chat.completion.chunk","created":1,"model":"wide"'
+    word = b'{"content":"at:%d "}' % time.monotonic_ns()
+    data = b'data: {%b,"choices":[{"index":0,"delta":%b,"finish_reason":null}]}\n\n' % (head, word)
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
