@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from broker.core.errors import StoreUnavailableError
+from broker.core.errors import LeaseNotFoundError, StoreUnavailableError
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.patience import Move, Wait, in_line, retry_after_s
@@ -60,6 +60,9 @@ class Line:
     async def _look(self, record: LeaseRecord) -> LeaseRecord:
         try:
             seen = await self._desk.leasing.poll(record.lease_id)
+        except LeaseNotFoundError:
+            message = "the place in line is gone with the store's memory; ask again"
+            raise TroubleError(Trouble(status=429, code="place_lost", message=message, retry_after_s=1)) from None
         except StoreUnavailableError:
             now_s = self._progress.since_start_s()
             self._store_away_s = self._store_away_s or now_s

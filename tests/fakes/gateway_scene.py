@@ -2,15 +2,22 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import httpx
+
 from broker.config import Config
 from broker.store.memory_store import MemoryStore
 from tests.fakes.broker_scene import Scene, broker_on, config_of, has_open_slot, until, until_ready
-from tests.fakes.scripted_server import Script, ScriptedServer, scripted_server
+from tests.fakes.scripted_server import DONE, Script, ScriptedServer, scripted_server, word
 from tests.fakes.worker import FakeWorker
+
+CHAT = "/v1/chat/completions"
+QUICK: dict[str, object] = {"commit_after_s": 0.1, "keepalive_s": 0.1, "max_silent_s": 0.2, "dead_server_s": 0.3}
+SAID = [word("one"), word("two"), DONE]
 
 
 @dataclass
@@ -85,3 +92,21 @@ class RawClient:
 
     def close(self) -> None:
         self.writer.transport.abort()
+
+
+def body_of(model: str = "a", **more: object) -> dict[str, object]:
+    return {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+
+
+def events_of(content: bytes) -> list[bytes]:
+    return [frame for frame in content.split(b"\n\n") if frame]
+
+
+def data_of(frame: bytes) -> dict:
+    return json.loads(frame.split(b"data: ", 1)[1])
+
+
+async def streamed(
+    scene: GatewayScene, path: str = CHAT, headers: dict[str, str] | None = None, **more: object
+) -> httpx.Response:
+    return await scene.client.post(path, json=body_of(stream=True, **more), headers=headers)
