@@ -1,8 +1,8 @@
 """Who may serve a request, best first: the seam between what was asked and the lease.
 
-Rule: the exchange tries the candidates in order and goes on to the next only while nothing was sent to the client. It
+Rule: the exchange tries the candidates in order and goes on to the next while the client has nothing but keepalives. It
 knows nothing of why they are what they are; a stage that has aliases, private requests and other upstreams replaces
-``as_named`` and nothing else.
+``as_named``.
 """
 
 from collections.abc import Callable, Sequence

@@ -86,7 +86,7 @@ class Exchange:
                 except SentAwayError:
                     raise
                 except (TroubleError, HotseatError):
-                    if self._client.status:
+                    if self._client.answered:
                         raise
             return await self._by(candidates[-1])
         finally:
