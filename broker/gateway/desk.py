@@ -13,6 +13,7 @@ from broker.gateway.endpoints import Endpoint, Shape
 from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
 from broker.gateway.identity import Asked, Identity
+from broker.gateway.patience import Limits
 from broker.gateway.places import Places
 from broker.gateway.profiles import Profile, Waiting, keepalive
 from broker.gateway.settings import GatewaySettings, Prospects
@@ -54,6 +55,8 @@ class Call:
     identity: Identity
     priority: Priority
     profile: Profile
+    limits: Limits
+    """Of its waiting: the configured ones, and within its own patience."""
     fingerprint: str
     started_s: float
     """Loop time."""

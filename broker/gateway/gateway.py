@@ -16,7 +16,8 @@ from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
 from broker.gateway.holding import Holds
-from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for
+from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for, read_timeout_s
+from broker.gateway.patience import within
 from broker.gateway.places import fingerprint
 from broker.gateway.profiles import Profile, profile_for
 from broker.gateway.settings import GatewaySettings, Prospects
@@ -101,6 +102,7 @@ class Gateway:
             identity=identify(headers, asked, caller.name, span),
             priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
             profile=profile_for(endpoint, wanted),
+            limits=within(settings.limits, read_timeout_s(headers)),
             fingerprint=fingerprint(caller.name, endpoint.path, body),
             started_s=started_s,
             created_s=int(time.time()),

@@ -13,6 +13,7 @@ Rule: the first of these that is there names the session; nothing else of the bo
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
 from broker.gateway.forms import FormError, form_fields
 
 SESSION_HEADERS = (b"x-hotseat-session", b"x-session-affinity", b"session_id", b"x-client-request-id")
+READ_TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 PRIORITY_HEADER = b"x-hotseat-priority"
 _LABEL = re.compile(r"[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]{1,256}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
@@ -114,6 +116,14 @@ def _label(text: str) -> str:
     if _LABEL.fullmatch(text):
         return text
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def read_timeout_s(headers: Mapping[bytes, bytes]) -> float | None:
+    """After how many seconds without a byte the client gives up; both official SDKs say so."""
+    for name in READ_TIMEOUT_HEADERS:
+        with suppress(ValueError):
+            return float(headers.get(name, b"").decode("latin-1"))
+    return None
 
 
 def priority_for(headers: Mapping[bytes, bytes], most_urgent: Priority, usual: Priority | None = None) -> Priority:

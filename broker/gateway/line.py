@@ -73,7 +73,7 @@ class Line:
         return seen
 
     async def _move(self, record: LeaseRecord, waiter: Waiter) -> None:
-        progress, limits = self._progress, self._desk.settings.limits
+        progress, limits = self._progress, self._progress.call.limits
         prospect = self._desk.prospects(record)
         progress.position, progress.eta_s = record.position, prospect.eta_s
         wait = Wait(
@@ -107,7 +107,7 @@ class Line:
             return TroubleError(Trouble(status=503, code="no_worker", message=detail, lease_id=record.lease_id))
         after_s = retry_after_s(prospect.eta_s, self._desk.settings.kept_s)
         if move is Move.GIVE_UP:
-            said = f"{record.model} was not free within {self._desk.settings.limits.max_wait_s:g} s"
+            said = f"{record.model} was not free within {self._progress.call.limits.max_wait_s:g} s"
         else:
             said = f"{record.model} is not free yet"
         return self._away(record, f"{said}; position {record.position} in line is kept for you", after_s)

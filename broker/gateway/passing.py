@@ -47,7 +47,7 @@ class Passing:
             RefusedError: It did not take the request.
             TroubleError: It answered with an error after the client's answer had begun.
         """
-        speaker = Speaker(self._progress, self._desk.settings.limits)
+        speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
         try:

@@ -4,7 +4,7 @@ A numbered decision tree over plain values; seconds since the request arrived.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 
@@ -31,6 +31,18 @@ class Limits:
     keepalive_s: float = 5.0
     max_silent_s: float = 55.0
     max_wait_s: float = 1500.0
+
+
+def within(limits: Limits, read_timeout_s: float | None) -> Limits:
+    """The limits for a client that says after how many seconds without a byte it gives up: it loses its place then."""
+    if read_timeout_s is None or not read_timeout_s > 0:
+        return limits
+    return replace(
+        limits,
+        commit_after_s=min(limits.commit_after_s, read_timeout_s / 2),
+        keepalive_s=min(limits.keepalive_s, read_timeout_s / 2),
+        max_silent_s=min(limits.max_silent_s, read_timeout_s / 2),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

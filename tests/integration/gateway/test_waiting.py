@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 
+import openai
 import pytest
 
 from broker.core.errors import StoreUnavailableError
@@ -113,6 +114,14 @@ async def test_a_retry_that_is_built_anew_finds_the_place_of_its_session():
         again = await scene.client.post(CHAT, json=body_of(now=2), headers=headers)
         ids = [again.headers["x-hotseat-lease"], first.headers["x-hotseat-lease"]]
         assert ids[0] == ids[1]
+
+
+async def test_an_sdk_with_a_short_time_out_of_its_own_waits_all_the_same():
+    async with gateway_scene({"a": [whole(b'{"choices": []}')]}, config_of(claim_ttl_s=2.0), load_s=2.5) as scene:
+        async with openai.AsyncOpenAI(base_url=f"{scene.url}/v1", api_key="any", timeout=1.0, max_retries=10) as client:
+            await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}])
+        assert len(scene.models["a"].asked) == 1
+        await scene.all_given_back()
 
 
 async def test_a_stream_is_not_begun_while_the_models_last_load_failed():

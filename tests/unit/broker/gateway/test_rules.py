@@ -9,8 +9,8 @@ from broker.core.lease import Priority
 from broker.gateway.accounts import tokens_in
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
 from broker.gateway.forms import FormError, form_fields
-from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for
-from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s
+from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for, read_timeout_s
+from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, within
 from broker.gateway.places import Places, Seat, fingerprint
 from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for
 from broker.gateway.spans import Spans
@@ -122,6 +122,15 @@ def test_a_wait_in_line_is_silent_then_begun_or_sent_away(wait, move, pause_s):
     found = in_line(wait, LIMITS)
     assert found[0] is move
     assert found[1] == pytest.approx(pause_s)
+
+
+def test_an_impatient_client_is_told_before_it_gives_up():
+    for word in (None, b"", b"none", b"nan", b"0", b"-1", b"inf", b"600"):
+        headers = {} if word is None else {b"x-stainless-read-timeout": word}
+        assert within(LIMITS, read_timeout_s(headers)) == LIMITS
+    found = within(LIMITS, read_timeout_s({b"x-stainless-timeout": b"8.0"}))
+    assert (found.commit_after_s, found.keepalive_s, found.max_silent_s) == (4.0, 4.0, 4.0)
+    assert found.max_wait_s == LIMITS.max_wait_s
 
 
 def test_a_request_at_work_is_never_sent_away():
