@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from broker.core import pool_check
-from broker.core.lease import Intent, LeaseId, LeaseState
+from broker.core.lease import Intent, LeaseId, LeaseState, SlotId
 from broker.core.pool import Ask
 from broker.core.pool_rows import EventRow, LeaseRow
 from broker.core.slot import Residency, SlotState
@@ -39,11 +39,13 @@ def after_each_step(trace: Trace, step: Step, told: int) -> Iterator[str]:
         yield f"{one.invariant}: {one.subject} {one.detail} after {step}"
     for event in trace.machine.history[told:]:
         yield from _of_event(trace, event)
-    for slot in pool.slots.values():
-        rows = [(pool.models[name], pool.residencies[slot.slot, name]) for name in slot.models]
-        wanted = sum(spec.memory_mib for spec, row in rows if row.state is Residency.LOADING)
-        if step.call == "want" and wanted > slot.budget_mib:
-            yield f"memory_fits: {slot.slot} loads {wanted} in {slot.budget_mib}"
+    for event in trace.machine.history[told:]:
+        if event.kind == "loading":  # only then: the budget may shrink under a load that has begun
+            slot = pool.slots[SlotId(event.fields["slot"])]
+            rows = [(pool.models[name], pool.residencies[slot.slot, name]) for name in slot.models]
+            wanted = sum(spec.memory_mib for spec, row in rows if row.state is Residency.LOADING)
+            if wanted > slot.budget_mib:
+                yield f"memory_fits: {slot.slot} loads {wanted} in {slot.budget_mib}"
 
 
 def _of_event(trace: Trace, event: EventRow) -> Iterator[str]:
