@@ -129,6 +129,7 @@ class PolicySection(Section):
     slice_overtime: float = Field(default=_POLICY.slice_overtime, ge=0, le=100)
     """Share of the slice that leases in flight may go on after it."""
     exchange_min_run_s: float = Field(default=_POLICY.exchange_min_run_s, ge=0, le=86_400)
+    request_run_s: float = Field(default=_POLICY.request_run_s, ge=0, le=86_400)
     """A lease is never exchanged before it ran this long, seconds."""
     preempt_grace_s: float = Field(default=_POLICY.preempt_grace_s, ge=0, le=3600)
     """What the holder of a preempted lease has to finish its request, seconds."""

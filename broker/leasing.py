@@ -63,6 +63,8 @@ class Wish:
     holder: str = ""
     ttl_s: float | None = None
     expected_s: float | None = None
+    single: bool = False
+    """For one request, and it ends with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,7 @@ class Leasing:
             operation=f"{caller.name}:{operation}" if operation else "",
             body_hash=body_hash,
             max_open=caller.max_open,
+            single=wish.single,
         )
 
     def ttl_of(self, caller: Principal, ttl_s: float | None) -> float:

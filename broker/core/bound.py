@@ -42,7 +42,7 @@ def longest_slice_s(settings: PolicySettings, models: Sequence[ModelView]) -> fl
     load_s = max(model.load_s for model in models)
     hold_s = max(model.hold_s for model in models)
     slice_s = max(settings.slice_min_s, settings.slice_load_factor * load_s, settings.slice_hold_factor * hold_s)
-    return slice_s * (1.0 + settings.slice_overtime) + settings.exchange_min_run_s
+    return slice_s * (1.0 + settings.slice_overtime) + max(settings.exchange_min_run_s, settings.request_run_s)
 
 
 def longest_hold_s(settings: PolicySettings) -> float:

@@ -159,6 +159,8 @@ class AcquireRequest:
     body_hash: str = ""
     max_open: int = 0
     """Live leases this API key may have; 0: no limit."""
+    single: bool = False
+    """It is for one request and ends with it: asked back after ``request_run_s``, not after ``exchange_min_run_s``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class Ask:
     """Hash of the API key's name and its idempotency key; empty: none."""
     body: str = ""
     max_open: int = 0
+    single: bool = False
 
 
 def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
@@ -174,6 +175,7 @@ def _open(pool: PoolState, ask: Ask) -> LeaseRow:
         arrival=meta.arrival,
         enq=pool.now,
         op=ask.op,
+        single=ask.single,
     )
     pool.leases[lease.id] = lease
     tenant.open += 1

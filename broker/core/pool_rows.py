@@ -175,6 +175,7 @@ class LeaseRow:
     gen: int = 0
     claimed: bool = False
     op: str = ""
+    single: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -214,4 +214,5 @@ def _lease_view(lease: LeaseRow, slot: SlotId) -> LeaseView:
         granted_s=lease.granted / 1000,
         deadline_s=lease.deadline / 1000,
         expected_s=lease.expected_ms / 1000,
+        single=lease.single,
     )

@@ -53,6 +53,9 @@ class PolicySettings:
     """Share of the slice that leases in flight may go on after it; then they are asked back (not with ``off``)."""
     exchange_min_run_s: float = 5.0
     """A lease is never exchanged before it ran this long."""
+    request_run_s: float = 900.0
+    """The same for a lease that is one request (``/v1``): asking it back cuts off an answer. The slice ends admission,
+    what streams is finished; 15 minutes are a long answer of a slow model."""
     preempt_grace_s: float = 30.0
     """What the holder of a preempted lease has to finish its request."""
     max_hold_s: float = 14_400.0

@@ -73,6 +73,8 @@ class LeaseView:
     deadline_s: float
     expected_s: float = 0.0
     """Trusted estimate of its length; 0: none."""
+    single: bool = False
+    """It is one request, which would be cut off if it were asked back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

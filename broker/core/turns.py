@@ -64,6 +64,12 @@ def turn_ends_s(board: Board, target: Demand, residency: ResidencyView) -> float
     return slice_over_s(target, residency, length_s) + max(0.0, more_s)
 
 
+def _ran_s(board: Board, lease: LeaseView) -> float:
+    """Until when a lease runs at least."""
+    least_s = board.settings.request_run_s if lease.single else board.settings.exchange_min_run_s
+    return lease.granted_s + least_s
+
+
 def _exchange_pays(board: Board, target: Demand, room: Room, running: list[tuple[Place, LeaseView]]) -> bool:
     """W_t * drain > sum of running weights * (L_t + S_t + L_r) + W_all * L_r."""
     weights = board.settings.weights
@@ -120,10 +126,10 @@ def _exchange(turn: Turn, board: Board, place: Place, target: Demand, room: Room
     if not running:
         return
     leases = [lease for _, lease in running]
-    if _outranked(board, target, room, leases):
+    if _outranked(board, target, room, leases) and not any(lease.single for lease in leases):
         why = Why.PRIORITY
     else:
-        ran_until_s = max(lease.granted_s for lease in leases) + board.settings.exchange_min_run_s
+        ran_until_s = max(_ran_s(board, lease) for lease in leases)
         if board.now_s + EPSILON_S < ran_until_s:
             turn.moments.append(ran_until_s)
             return
@@ -154,11 +160,13 @@ def _slice(turn: Turn, board: Board, place: Place, target: Demand, residency: Re
         return
     closed_s = ends_s if is_over and why is Why.SLICE else over_s
     cut_s = closed_s + length_s * board.settings.slice_overtime
-    cut_s = max(cut_s, max(lease.granted_s for lease in running) + board.settings.exchange_min_run_s)
-    if board.now_s + EPSILON_S < cut_s:
-        turn.moments.append(cut_s)
-    else:
-        _ask_back(turn, board, running, why)
+    for single in (False, True):
+        leases = [lease for lease in running if lease.single is single]
+        due_s = max([cut_s, *(_ran_s(board, lease) for lease in leases)])
+        if board.now_s + EPSILON_S < due_s:
+            turn.moments.append(due_s)
+        else:
+            _ask_back(turn, board, leases, why)
 
 
 def _why_closed(board: Board, target: Demand, residency: ResidencyView, *, is_over: bool) -> Why | None:

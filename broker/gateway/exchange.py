@@ -130,6 +130,7 @@ class Exchange:
             model=candidate.model,
             priority=call.priority,
             holder=seat.holder(self._desk.settings.broker),
+            single=True,
         )
         request = leasing.request_of(call.caller, wish)
         # An interruption while the store is asked must not leave a lease behind.

@@ -89,6 +89,7 @@ def ask_of(request: AcquireRequest) -> Ask:
         op=operation_hash(request.who, request.operation),
         body=text_hash(request.body_hash) if request.operation else "",
         max_open=request.max_open,
+        single=request.single,
     )
 
 

@@ -65,7 +65,7 @@ def ask_words(request: AcquireRequest) -> list[str]:
         request.model, request.intent.value, label(request.holder), request.priority.value, label(request.who),
         str(to_ms(request.ttl_s, "ttl")), str(to_ms(request.waiter_ttl_s, "waiter_ttl")), str(estimate_ms),
         operation_hash(request.who, request.operation), text_hash(request.body_hash) if request.operation else "",
-        str(request.max_open),
+        str(request.max_open), "1" if request.single else "",
     ]  # fmt: skip
 
 
@@ -208,6 +208,7 @@ def _held_of(wire: HeldWire, slot: str) -> LeaseView:
         granted_s=wire.granted / 1000,
         deadline_s=wire.deadline / 1000,
         expected_s=wire.expected_ms / 1000,
+        single=wire.single,
     )
 
 

@@ -104,6 +104,7 @@ class HeldWire(msgspec.Struct):
     granted: int
     deadline: int
     expected_ms: int = 0
+    single: bool = False
 
 
 class SlotWire(msgspec.Struct):

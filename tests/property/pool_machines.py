@@ -94,6 +94,7 @@ def ask_words(ask: Ask) -> list[str]:
     return [
         ask.id, ask.nonce, ask.session, ask.sh, ask.hh, ask.model, ask.intent.value, ask.holder, ask.priority.value,
         ask.who, str(ask.ttl_ms), str(ask.waiter_ttl_ms), str(ask.estimate_ms), ask.op, ask.body, str(ask.max_open),
+        "1" if ask.single else "",
     ]  # fmt: skip
 
 

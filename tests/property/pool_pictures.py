@@ -82,6 +82,7 @@ def leases(draw, slot, model, residency_age_s, limit):
             granted_s=NOW_S - min(residency_age_s, draw(ages)),
             deadline_s=NOW_S + 30.0,
             expected_s=draw(st.sampled_from([0.0, 0.0, 10.0])),
+            single=draw(st.booleans()),
         )
         found.append(lease)
     return found

@@ -5,16 +5,16 @@ do
 local ARRIVALS_TAU_MS = 1800000
 local TRUSTED_ERROR = 700
 
-local ASKED = 16
+local ASKED = 17
 
 function ask_of(args, from)
   if args[from + ASKED - 1] == nil then refuse('BAD_ARGUMENT', s(ASKED) .. ' arguments are needed') end
   local id, nonce, session, sh, hh, model, intent, holder, priority, who, ttl_ms, waiter_ttl_ms, estimate_ms, op, body,
-    max_open = unpack(args, from, from + ASKED - 1)
+    max_open, single = unpack(args, from, from + ASKED - 1)
   local ask = {
     id = id, nonce = nonce, session = session, sh = sh, hh = hh, model = model, intent = intent, holder = holder,
     priority = priority, who = who, ttl_ms = ttl_ms, waiter_ttl_ms = waiter_ttl_ms, estimate_ms = estimate_ms, op = op,
-    body = body, max_open = max_open,
+    body = body, max_open = max_open, single = single,
   }
   if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
     refuse('BAD_ARGUMENT', 'unknown priority or intent')
@@ -120,6 +120,7 @@ end
 
 local LEASE_OF_ASK = {
   'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'estimate_ms', 'op',
+  'single',
 }
 
 local function open_lease(c, ask, model)

@@ -107,7 +107,7 @@ end
 local SLOT_VIEW = {
   'state', 'reason', 'worker', 'gen', 'budget_mib', 'total_mib', 'free_mib', 'foreign_mib', 'foreign', 'serves',
 }
-local HELD_VIEW = {'id', 'model', 'priority', 'state', 'granted', 'deadline', 'expected_ms'}
+local HELD_VIEW = {'id', 'model', 'priority', 'state', 'granted', 'deadline', 'expected_ms', 'single'}
 
 local function slot_json(c, name)
   local slot, view, residencies, leases = complete(slot_row(c, name)), {slot = name}, {}, {}

@@ -66,3 +66,11 @@ async def test_granted_time_is_shared_evenly_though_one_session_floods(rig):
         running[again.lease_id] = (session, again)
     jain = sum(served.values()) ** 2 / (len(served) * sum(count**2 for count in served.values()))
     assert jain >= 0.9, served
+
+
+async def test_the_policy_sees_which_leases_are_one_request(rig):
+    await ready(rig, "b")
+    for session, single in (("agent", False), ("client", True)):
+        await asked(rig, session, single=single)
+    [slot] = (await rig.store.snapshot()).slots
+    assert [lease.single for lease in slot.leases] == [False, True]

@@ -67,3 +67,39 @@ def test_the_age_bound_counts_from_the_first_slice():
     waited_s = SLICE_S + OVERTIME_S + 1
     plan = flooded(waited_s=waited_s, since_s=0.0, granted_s=900.0, slice_max_factor=9.0, max_wait_s=bounds)
     assert {order.why for order in asked_back(plan)} == {Why.AGE_BOUND}
+
+
+def one_request(*, ran_s, over_s=OVERTIME_S + 1, **settings):
+    """A streams one answer after its slice and overtime; B waits."""
+    models = [model(A), model(B, waiting=1, since_s=NOW_S - SLICE_S - over_s)]
+    leases = [lease(A, 0, granted_s=NOW_S - ran_s, single=True)]
+    return plan_of(models, slot(ready(A, leases=1, loaded_s=0.0), leases=leases), **settings)
+
+
+@pytest.mark.parametrize("mode", list(Preemption))
+def test_a_request_is_finished_though_its_slice_is_over(mode):
+    plan = one_request(ran_s=200.0, preemption=mode)
+    assert plan.decisions == (SetAdmission(slot=GPU, model=A, residency_generation=3, admit=10, why=Why.SLICE),)
+
+
+def test_a_request_is_never_exchanged_for_a_more_urgent_one_either():
+    models = [model(A), model(B, waiting=1, since_s=NOW_S - 1, priority=Priority.INTERACTIVE)]
+    leases = [lease(A, 0, granted_s=NOW_S - 200.0, single=True, priority=Priority.BATCH)]
+    scene = slot(ready(A, leases=1, loaded_s=0.0), leases=leases)
+    assert asked_back(plan_of(models, scene, preemption=Preemption.PRIORITY)) == []
+
+
+@pytest.mark.parametrize("ran_s, count", [(899.0, 0), (901.0, 1)])
+def test_a_request_that_goes_on_for_ever_is_asked_back_in_the_end(ran_s, count):
+    assert len(asked_back(one_request(ran_s=ran_s))) == count
+
+
+def test_the_end_of_its_time_is_a_moment_to_decide():
+    assert one_request(ran_s=890.0).decide_again_s == pytest.approx(NOW_S + 10.0)
+
+
+def test_a_holder_beside_a_request_is_asked_back_as_ever():
+    models = [model(A), model(B, waiting=1, since_s=NOW_S - SLICE_S - OVERTIME_S - 1)]
+    leases = [lease(A, 0, granted_s=800.0, single=True), lease(A, 1, granted_s=800.0)]
+    plan = plan_of(models, slot(ready(A, leases=2, loaded_s=0.0), leases=leases))
+    assert [order.lease_id for order in asked_back(plan)] == [leases[1].lease_id]
