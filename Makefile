@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 CHAOS_FAULTS ?= 200
 LOCKED := runtime demo dev
-SOURCES = $(wildcard hotseat broker gpu_worker schemas tests bench)
-PACKAGES = $(wildcard hotseat broker gpu_worker schemas)
+SOURCES = $(wildcard hotseat broker gpu_worker hooks schemas tests bench)
+PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas)
 
 .PHONY: help
 help: ## this list

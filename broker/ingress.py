@@ -169,11 +169,17 @@ class Ingress:
             ttl_s = self._warm_ttl_s
         request = self._leasing.request_of(caller, replace(wish, ttl_s=ttl_s))
         live = await self._store.find(wish.session, wish.model, wish.intent, wish.holder)
-        if live is None and message.type in {"renew", "release"}:
+        if (live is None and message.type in {"renew", "release"}) or (
+            live is not None and message.type == "activity" and await self._lasts(live, request.ttl_s)
+        ):
             await self._finish(entry, message)
             return Outcome(word="nothing_to_do")
         record = await self._ingest(entry, message, request, live)
         return Outcome(word="old" if record is None else "carried_out")
+
+    async def _lasts(self, lease_id: LeaseId, ttl_s: float) -> bool:
+        """Does the lease live that long anyway? A sign of activity never shortens what somebody asked for."""
+        return (await self._store.lease(lease_id)).expires_in_s >= ttl_s
 
     async def _ingest(
         self, entry: IngressEntry, message: Message, request: AcquireRequest, live: LeaseId | None

@@ -33,6 +33,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "up": Subcommand(target="hotseat.up:main", summary="start everything on this machine and show agents taking turns"),
     "broker": Subcommand(target="broker.cli:broker", summary="run the broker: HTTP API, policy, scheduler"),
     "worker": Subcommand(target="gpu_worker.cli:main", summary="run the worker of one GPU host"),
+    "poller": Subcommand(
+        target="hooks.openclaw.poller.cli:main", summary="keep models of OpenClaw's conversations warm"
+    ),
     "ps": Subcommand(target="hotseat.looking:ps", summary="who holds what, who waits for what"),
     "why": Subcommand(target="hotseat.looking:why", summary="why does this lease wait, and for how long at most"),
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),

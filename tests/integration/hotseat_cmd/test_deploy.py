@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ import yaml
 
 from broker.config import load_config as load_broker
 from gpu_worker.config import load_config as load_worker
+from hooks.openclaw.poller.activity import Warm
+from hooks.openclaw.poller.publishing.port import RefusedError
+from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
 from hotseat.child import Child
 from hotseat.cli import SUBCOMMANDS
 from hotseat.embedded_valkey import server_program
@@ -100,6 +104,36 @@ def test_hook_publishes_and_cannot_read(guarded_store: str) -> None:
         client.xadd("hotseat:{default}:ingress", {"type": "lease"})
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.xrange("hotseat:{default}:ingress")
+
+
+@pytest.mark.redis
+def test_poller_appends_to_the_ingress_stream_and_does_nothing_else(guarded_store: str) -> None:
+    address = StoreAddress(
+        url=f"unix://{guarded_store}", pool="default", username="hotseat-poller", password="hotseat-poller"
+    )
+    publisher = RedisPublisher(address, publisher="openclaw", ttl_s=120, priority="normal")
+    warm = Warm(session="agent:main:main", model="alpha")
+    assert list(publisher.renew((warm,))) == list(publisher.release((warm,))) == [warm]
+    publisher.close()
+    other = RedisPublisher(replace(address, pool="other"), publisher="openclaw", ttl_s=120, priority="normal")
+    with pytest.raises(RefusedError, match="No permissions"):
+        list(other.renew((warm,)))
+    other.close()
+    with connected(guarded_store, "hotseat-poller") as client:
+        for forbidden in (
+            lambda: client.xrange("hotseat:{default}:ingress"),
+            lambda: client.xlen("hotseat:{default}:ingress"),
+            lambda: client.xtrim("hotseat:{default}:ingress", maxlen=0),
+            lambda: client.delete("hotseat:{default}:ingress"),
+            lambda: client.xadd("hotseat:{default}:bell", {"slot": "gpu0"}),
+            lambda: client.hset("hotseat:{default}:orders:gpu0", mapping={"gen": 1}),
+            lambda: client.fcall("hotseat1_release", 1, "hotseat:{default}"),
+            lambda: client.eval("return 1", 0),
+            client.client_list,
+            client.flushall,
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                forbidden()
 
 
 @pytest.mark.redis

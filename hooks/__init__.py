@@ -1,0 +1,1 @@
+"""What joins Hotseat to programs of other people."""

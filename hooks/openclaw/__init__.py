@@ -1,0 +1,1 @@
+"""OpenClaw: the plugin (TypeScript) and the session-activity poller (Python)."""

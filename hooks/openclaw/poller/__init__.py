@@ -1,0 +1,1 @@
+"""The session-activity poller: keeps the models of conversations in progress warm, without a plugin or beside it."""

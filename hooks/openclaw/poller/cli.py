@@ -1,0 +1,166 @@
+"""``hotseat poller``: keep the models of OpenClaw's conversations warm."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from hooks.openclaw.poller.activity import Models, Settings, Warm, Watch
+from hooks.openclaw.poller.config import Config, PollerSection, load_config, secret_of
+from hooks.openclaw.poller.poller import Poller, Tick, closing
+from hooks.openclaw.poller.publishing.http_api import HttpPublisher
+from hooks.openclaw.poller.publishing.port import Publisher
+from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
+from hooks.openclaw.poller.sources import legacy_json, sqlite
+from hooks.openclaw.poller.sources.gateway_api import GatewayApiSource
+from hooks.openclaw.poller.sources.port import Source
+from schemas import log_lines
+from schemas.config_file import ConfigError
+
+EXIT_CONFIG = 2
+FLAGS = ("source", "state_dir", "gateway_url", "gateway_token_file", "publish", "broker_url", "default_model")
+log = logging.getLogger("hotseat.poller")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Poll until a signal, or once.
+
+    Returns:
+        0 stopped, or published; 2 the configuration is wrong; with ``--once`` also 3 not published, 4 the sessions
+        could not be read, 5 they are in a form this version does not know.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load_config(arguments.config, os.environ, _given(arguments))
+        log_lines.set_up(config.poller.log_format, config.poller.log_level)
+        poller = build(config, os.environ, dry_run=arguments.dry_run)
+    except ConfigError as error:
+        print(f"hotseat poller: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    with closing(poller):
+        if not arguments.once:
+            return _run(poller, config.poller)
+        done = poller.tick()
+    print(json.dumps(_document(done), indent=2) if arguments.json else _sentence(done))
+    return done.trouble.value
+
+
+def build(config: Config, environ: Mapping[str, str], *, dry_run: bool) -> Poller:
+    """Put the parts together.
+
+    Raises:
+        ConfigError: A file with a secret cannot be read.
+    """
+    section = config.poller
+    watch = Watch(
+        settings=Settings(active_s=section.active_s, silent_run_s=section.silent_run_s, ttl_s=section.ttl_s),
+        models=Models(
+            names=section.models, providers=frozenset(section.providers), default=section.default_model or None
+        ),
+    )
+    publisher = None if dry_run else _publisher(config, environ)
+    return Poller(_source(section), publisher, watch, clock=time.monotonic)
+
+
+def _source(section: PollerSection) -> Source:
+    if section.source == "gateway-api":
+        assert section.gateway_token_file is not None
+        token = secret_of(section.gateway_token_file, "gateway_token_file")
+        return GatewayApiSource(
+            section.gateway_url, token, limit=section.max_sessions, active_s=section.active_s + section.silent_run_s
+        )
+    chosen = section.source
+    if chosen == "auto":
+        has_json_only = legacy_json.files(section.state_dir) and not sqlite.databases(section.state_dir)
+        chosen = "legacy-json" if has_json_only else "sqlite"
+    if chosen == "legacy-json":
+        return legacy_json.LegacyJsonSource(section.state_dir)
+    return sqlite.SqliteSource(section.state_dir, limit=section.max_sessions)
+
+
+def _publisher(config: Config, environ: Mapping[str, str]) -> Publisher:
+    section, store = config.poller, config.store
+    if section.publish == "redis":
+        address = StoreAddress(url=store.url, pool=store.pool, username=store.username, password=store.read_password())
+        return RedisPublisher(address, publisher=section.publisher, ttl_s=section.ttl_s, priority=section.priority)
+    file = section.api_key_file
+    api_key = environ.get("HOTSEAT_API_KEY", "") if file is None else secret_of(file, "api_key_file")
+    return HttpPublisher(section.broker_url, api_key, ttl_s=section.ttl_s, priority=section.priority)
+
+
+def _run(poller: Poller, section: PollerSection) -> int:
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    log.info("poller_started", extra={"source": section.source, "publish": section.publish})
+    poller.run(lambda: stopping.wait(section.period_s))
+    log.info("poller_stopped")
+    return 0
+
+
+def _document(tick: Tick) -> dict[str, object]:
+    document: dict[str, object] = {"trouble": tick.trouble.name.lower()}
+    if tick.why:
+        document["why"] = tick.why
+    if tick.reading is not None:
+        document |= {"sessions": len(tick.reading.sessions), "faults": list(tick.reading.faults)}
+    if tick.plan is not None:
+        document |= {"warm": [_warm(warm) for warm in tick.plan.renew], "notOurs": list(tick.plan.foreign)}
+    return document
+
+
+def _warm(warm: Warm) -> dict[str, str]:
+    return {"sessionKey": warm.session, "model": warm.model}
+
+
+def _sentence(tick: Tick) -> str:
+    if tick.reading is None or tick.plan is None:
+        return f"nothing was read: {tick.why}"
+    lines = [f"{len(tick.reading.sessions)} sessions, {tick.plan.kept} keep a model warm"]
+    lines += [f"  {warm.model}  {warm.session}" for warm in tick.plan.renew]
+    if tick.plan.foreign:
+        lines.append(f"not ours, see poller.providers and poller.models: {', '.join(tick.plan.foreign)}")
+    lines += [f"not read: {fault}" for fault in tick.reading.faults]
+    return "\n".join([*lines, f"not published: {tick.why}"] if tick.why else lines)
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    return {name: value for name in FLAGS if (value := getattr(arguments, name)) is not None}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hotseat poller",
+        description="Keep the models of OpenClaw's conversations warm: reads sessions, publishes warm leases.",
+        epilog="Everything can also stand in [poller] of hotseat.toml. Try: hotseat poller --once --dry-run",
+    )
+    default = os.environ.get("HOTSEAT_CONFIG")
+    parser.add_argument(
+        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
+    )
+    parser.add_argument("--once", action="store_true", help="look once, publish, print what was done, end")
+    parser.add_argument("--dry-run", action="store_true", help="publish nothing")
+    parser.add_argument("--json", action="store_true", help="with --once: print JSON")
+    parser.add_argument("--source", help="auto, sqlite, legacy-json or gateway-api")
+    parser.add_argument("--state-dir", help="OpenClaw's state folder (~/.openclaw)")
+    parser.add_argument("--gateway-url", help="for gateway-api (ws://127.0.0.1:18789)")
+    parser.add_argument("--gateway-token-file", help="for gateway-api")
+    parser.add_argument("--publish", help="http or redis")
+    parser.add_argument("--broker-url", help="for http (http://127.0.0.1:4687)")
+    parser.add_argument("--default-model", help="provider/model of sessions that name none yet")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where warm leases are published: the ingress stream, or the broker's HTTP API."""

@@ -1,0 +1,35 @@
+"""What a publisher is."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from hooks.openclaw.poller.activity import Warm
+
+
+class PublishError(Exception):
+    """Not published, or perhaps not; the next period publishes again."""
+
+
+class RefusedError(PublishError):
+    """The receiver does not let us; publishing again will not help."""
+
+
+class Publisher(Protocol):
+    """Where renewals and releases go. Both are safe to repeat."""
+
+    def renew(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
+        """Keep these warm for another TTL; yields each that was accepted.
+
+        Raises:
+            PublishError: It could not be said; those already yielded were.
+        """
+
+    def release(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
+        """Give these back; yields each that was accepted.
+
+        Raises:
+            PublishError: As above.
+        """
+
+    def close(self) -> None:
+        """Drop connections."""

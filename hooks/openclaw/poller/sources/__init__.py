@@ -1,0 +1,1 @@
+"""Where sessions are read: one small port and three answers to it."""
