@@ -106,9 +106,10 @@ UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet
 .PHONY: lock
 lock: install ## resolve again: requirements/*.txt with hashes (ARGS=--upgrade for newer versions)
 	@$(UV_COMPILE) requirements/build.in -o requirements/build.txt
-	@$(UV_COMPILE) --extra demo --extra dev pyproject.toml -o requirements/dev.txt
+	@$(UV_COMPILE) --extra demo --extra dev --extra mcp pyproject.toml -o requirements/dev.txt
 	@$(UV_COMPILE) --extra demo -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
 	@$(UV_COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+	@$(UV_COMPILE) --extra mcp -c requirements/dev.txt pyproject.toml -o requirements/mcp.txt
 
 .PHONY: clean
 clean: ## remove the environment and every cache; state and models stay

@@ -42,6 +42,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
     "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),
     "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
+    "mcp": Subcommand(target="hotseat.mcp_server:main", summary="serve the GPU to MCP clients"),
     "key": Subcommand(target="broker.cli:key", summary="make an API key"),
     "export-schemas": Subcommand(target="broker.cli:export_schemas", summary="write JSON Schema and OpenAPI files"),
 }

@@ -1,0 +1,244 @@
+"""What an agent can ask of the broker through MCP, and errors it can act on. Knows HTTP; nothing of MCP itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Waiting = Callable[[str], Awaitable[None]]
+
+POLL_S = 5.0
+"""How often somebody who waits hears of it; far below the broker's patience with a silent waiter (60 s)."""
+COMPLETION_TTL_S = 60.0
+RELEASE_S = 5.0
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+MODEL_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+
+Body = dict[str, Any]
+
+
+class DeskError(Exception):
+    """It cannot be done; the message tells the agent what to do instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What ``complete`` sends to the model."""
+
+    text: str
+    system: str = ""
+    max_tokens: int = 512
+    temperature: float | None = None
+
+    def body(self, model: str) -> Body:
+        """As a chat completion."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages.append({"role": "user", "content": self.text})
+        body: Body = {"model": model, "messages": messages, "max_tokens": self.max_tokens}
+        return body if self.temperature is None else body | {"temperature": self.temperature}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A lease to ask for."""
+
+    session: str
+    model: str
+    intent: str = "use"
+    ttl_s: float = COMPLETION_TTL_S
+    priority: str = "normal"
+
+    def name(self) -> Body:
+        """How the broker knows it again."""
+        return {"sessionKey": self.session, "model": self.model, "intent": self.intent}
+
+    def body(self) -> Body:
+        """Of ``POST /lease``."""
+        return self.name() | {"ttlSeconds": self.ttl_s, "priority": self.priority}
+
+
+class Desk:
+    """One broker, asked for many sessions.
+
+    Args:
+        http: Its base URL is the broker's, its headers carry the API key.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._using: Counter[tuple[str, str]] = Counter()
+        self._kept: set[tuple[str, str]] = set()
+
+    async def status(self) -> Body:
+        """Slots, models and how many wait."""
+        status, models = await self._call("GET", "/status"), await self.models()
+        return {"slots": status["slots"], "queued": status["queued"], **models}
+
+    async def models(self) -> Body:
+        """The catalogue."""
+        return await self._call("GET", "/models")
+
+    async def queue(self) -> Body:
+        """Live leases in order of service."""
+        return await self._call("GET", "/queue")
+
+    async def lease(self, ask: Ask, *, wait_s: float, waiting: Waiting) -> Body:
+        """Ask for a lease and wait a while.
+
+        Returns:
+            The lease, active or still queued.
+
+        Raises:
+            DeskError: Refused.
+        """
+        lease = await self._asked(ask, wait_s=wait_s, waiting=waiting)
+        if ask.intent == "use":
+            self._kept.add((ask.session, ask.model))
+        return lease
+
+    async def release(self, ask: Ask) -> bool:
+        """Give a session's lease back, or leave the line; False where there was none."""
+        self._kept.discard((ask.session, ask.model))
+        return bool(await self._call("POST", "/release", ask.name()))
+
+    async def position(self, session: str) -> list[Body]:
+        """A session's leases, and why those in line wait."""
+        mine = [lease for lease in (await self.queue())["leases"] if lease["sessionKey"] == session]
+        for lease in mine:
+            if lease["state"] == "queued":
+                lease["why"] = (await self._call("GET", f"/lease/{lease['leaseId']}/why"))["lines"]
+        return mine
+
+    async def complete(self, ask: Ask, prompt: Prompt, *, wait_s: float, waiting: Waiting) -> Body:
+        """One answer of a model, under a lease of its own or the one the session has.
+
+        Raises:
+            DeskError: Busy (the place in line is kept for whoever asks again), refused, or the model failed.
+        """
+        async with self._used(ask, wait_s=wait_s, waiting=waiting) as lease:
+            endpoint = lease["endpoint"]
+            headers = {"Authorization": f"Bearer {endpoint['apiKey']}"}
+            try:
+                async with httpx.AsyncClient(
+                    base_url=endpoint["baseUrl"], headers=headers, timeout=MODEL_TIMEOUT, trust_env=False
+                ) as model:
+                    name = (await model.get("/models")).raise_for_status().json()["data"][0]["id"]
+                    answer = await model.post("/chat/completions", json=prompt.body(name))
+            except httpx.TransportError as error:
+                raise DeskError(f"the model server was lost ({type(error).__name__}); call complete again") from error
+            except (httpx.HTTPStatusError, ValueError, LookupError) as error:
+                raise DeskError(f"{ask.model} does not answer as a model server should: {error}") from error
+        return _completion(ask.model, answer)
+
+    @contextlib.asynccontextmanager
+    async def _used(self, ask: Ask, *, wait_s: float, waiting: Waiting) -> AsyncIterator[Body]:
+        """Hold a lease and give it back, unless it was there before or another call of the session needs it."""
+        place = (ask.session, ask.model)
+        self._using[place] += 1
+        keeps_place = False
+        try:
+            lease = await self._asked(ask, wait_s=wait_s, waiting=waiting)
+            if lease["state"] == "queued":
+                keeps_place = True
+                raise DeskError(await self._busy(ask, lease))
+            renewing = asyncio.create_task(self._renew(lease, ask.ttl_s))
+            try:
+                yield lease
+            finally:
+                renewing.cancel()
+        finally:
+            self._using[place] -= 1
+            if self._using[place] <= 0:
+                del self._using[place]
+                if place not in self._kept and not keeps_place:
+                    await self._give_back(ask)
+
+    async def _asked(self, ask: Ask, *, wait_s: float, waiting: Waiting) -> Body:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + wait_s
+        lease = await self._call("POST", "/lease", ask.body())
+        while lease["state"] == "queued" and (left_s := deadline_s - loop.time()) > 0:
+            await waiting(place_of(lease))
+            held = await self._call("GET", f"/lease/{lease['leaseId']}?wait={min(left_s, POLL_S):.2f}")
+            lease = {"nonce": lease["nonce"], **held}
+        if lease["state"] == "ended":
+            raise DeskError(f"the broker ended the lease on {ask.model}: {lease.get('reason', 'unknown')}")
+        return lease
+
+    async def _renew(self, lease: Body, ttl_s: float) -> None:
+        """Until cancelled, or until the lease cannot be renewed any more: then the answer comes in time or not."""
+        body = {"leaseId": lease["leaseId"], "nonce": lease["nonce"], "ttlSeconds": ttl_s}
+        with contextlib.suppress(DeskError):
+            while True:
+                await asyncio.sleep(ttl_s / 3)
+                await self._call("POST", "/renew", body)
+
+    async def _give_back(self, ask: Ask) -> None:
+        """Also when the client has cancelled the call."""
+        with anyio.move_on_after(RELEASE_S, shield=True), contextlib.suppress(DeskError):
+            await self._call("POST", "/release", ask.name())
+
+    async def _busy(self, ask: Ask, lease: Body) -> str:
+        ready = [model["name"] for model in (await self.models())["models"] if model["state"] == "ready"]
+        others = ", ".join(name for name in ready if name != ask.model)
+        instead = f", or use a model that is ready now: {others}" if others else ""
+        kept = f"{lease.get('expiresInSeconds', COMPLETION_TTL_S):.0f}"
+        again = f"the place is kept for {kept} s: call complete again with session {ask.session!r}"
+        return f"GPU busy: {place_of(lease)}; {again}{instead}"
+
+    async def _call(self, method: str, path: str, body: Body | None = None) -> Body:
+        try:
+            answer = await self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            where = self._http.base_url
+            raise DeskError(
+                f"no answer from the broker at {where} ({type(error).__name__}); try again later"
+            ) from error
+        if answer.status_code == 204:
+            return {}
+        try:
+            document = answer.json()
+        except json.JSONDecodeError:
+            raise DeskError(f"{self._http.base_url} is no Hotseat broker: status {answer.status_code}") from None
+        if answer.is_error:
+            raise DeskError(_refusal(document, answer.headers.get("Retry-After")))
+        return dict(document)
+
+
+def place_of(lease: Body) -> str:
+    """Place in line and expected time, in words."""
+    eta_s, because = lease.get("etaSeconds"), str(lease.get("waitReason", "")).replace("_", " ")
+    until = f"free in about {eta_s:.0f} s" if eta_s is not None else "nobody can say how long"
+    return f"place {lease.get('position', '?')} in line for {lease['model']}, {until}" + (
+        f" ({because})" if because else ""
+    )
+
+
+def _refusal(document: Body, retry_after: str | None) -> str:
+    words = f"{document.get('detail', 'refused')} [{document.get('code', 'unknown')}]"
+    return f"GPU busy: {words}; try again in {retry_after} s" if retry_after else words
+
+
+def _completion(model: str, answer: httpx.Response) -> Body:
+    if answer.is_error:
+        raise DeskError(f"{model} refused the request with status {answer.status_code}: {answer.text[:300]}")
+    try:
+        document = answer.json()
+        choice = document["choices"][0]
+        text = choice["message"].get("content") or ""
+    except (ValueError, LookupError, AttributeError) as error:
+        raise DeskError(f"{model} answered in a form nobody knows; call complete again") from error
+    if not text.strip():
+        why = "its tokens went elsewhere: raise max_tokens" if choice.get("finish_reason") == "length" else "try again"
+        raise DeskError(f"{model} answered nothing; {why}")
+    return {"text": text, "finish_reason": choice.get("finish_reason"), "usage": document.get("usage") or {}}

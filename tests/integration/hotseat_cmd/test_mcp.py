@@ -1,0 +1,255 @@
+"""`hotseat mcp` with the official client, over stdio and streamable HTTP, against a real broker on a real store."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from mcp import Client, MCPError, StdioServerParameters
+
+from schemas.messages import ResidencyReport
+from tests.fakes.broker_process import BrokerProcess
+from tests.fakes.broker_scene import until
+from tests.fakes.redis_servers import VALKEY, RedisServer
+from tests.fakes.worker import FakeWorker
+
+pytestmark = pytest.mark.redis
+FAKE_MODEL = Path(__file__).parents[2] / "fakes" / "model_server.py"
+TOOLS = {"gpu_status", "lease_model", "release_model", "queue_position", "complete"}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
+
+
+class ServingWorker(FakeWorker):
+    """Its models answer: all of them are one real server."""
+
+    url = ""
+
+    def _seen(self, *arguments: object) -> ResidencyReport:
+        seen = super()._seen(*arguments)  # type: ignore[arg-type]
+        return msgspec.structs.replace(seen, url=self.url) if seen.url else seen
+
+
+@contextlib.contextmanager
+def model_server(*flags: str) -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(FAKE_MODEL), "--port", str(port), "--alias", "served", *flags])
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(url)).status_code < 500
+    return False
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[BrokerProcess]:
+    server = RedisServer(VALKEY).start()
+    one = BrokerProcess(server.url).until_ready()
+    one.store_url = server.url
+    try:
+        yield one
+    finally:
+        one.stop()
+        server.close()
+
+
+@pytest.fixture
+async def pool(broker: BrokerProcess) -> AsyncIterator[BrokerProcess]:
+    """A worker whose two models do not fit together, and an empty queue afterwards."""
+    with model_server() as url:
+        await until(lambda: answers(f"{url}/models"))
+        worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
+        worker.url = url
+        async with worker.running():
+            await until(lambda: any(slot["state"] == "open" for slot in get(broker, "/status")["slots"]))
+            yield broker
+            for lease in get(broker, "/queue")["leases"]:
+                call(broker, "DELETE", f"/lease/{lease['leaseId']}")
+
+
+def get(broker: BrokerProcess, path: str) -> dict:
+    return call(broker, "GET", path)
+
+
+def call(broker: BrokerProcess, method: str, path: str, **body: object) -> dict:
+    return httpx.request(method, broker.url + path, json=body or None).raise_for_status().json()
+
+
+def hold(broker: BrokerProcess, model: str) -> dict:
+    """Somebody else's lease on a model that is loaded."""
+    return call(broker, "POST", "/lease", sessionKey="other", model=model, ttlSeconds=600, wait=20)
+
+
+@contextlib.contextmanager
+def http_server(*argv: str) -> Iterator[str]:
+    """`hotseat mcp --http`; answers the address."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, *argv, "--http", str(port)], env=environment())
+    try:
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        assert process.wait(10) in {0, -15}
+
+
+@contextlib.asynccontextmanager
+async def client_of(way: str, url: str, *arguments: str) -> AsyncIterator[Client]:
+    """The official client, connected to a process of its own."""
+    argv = ["-m", "hotseat.cli", "mcp", "--url", url, *arguments]
+    if way == "stdio":
+        async with Client(StdioServerParameters(command=sys.executable, args=argv, env=environment())) as client:
+            yield client
+        return
+    with http_server(*argv) as address:
+        await until(lambda: answers(address), 30)
+        async with Client(address) as client:
+            yield client
+
+
+def said(result) -> str:
+    return result.content[0].text
+
+
+def told(result) -> dict:
+    assert not result.is_error, said(result)
+    return json.loads(said(result))
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+async def test_a_session(way: str, pool: BrokerProcess):
+    async with client_of(way, pool.url) as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS
+        assert {str(one.uri) for one in (await client.list_resources()).resources} == {
+            "hotseat://queue",
+            "hotseat://models",
+        }
+        status = told(await client.call_tool("gpu_status", {}))
+        assert {model["name"] for model in status["models"]} == {"a", "b"}
+
+        answer = told(await client.call_tool("complete", {"model": "a", "prompt": "hello", "max_tokens": 3}))
+        assert answer["text"].split() == ["tok0", "tok1", "tok2"]
+        assert get(pool, "/queue")["leases"] == []  # given back
+
+        held = told(await client.call_tool("lease_model", {"model": "a", "ttl_s": 100}))
+        assert (held["state"], held["endpoint"]["baseUrl"]) == ("active", get_lease(pool)["endpoint"])
+        mine = {"session": held["session"]}
+        again = told(await client.call_tool("complete", {"model": "a", "prompt": "hello", "max_tokens": 2, **mine}))
+        assert again["text"].split() == ["tok0", "tok1"]
+        [lease] = told(await client.call_tool("queue_position", mine))["leases"]
+        assert (lease["leaseId"], lease["state"]) == (held["leaseId"], "active")  # `complete` did not give it back
+
+        queue = json.loads((await client.read_resource("hotseat://queue")).contents[0].text)
+        assert [entry["leaseId"] for entry in queue["leases"]] == [held["leaseId"]]
+        models = json.loads((await client.read_resource("hotseat://models")).contents[0].text)["models"]
+        assert {model["name"]: model["holders"] for model in models}["a"] in {0, 1}
+        assert told(await client.call_tool("release_model", {"model": "a", **mine})) == {"released": True}
+        assert told(await client.call_tool("release_model", {"model": "a", **mine})) == {"released": False}
+
+
+def get_lease(pool: BrokerProcess) -> dict:
+    """What the lease the broker has says, its endpoint shortened to the address."""
+    [lease] = get(pool, "/queue")["leases"]
+    shown = call(pool, "GET", f"/lease/{lease['leaseId']}")
+    return {**shown, "endpoint": shown["endpoint"]["baseUrl"]}
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+async def test_errors_say_what_to_do(way: str, pool: BrokerProcess):
+    other = await asyncio.to_thread(hold, pool, "b")
+    assert other["state"] == "active"
+    async with client_of(way, pool.url, "--session", "agent:mine") as client:
+        busy = await client.call_tool("complete", {"model": "a", "prompt": "hello", "wait_s": 0.3})
+        assert busy.is_error
+        assert "GPU busy: place 1 in line for a" in said(busy)
+        assert "call complete again with session 'agent:mine'" in said(busy)
+        assert "a model that is ready now: b" in said(busy)
+
+        [place] = told(await client.call_tool("queue_position", {}))["leases"]
+        assert (place["state"], place["position"]) == ("queued", 1)
+        assert place["why"]
+        queued = told(await client.call_tool("lease_model", {"model": "a", "wait_s": 0}))
+        assert (queued["state"], queued["leaseId"]) == ("queued", place["leaseId"])
+        assert "Call lease_model again" in queued["next"]
+        assert told(await client.call_tool("release_model", {"model": "a"})) == {"released": True}
+
+        for arguments, words in [
+            ({"model": "nobody-knows", "prompt": "hello"}, "nobody-knows"),
+            ({"model": "a", "prompt": ""}, "prompt"),
+            ({"model": "a", "prompt": "hello", "wait_s": -1}, "wait_s"),
+        ]:
+            refused = await client.call_tool("complete", arguments)
+            assert refused.is_error
+            assert words in said(refused)
+        with contextlib.suppress(MCPError):  # as a tool error or a protocol error: the SDK's choice
+            assert (await client.call_tool("unknown_tool", {})).is_error
+
+
+async def test_the_place_in_line_is_kept_and_served(pool: BrokerProcess):
+    other = await asyncio.to_thread(hold, pool, "b")
+    told_of: list[str] = []
+
+    async def progress(_done: float, _total: float | None, message: str | None) -> None:
+        told_of.append(message or "")
+
+    async with client_of("stdio", pool.url) as client:
+        asking = {"model": "a", "prompt": "hello", "max_tokens": 1, "wait_s": 60}
+        waiting = asyncio.create_task(client.call_tool("complete", asking, progress_callback=progress))
+        await until(lambda: told_of)
+        assert told_of[0].startswith("place 1 in line for a")
+        call(pool, "POST", "/release", leaseId=other["leaseId"], nonce=other["nonce"])
+        assert told(await waiting)["text"].strip() == "tok0"
+
+
+async def test_two_answers_at_once_share_the_lease_and_it_is_given_back_after_both(pool: BrokerProcess):
+    async with client_of("stdio", pool.url) as client:
+        asking = {"model": "a", "prompt": "hello", "max_tokens": 1}
+        both = await asyncio.gather(*(client.call_tool("complete", asking) for _ in range(2)))
+    assert [told(one)["text"].strip() for one in both] == ["tok0", "tok0"]
+    assert get(pool, "/queue")["leases"] == []
+
+
+async def test_a_broker_that_is_away_is_said_to_be():
+    async with client_of("stdio", "http://127.0.0.1:9") as client:
+        away = await client.call_tool("gpu_status", {})
+    assert away.is_error
+    assert "no answer from the broker at http://127.0.0.1:9" in said(away)
+
+
+async def test_an_empty_answer_is_an_error(broker: BrokerProcess):
+    with model_server("--empty") as url:
+        await until(lambda: answers(f"{url}/models"))
+        worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
+        worker.url = url
+        async with worker.running(), client_of("stdio", broker.url) as client:
+            empty = await client.call_tool("complete", {"model": "a", "prompt": "hello"})
+    assert empty.is_error
+    assert "a answered nothing" in said(empty)
+
+
+def test_http_is_for_this_machine_only():
+    argv = [sys.executable, "-m", "hotseat.cli", "mcp", "--http", "0", "--host", "0.0.0.0"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), timeout=30, check=False)
+    assert (done.returncode, "loopback" in done.stderr) == (2, True)
