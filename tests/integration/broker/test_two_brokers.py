@@ -104,6 +104,25 @@ async def test_ingress_is_carried_out_once_and_in_order():
         await until(lambda: two.events("ended"))
 
 
+async def test_activity_prolongs_a_warm_lease_and_never_shortens_it():
+    async with two_brokers() as two:
+        long = (await ask(two.one, "s", "a", intent="warm", ttlSeconds=1200)).json()
+        await two.publish(type="activity", sessionKey="s", model="a", ttlSeconds=60, seq=1)
+        await until(lambda: _drained(two))
+        [lease] = await two.live()
+        assert (lease["leaseId"], lease["expiresInSeconds"] > 1000) == (long["leaseId"], True)
+        await two.publish(type="activity", sessionKey="s", model="a", ttlSeconds=2400, seq=2)
+        await until(lambda: _drained(two))
+        [lease] = await two.live()
+        assert (lease["leaseId"], lease["expiresInSeconds"] > 2000) == (long["leaseId"], True)
+        session_hash = await two.redis.hget(f"{P}:lease:{long['leaseId']}", "sh")
+        assert await two.redis.hget(f"{P}:session:{session_hash}", "seq") == "2"
+
+
+async def _drained(two: Two) -> bool:
+    return await two.redis.xlen(f"{P}:ingress") == 0
+
+
 async def _rejected(two: Two, count: int) -> bool:
     return await two.redis.xlen(f"{P}:ingress:rejected") == count
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ import yaml
 from broker.config import load_config as load_broker
 from gpu_worker.config import load_config as load_worker
 from hooks.openclaw.poller.activity import Warm
+from hooks.openclaw.poller.config import load_config as load_poller
 from hooks.openclaw.poller.publishing.port import RefusedError
 from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
 from hotseat.child import Child
@@ -26,6 +28,7 @@ from schemas.config_file import ConfigError
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+POLLER_PAGE = DEPLOY.parent / "docs" / "openclaw.md"
 COMMAND = re.compile(r"^ExecStart=/opt/hotseat/bin/hotseat (\w+) --config /etc/hotseat/hotseat.toml$", re.MULTILINE)
 
 
@@ -183,6 +186,12 @@ def test_compose_broker_without_a_key_says_how_to_make_one() -> None:
 
 def test_example_configuration_is_accepted_by_the_worker() -> None:
     assert load_worker(DEPLOY / "hotseat.toml.example", {}).models
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", POLLER_PAGE.read_text(), re.DOTALL))
+def test_configuration_of_the_openclaw_page_is_accepted_by_the_poller(block: str, tmp_path: Path) -> None:
+    (tmp_path / "hotseat.toml").write_text(textwrap.dedent(block))
+    assert load_poller(tmp_path / "hotseat.toml", {}, {}).poller.default_model == "hotseat/gemma-27b"
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="needs docker")
