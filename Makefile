@@ -68,12 +68,16 @@ generated: install ## are the generated schemas in step with the code?
 	@$(BIN)/hotseat export-schemas --check
 
 .PHONY: test
-test: install ## all tests but chaos
-	@$(BIN)/pytest -m "not chaos" $(ARGS)
+test: install ## all tests but chaos and the long ones
+	@$(BIN)/pytest -m "not chaos and not long" $(ARGS)
+
+.PHONY: test-long
+test-long: install ## the tests that take a minute or more by design
+	@$(BIN)/pytest -m long $(ARGS)
 
 .PHONY: test-short
 test-short: install ## the tests that take seconds
-	@$(BIN)/pytest -m "not chaos and not slow" $(ARGS)
+	@$(BIN)/pytest -m "not chaos and not slow and not long" $(ARGS)
 
 .PHONY: chaos
 chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAOS_SEED=n to repeat a run)

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 
+from hotseat.mcp_server import build
 from schemas.messages import ResidencyReport
 from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.broker_scene import until
@@ -214,7 +215,7 @@ async def test_the_place_in_line_is_kept_and_served(pool: BrokerProcess):
     async def progress(_done: float, _total: float | None, message: str | None) -> None:
         told_of.append(message or "")
 
-    async with client_of("stdio", pool.url) as client:
+    async with Client(build(pool.url, "", session=None, stdio=True)) as client:
         asking = {"model": "a", "prompt": "hello", "max_tokens": 1, "wait_s": 60}
         waiting = asyncio.create_task(client.call_tool("complete", asking, progress_callback=progress))
         await until(lambda: told_of)
@@ -224,7 +225,7 @@ async def test_the_place_in_line_is_kept_and_served(pool: BrokerProcess):
 
 
 async def test_two_answers_at_once_share_the_lease_and_it_is_given_back_after_both(pool: BrokerProcess):
-    async with client_of("stdio", pool.url) as client:
+    async with Client(build(pool.url, "", session=None, stdio=True)) as client:
         asking = {"model": "a", "prompt": "hello", "max_tokens": 1}
         both = await asyncio.gather(*(client.call_tool("complete", asking) for _ in range(2)))
     assert [told(one)["text"].strip() for one in both] == ["tok0", "tok0"]
@@ -232,7 +233,7 @@ async def test_two_answers_at_once_share_the_lease_and_it_is_given_back_after_bo
 
 
 async def test_a_broker_that_is_away_is_said_to_be():
-    async with client_of("stdio", "http://127.0.0.1:9") as client:
+    async with Client(build("http://127.0.0.1:9", "", session=None, stdio=True)) as client:
         away = await client.call_tool("gpu_status", {})
     assert away.is_error
     assert "no answer from the broker at http://127.0.0.1:9" in said(away)
@@ -243,7 +244,7 @@ async def test_an_empty_answer_is_an_error(broker: BrokerProcess):
         await until(lambda: answers(f"{url}/models"))
         worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
         worker.url = url
-        async with worker.running(), client_of("stdio", broker.url) as client:
+        async with worker.running(), Client(build(broker.url, "", session=None, stdio=True)) as client:
             empty = await client.call_tool("complete", {"model": "a", "prompt": "hello"})
     assert empty.is_error
     assert "a answered nothing" in said(empty)

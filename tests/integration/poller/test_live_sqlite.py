@@ -74,7 +74,7 @@ def test_five_seconds_under_writes(agent_database, tmp_path: Path):
         assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_sixty_seconds_under_writes(agent_database, tmp_path: Path):
     path = agent_database()

@@ -103,13 +103,6 @@ async def test_a_model_is_kept_warm_renewed_and_given_back(scene, publisher):
     assert list(publisher.release((MAIN,))) == [MAIN]  # nothing to give back is no error
 
 
-async def test_the_pool_counts_the_model_as_kept_warm(scene, publisher):
-    server, broker = scene
-    list(publisher.renew((Warm(session="agent:main:main", model="b"),)))
-    await settled(broker, server)
-    await until(lambda: {model["name"]: model for model in get(broker, "/models")["models"]}["b"]["warm"] == 1)
-
-
 async def test_beside_a_plugin_nothing_counts_twice_and_nothing_is_shortened(scene, publisher):
     server, broker = scene
     plugin = post(broker, "/lease", {**NAMED, "ttlSeconds": 1200})  # `/gpu warm a 20m`
