@@ -18,9 +18,11 @@ from hooks.openclaw.poller.poller import Poller, Tick, closing
 from hooks.openclaw.poller.publishing.http_api import HttpPublisher
 from hooks.openclaw.poller.publishing.port import Publisher
 from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
-from hooks.openclaw.poller.sources import legacy_json, sqlite
+from hooks.openclaw.poller.sources.auto import AutoSource
 from hooks.openclaw.poller.sources.gateway_api import GatewayApiSource
+from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import Source
+from hooks.openclaw.poller.sources.sqlite import SqliteSource
 from schemas import log_lines
 from schemas.config_file import ConfigError
 
@@ -40,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config, os.environ, _given(arguments))
         log_lines.set_up(config.poller.log_format, config.poller.log_level)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each call says nothing of its own
         poller = build(config, os.environ, dry_run=arguments.dry_run)
     except ConfigError as error:
         print(f"hotseat poller: {error}", file=sys.stderr)
@@ -76,13 +79,11 @@ def _source(section: PollerSection) -> Source:
         return GatewayApiSource(
             section.gateway_url, token, limit=section.max_sessions, active_s=section.active_s + section.silent_run_s
         )
-    chosen = section.source
-    if chosen == "auto":
-        has_json_only = legacy_json.files(section.state_dir) and not sqlite.databases(section.state_dir)
-        chosen = "legacy-json" if has_json_only else "sqlite"
-    if chosen == "legacy-json":
-        return legacy_json.LegacyJsonSource(section.state_dir)
-    return sqlite.SqliteSource(section.state_dir, limit=section.max_sessions)
+    if section.source == "legacy-json":
+        return LegacyJsonSource(section.state_dir)
+    if section.source == "sqlite":
+        return SqliteSource(section.state_dir, limit=section.max_sessions)
+    return AutoSource(section.state_dir, limit=section.max_sessions)
 
 
 def _publisher(config: Config, environ: Mapping[str, str]) -> Publisher:

@@ -197,7 +197,7 @@ def test_the_command_runs_until_it_is_told_to_stop(scene, agent_database, tmp_pa
         (("--source", "telepathy"), 2, "poller.source"),
         (("--source", "gateway-api"), 2, "gateway_token_file"),
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
-        (("--state-dir", "/nowhere"), 4, "under /nowhere"),
+        (("--state-dir", "/nowhere"), 4, "no sessions under /nowhere"),
         (("--broker-url", "http://127.0.0.1:9", "--default-model", "hotseat/a"), 3, "no answer from the broker"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hooks.openclaw.poller.activity import Models, Origin, Phase, Settings, Watch
+from hooks.openclaw.poller.sources.auto import AutoSource
 from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
@@ -105,6 +106,17 @@ def test_a_store_left_by_a_gateway_that_stopped_is_said_to_be_one(agent_database
     agent_database(stay_open=False)
     with pytest.raises(SourceError, match="no gateway is running"):
         SqliteSource(tmp_path, limit=10).read()
+
+
+def test_auto_takes_what_appears_and_prefers_the_database(agent_database, recorded: Path, tmp_path: Path):
+    source = AutoSource(tmp_path, limit=100)
+    with pytest.raises(SourceError, match="no gateway has run there yet"):
+        source.read()
+    legacy(recorded, tmp_path, "turns")
+    assert "killed" in by_name(source)
+    agent_database("turns")
+    assert "slowone" in by_name(source)
+    assert "killed" not in by_name(source)
 
 
 def test_an_unknown_schema_is_refused_by_its_number(agent_database, tmp_path: Path):
