@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import anyio
 import httpx
@@ -113,7 +114,8 @@ class Desk:
 
     async def position(self, session: str) -> list[Body]:
         """A session's leases, and why those in line wait."""
-        mine = [lease for lease in (await self.queue())["leases"] if lease["sessionKey"] == session]
+        leases = (await self._call("GET", "/queue?limit=1000"))["leases"]
+        mine = [lease for lease in leases if _is_label_of(lease["sessionKey"], session)]
         for lease in mine:
             if lease["state"] == "queued":
                 lease["why"] = (await self._call("GET", f"/lease/{lease['leaseId']}/why"))["lines"]
@@ -213,6 +215,12 @@ class Desk:
         if answer.is_error:
             raise DeskError(_refusal(document, answer.headers.get("Retry-After")))
         return dict(document)
+
+
+def _is_label_of(label: str, session: str) -> bool:
+    """Does the broker show this session so? Labels are percent-encoded, and long ones cut."""
+    whole = unquote(label)
+    return whole == session or (whole.endswith("…") and session.startswith(whole[:-1]))
 
 
 def place_of(lease: Body) -> str:

@@ -38,13 +38,13 @@ def environment() -> dict[str, str]:
 
 
 class ServingWorker(FakeWorker):
-    """Its models answer: all of them are one real server."""
+    """Its models answer: ``a`` with tokens, ``b`` with nothing."""
 
-    url = ""
+    urls: dict[str, str]
 
     def _seen(self, *arguments: object) -> ResidencyReport:
         seen = super()._seen(*arguments)  # type: ignore[arg-type]
-        return msgspec.structs.replace(seen, url=self.url) if seen.url else seen
+        return msgspec.structs.replace(seen, url=self.urls[seen.model]) if seen.url else seen
 
 
 @contextlib.contextmanager
@@ -77,18 +77,25 @@ def broker() -> Iterator[BrokerProcess]:
         server.close()
 
 
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    """One for each model; they outlive the workers of the tests, as real ones do."""
+    with model_server() as talkative, model_server("--empty") as mute:
+        yield {"a": talkative, "b": mute}
+
+
 @pytest.fixture
-async def pool(broker: BrokerProcess) -> AsyncIterator[BrokerProcess]:
+async def pool(broker: BrokerProcess, servers: dict[str, str]) -> AsyncIterator[BrokerProcess]:
     """A worker whose two models do not fit together, and an empty queue afterwards."""
-    with model_server() as url:
-        await until(lambda: answers(f"{url}/models"))
-        worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
-        worker.url = url
-        async with worker.running():
-            await until(lambda: any(slot["state"] == "open" for slot in get(broker, "/status")["slots"]))
-            yield broker
-            for lease in get(broker, "/queue")["leases"]:
-                call(broker, "DELETE", f"/lease/{lease['leaseId']}")
+    for url in servers.values():
+        await until(lambda url=url: answers(f"{url}/models"))
+    worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
+    worker.urls = servers
+    async with worker.running():
+        await until(lambda: any(slot["state"] == "open" for slot in get(broker, "/status")["slots"]))
+        yield broker
+        for lease in get(broker, "/queue")["leases"]:
+            call(broker, "DELETE", f"/lease/{lease['leaseId']}")
 
 
 def get(broker: BrokerProcess, path: str) -> dict:
@@ -224,6 +231,29 @@ async def test_the_place_in_line_is_kept_and_served(pool: BrokerProcess):
         assert told(await waiting)["text"].strip() == "tok0"
 
 
+async def test_a_client_that_cancels_leaves_the_line(pool: BrokerProcess):
+    await asyncio.to_thread(hold, pool, "b")
+    async with Client(build(pool.url, "", session=None, stdio=True)) as client:
+        asking = {"model": "a", "prompt": "hello", "wait_s": 60}
+        waiting = asyncio.create_task(client.call_tool("complete", asking))
+        await until(lambda: queued(pool) == 1)
+        waiting.cancel()
+        await until(lambda: queued(pool) == 0)
+
+
+def queued(broker: BrokerProcess) -> int:
+    return sum(lease["state"] == "queued" for lease in get(broker, "/queue")["leases"])
+
+
+@pytest.mark.parametrize("session", ["my chat", "größe 1", "ü" * 100])
+async def test_a_session_of_any_name_finds_its_leases(session: str, pool: BrokerProcess):
+    async with Client(build(pool.url, "", session=session, stdio=True)) as client:
+        held = told(await client.call_tool("lease_model", {"model": "a", "intent": "warm"}))
+        [lease] = told(await client.call_tool("queue_position", {}))["leases"]
+        assert (lease["leaseId"], held["session"]) == (held["leaseId"], session)
+        assert told(await client.call_tool("release_model", {"model": "a", "intent": "warm"})) == {"released": True}
+
+
 async def test_two_answers_at_once_share_the_lease_and_it_is_given_back_after_both(pool: BrokerProcess):
     async with Client(build(pool.url, "", session=None, stdio=True)) as client:
         asking = {"model": "a", "prompt": "hello", "max_tokens": 1}
@@ -239,15 +269,11 @@ async def test_a_broker_that_is_away_is_said_to_be():
     assert "no answer from the broker at http://127.0.0.1:9" in said(away)
 
 
-async def test_an_empty_answer_is_an_error(broker: BrokerProcess):
-    with model_server("--empty") as url:
-        await until(lambda: answers(f"{url}/models"))
-        worker = ServingWorker.on_redis(broker.store_url, serves=("a", "b"))
-        worker.url = url
-        async with worker.running(), Client(build(broker.url, "", session=None, stdio=True)) as client:
-            empty = await client.call_tool("complete", {"model": "a", "prompt": "hello"})
+async def test_an_empty_answer_is_an_error(pool: BrokerProcess):
+    async with Client(build(pool.url, "", session=None, stdio=True)) as client:
+        empty = await client.call_tool("complete", {"model": "b", "prompt": "hello"})
     assert empty.is_error
-    assert "a answered nothing" in said(empty)
+    assert "b answered nothing" in said(empty)
 
 
 def test_http_is_for_this_machine_only():
