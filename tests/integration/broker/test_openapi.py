@@ -7,7 +7,7 @@ from typing import Self
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 
 from broker.app import build_app, openapi_document
 from broker.principals import Scope
@@ -79,6 +79,11 @@ def server():
         yield running
 
 
+def _is_sent(value):
+    """HTTP clients leave parameters out whose value is null or holds nothing: there is nothing to be refused then."""
+    return any(item is not None for item in value) if isinstance(value, list | dict) else value is not None
+
+
 schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path="/events").exclude(path="/lease/{lease_id}/events")
 
 
@@ -87,4 +92,5 @@ schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path="/events").exclud
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_schemathesis_finds_no_fault(case, server):
+    assume(all(map(_is_sent, (case.query or {}).values())))
     case.call_and_validate(base_url=server.url, headers={"Authorization": "Bearer hsk_root"})
