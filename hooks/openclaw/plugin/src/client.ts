@@ -35,7 +35,7 @@ export const MAX_SPANS_IN_FLIGHT = 16;
 export const PAUSE_MS = 2000;
 const MAX_SEQUENCES = 4000;
 
-/** Why the last message was not taken. */
+/** The broker did not take it. */
 export class BrokerError extends Error {
   override readonly name = "BrokerError";
 }
@@ -125,8 +125,7 @@ export class BrokerClient {
       this.#recovered();
     } catch (error) {
       this.dropped += 1;
-      if (error instanceof RefusedError) this.#complain(message.model, error.message);
-      else this.#failed(error);
+      this.#failed(error, message.model);
     }
   }
 
@@ -138,7 +137,7 @@ export class BrokerClient {
     this.#spans += 1;
     const body: Span = { spanId: effect.span, sessionKey: label(effect.session), model: effect.model };
     this.#post("/sessions/span", body, SPAN_LIMIT_MS)
-      .catch((error: unknown) => this.#failed(error))
+      .catch((error: unknown) => this.#failed(error, body.model))
       .finally(() => {
         this.#spans -= 1;
       });
@@ -168,7 +167,8 @@ export class BrokerClient {
     }
   }
 
-  #failed(error: unknown): void {
+  #failed(error: unknown, model: string): void {
+    if (error instanceof RefusedError) return this.#complain(model, error.message);
     this.#pausedUntilMs = this.#nowMs() + PAUSE_MS;
     const why = error instanceof Error ? error.message : String(error);
     if (this.#trouble === "") this.options.log.warn(`hotseat: ${why}; conversations go on, nothing is kept warm`);
