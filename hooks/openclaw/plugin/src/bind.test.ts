@@ -74,6 +74,7 @@ class Host {
   internal: (event: InternalEvent) => unknown = () => undefined;
   lifecycle: (event: AgentEvent) => void = () => undefined;
   command: (ctx: CommandContext) => Promise<{ text: string }> = () => Promise.resolve({ text: "" });
+  headers: (sessionId: string) => Record<string, string> | undefined = () => undefined;
   service: { start: () => void; stop?: () => Promise<void> | void } = { start: () => undefined };
 
   api(brokerUrl: string): PluginApi {
@@ -84,6 +85,7 @@ class Host {
       on: (name, handler) => this.hooks.set(name, handler as (event: object, ctx: object) => unknown),
       registerHook: (_events, handler) => (this.internal = handler),
       registerService: (service) => (this.service = service),
+      registerProvider: (provider) => (this.headers = (sessionId) => provider.resolveTransportTurnState({ sessionId })?.headers),
       registerCommand: (command) => (this.command = command.handler),
       agent: { events: { registerAgentEventSubscription: ({ handle }) => (this.lifecycle = handle) } },
     };
@@ -146,6 +148,13 @@ describe("a turn", () => {
     ]);
     expect(broker.seen.map(({ raw }) => raw).join("\n")).not.toContain(SECRET);
     expect(host.lines.join("\n")).not.toContain(SECRET);
+  });
+
+  it("names its conversation in the headers of its calls", () => {
+    expect(host.headers("s1")).toBeUndefined();
+    host.fire("before_model_resolve", {}, CTX);
+    host.fire("before_model_resolve", {}, { ...CTX, sessionId: "s2", sessionKey: "agent:main:ünï" });
+    expect([host.headers("s1"), host.headers("s2")]).toEqual([{ "x-hotseat-session": S }, undefined]);
   });
 
   it("numbers the messages of a session upwards", async () => {

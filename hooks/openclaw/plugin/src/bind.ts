@@ -6,14 +6,16 @@
  * begins with a slash.
  */
 
-import { BrokerClient, type ModelInfo } from "./client.js";
+import { BrokerClient, label, type ModelInfo } from "./client.js";
 import { gpuCommand } from "./gpu-command.js";
 import type { AgentContext, AgentEvent, InternalEvent, ModelCallEvent, PluginApi } from "./openclaw-api.js";
-import { type SessionEvent, Sessions, type Trigger } from "./sessions.js";
+import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
 import { defaultModel, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
 
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
+/** As in the manifest. */
+const PROVIDER = "hotseat";
 const READY_LIMIT_MS = 1000;
 const RUNTIME = Symbol.for("hotseat.openclaw-plugin.1");
 
@@ -30,6 +32,8 @@ class Binding {
   readonly #settings: Settings;
   readonly #client: BrokerClient;
   readonly #sessions: Sessions;
+  /** Session key by session id. */
+  readonly #keys = new Map<string, string>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly api: PluginApi) {
@@ -62,7 +66,26 @@ class Binding {
       handle: (event) => this.#lifecycle(event),
     });
     api.registerService({ id: "hotseat", start: () => this.#start(), stop: () => this.#stop() });
+    api.registerProvider({
+      id: PROVIDER,
+      label: "Hotseat",
+      auth: [],
+      resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
+    });
     this.#registerCommand();
+  }
+
+  /** Names the conversation in a call to our own provider; other calls, and keys not in ASCII, are known by their spans. */
+  #headersOf(sessionId: string | undefined): { headers: Record<string, string> } | undefined {
+    const key = sessionId === undefined ? undefined : this.#keys.get(sessionId);
+    return key === undefined || !/^[ -~]+$/.test(key) ? undefined : { headers: { "x-hotseat-session": key } };
+  }
+
+  #remember({ sessionId, sessionKey }: { sessionId?: string; sessionKey?: string }): void {
+    if (sessionId === undefined || sessionKey === undefined) return;
+    this.#keys.delete(sessionId);
+    this.#keys.set(sessionId, label(sessionKey));
+    if (this.#keys.size > MAX_SESSIONS) this.#keys.delete(this.#keys.keys().next().value as string);
   }
 
   #registerCommand(): void {
@@ -106,6 +129,7 @@ class Binding {
 
   #runStarted(ctx: AgentContext): void {
     const { runId: run, sessionKey: session } = ctx;
+    this.#remember(ctx);
     const model = modelName(this.#settings, ctx.modelProviderId, ctx.modelId);
     if (run === undefined || session === undefined || model === undefined) return;
     this.#tell({ type: "runStarted", session, run, model, trigger: triggerOf(ctx) ?? "user" });
@@ -113,6 +137,7 @@ class Binding {
 
   #callStarted(event: ModelCallEvent, ctx: AgentContext): void {
     const session = event.sessionKey ?? ctx.sessionKey;
+    this.#remember(ctx);
     const model = modelName(this.#settings, event.provider, event.model);
     if (session === undefined || model === undefined) return;
     const { runId: run, callId: call } = event;

@@ -82,6 +82,12 @@ export interface PluginApi {
     acceptsArgs?: boolean;
     handler: (ctx: CommandContext) => Promise<{ text: string }>;
   }) => void;
+  registerProvider: (provider: {
+    id: string;
+    label: string;
+    auth: [];
+    resolveTransportTurnState: (ctx: { sessionId?: string }) => { headers?: Record<string, string> } | undefined;
+  }) => void;
   agent: {
     events: {
       registerAgentEventSubscription: (subscription: {
