@@ -45,10 +45,12 @@ async def many_conversations(scene: Scene) -> str:
 
 async def stop_frees_the_place(scene: Scene) -> str:
     """`/stop` while the request waits in line: the place and the warm lease are gone within a second."""
-    scene.worker.load_s = 30.0
-    run = await scene.chat.say(SESSION, "hello")
-    await until(lambda: scene.leases(state="queued"))
-    await scene.chat.call("chat.abort", {"sessionKey": SESSION})
+    session, absent = "agent:main:stop", "beta" if await scene.state("alpha") == "ready" else "alpha"
+    scene.worker.load_s = 60.0
+    await scene.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{absent}"})
+    run = await scene.chat.say(session, "hello")
+    await until(lambda: scene.leases(state="queued"), 60)
+    await scene.chat.call("chat.abort", {"sessionKey": session})
 
     async def free() -> bool:
         return not await scene.leases()

