@@ -46,7 +46,7 @@ async def many_conversations(scene: Scene) -> str:
 async def stop_frees_the_place(scene: Scene) -> str:
     """`/stop` while the request waits in line: the place and the warm lease are gone within a second."""
     session, absent = "agent:main:stop", "beta" if await scene.state("alpha") == "ready" else "alpha"
-    scene.worker.load_s = 60.0
+    scene.worker.load_s = 20.0
     await scene.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{absent}"})
     run = await scene.chat.say(session, "hello")
     await until(lambda: scene.leases(state="queued"), 60)
@@ -102,7 +102,7 @@ async def background_loads_nothing(scene: Scene) -> str:
 async def broker_dies_in_a_turn(scene: Scene) -> str:
     """The broker is killed while a turn waits for its answer, and is back after two seconds: the turn completes."""
     run = await scene.chat.say(SESSION, "slow 5")
-    await until(lambda: scene.leases(intent="use", state="active"))
+    await until(lambda: scene.leases(intent="use", state="active"), 120)
     scene.broker.kill()
     await asyncio.sleep(2)
     scene.restart_broker()
