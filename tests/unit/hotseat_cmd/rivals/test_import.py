@@ -1,0 +1,320 @@
+"""A rival's configuration becomes ours, whatever stands in it, and what is missing is said."""
+
+import hashlib
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from broker.config import load_config as load_broker
+from gpu_worker.config import load_config as load_worker
+from hotseat.importing import FAILED, INCOMPLETE, kind_of, main
+from hotseat.rivals.commands import size_mib
+from hotseat.rivals.yaml_file import MAX_BYTES
+
+HERE = Path(__file__).parent
+LLAMA_SWAP, LITELLM = HERE / "llama-swap.yaml", HERE / "litellm.yaml"
+SMALL = "models:\n  a:\n    cmd: llama-server --port ${PORT} -m /m.gguf\n"
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_KEY", "of-the-environment")
+    monkeypatch.setenv("HOUSEHOLD_KEY", "sk-household")
+
+
+@pytest.fixture
+def imported(capsys, tmp_path):
+    """Import a file or a text; returns status, the file read, the file's text and standard error."""
+
+    def run(source, *options):
+        path = source
+        if isinstance(source, str):
+            path = tmp_path / "source.yaml"
+            path.write_text(source, encoding="utf-8", errors="surrogateescape")
+        status = main([str(path), *options])
+        shown = capsys.readouterr()
+        return status, tomllib.loads(shown.out), shown.out, shown.err
+
+    return run
+
+
+def models(document):
+    return {model["name"]: model for model in document["model"]}
+
+
+@pytest.mark.parametrize("file", [LLAMA_SWAP, LITELLM], ids=lambda path: path.stem)
+def test_broker_and_worker_take_what_is_printed(file, imported, tmp_path):
+    status, _, text, _ = imported(file)
+    path = tmp_path / "hotseat.toml"
+    path.write_text(text)
+    assert status == 0
+    assert load_broker(path, {}).models == load_worker(path, {}).models
+
+
+def test_llama_swap_commands_become_lists_with_our_places_in_them(imported):
+    coder = models(imported(LLAMA_SWAP)[1])["coder"]
+    assert coder["command"] == [
+        "/opt/llama.cpp/llama-server-b7000", "--port", "{port}", "--flash-attn", "on", "--ctx-size", "8192",
+        "-m", "{model_path}", "--alias", "{served_name}", "--parallel", "2",
+        "--host", "{host}", "--api-key-file", "{api_key_file}",
+    ]  # fmt: skip
+    assert coder["model_path"] == "/srv/my models/coder-q4.gguf"
+    assert (coder["served_name"], coder["lease_limit"]) == ("workshop/coder", 2)
+    assert coder["env"] == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert (coder["release_vram_after_s"], coder["load_timeout_s"], coder["default"]) == (60, 500, True)
+
+
+def test_llama_swap_settings_of_one_model_win(imported):
+    embed = models(imported(LLAMA_SWAP)[1])["embed-small"]
+    assert embed["command"][embed["command"].index("--ctx-size") + 1] == "512"
+    assert (embed["kind"], embed["lease_limit"]) == ("embedding", 8)
+    assert "release_vram_after_s" not in embed
+
+
+def test_what_the_worker_cannot_start_has_no_command(imported):
+    found = models(imported(LLAMA_SWAP)[1])
+    assert "command" not in found["boxed"]
+    assert "command" not in found["vllm"]
+
+
+def test_clients_keep_their_keys_and_the_file_has_only_hashes(imported):
+    _, document, text, shown = imported(LLAMA_SWAP)
+    hashes = [hashlib.sha256(key).hexdigest() for key in (b"sk-workshop-1", b"of-the-environment")]
+    assert [key["sha256"] for key in document["key"]] == hashes
+    for secret in ("sk-workshop-1", "of-the-environment", "sk-old", "sk-secret-of-the-attic"):
+        assert secret not in text + shown
+
+
+def test_what_llama_swap_has_and_we_do_not_is_listed_in_the_file_and_on_stderr(imported):
+    _, _, text, shown = imported(LLAMA_SWAP)
+    settings = (
+        "models.coder.env[1]", "models.coder.aliases", "models.coder.filters", "models.embed small", "models.boxed.cmd",
+        "models.embed-small.cmd", "models.embed-small.checkEndpoint", "models.embed-small.unlisted",
+        "models.boxed.proxy", "models.boxed.cmdStop", "models.vllm.cmd", "hooks.on_startup.preload", "groups", "peers",
+        "sendLoadingState", "metricsMaxInMemory", "futureSetting",
+    )  # fmt: skip
+    for setting in settings:
+        assert f"# - {setting}: " in text
+        assert f"  - {setting}: " in shown
+    assert shown.count("\n  - ") == len(settings)
+
+
+def test_litellm_servers_at_home_become_models_and_clouds_do_not(imported):
+    _, document, text, shown = imported(LITELLM)
+    found = models(document)
+    assert set(found) == {"llama", "embeddings", "phi"}
+    assert found["llama"]["served_name"] == "llama3.1:8b"
+    assert (found["llama"]["lease_limit"], found["llama"]["fallbacks"]) == (3, ["phi"])
+    assert found["embeddings"]["kind"] == "embedding"
+    assert document["key"][0]["sha256"] == hashlib.sha256(b"sk-household").hexdigest()
+    for secret in ("sk-household", "sk-gpu-box", "sk-cloud-secret", "hidden", "password"):
+        assert secret not in text + shown
+    for left in ("(gpt-4o): at example.openai.azure.com", "(cheap): at openai", "(*): a wildcard", "gpt-4: an alias"):
+        assert left in shown
+
+
+@pytest.mark.parametrize(
+    "address, home",
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://10.1.2.3:8000/v1", True),
+        ("http://100.64.0.9/v1", True),
+        ("http://[fd00::1]:8000/v1", True),
+        ("http://gpu-box:8000", True),
+        ("http://gpu.local:8000", True),
+        ("https://api.example.com/v1", False),
+        ("http://8.8.8.8/v1", False),
+        ("http://[2606:4700::1]/v1", False),
+        ("http://10.1.2.3.example.com/v1", False),
+        ("http://[broken", False),
+        ("", False),
+    ],
+)
+def test_home_is_where_the_address_is_private(address, home, imported):
+    entry = "  - model_name: {}\n    litellm_params: {{model: {}, api_base: {}}}\n"
+    text = "model_list:\n" + entry.format("a", "openai/x", f'"{address}"') + entry.format("b", "ollama/x", '""')
+    assert set(models(imported(text)[1])) == ({"a", "b"} if home else {"b"})
+
+
+def test_a_source_without_keys_serves_this_machine_only(imported):
+    document = imported(SMALL)[1]
+    assert document["broker"] == {"anonymous": True}
+    assert "key" not in document
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL + "apiKeys: ['${env.NOT_SET_HERE}']\n",
+        SMALL + "apiKeys: [[]]\n",
+        (
+            "model_list: [{model_name: a, litellm_params: {model: ollama/a}}]\n"
+            "general_settings: {master_key: os.environ/NOT_SET}\n"
+        ),
+    ],
+)
+def test_keys_that_cannot_be_read_never_open_the_broker(text, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(text)
+    assert main([str(tmp_path / "c.yaml")]) == FAILED
+    shown = capsys.readouterr()
+    assert "asks for API keys and none can be read" in shown.err
+    assert shown.out == ""
+
+
+def test_memory_is_estimated_from_the_files_that_are_there(imported, tmp_path):
+    weights = tmp_path / "w-00001-of-00002.gguf"
+    for part in (weights, tmp_path / "w-00002-of-00002.gguf"):
+        with part.open("wb") as file:
+            file.truncate(500 * 2**20)
+    text = f"models:\n  a: {{cmd: 'llama-server -m {weights}'}}\n  b: {{cmd: 'llama-server -m /nowhere'}}\n"
+    found = models(imported(text, "--budget-mib", "9000")[1])
+    assert (found["a"]["memory_mib"], found["b"]["memory_mib"]) == (1612, 9000)
+    assert size_mib([]) is None
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("", "must be a table"),
+        ("[1, 2]", "must be a table"),
+        ("a: 1", "neither llama-swap's"),
+        ("models: []", "neither llama-swap's"),
+        ("models: {}", "there is none"),
+        ("models: {a: 3}", "models.a: must be a table"),
+        ("models: {a: {cmd: x, macros: [1]}}", "macros: must be a table"),
+        ("models: {a: {cmd: x}}\nmacros: {m: [1]}", "must be text, a number"),
+        ("model_list: [3]", "must be a table"),
+        ("model_list: []", "there is none"),
+        ("model_list: [{model_name: a}]", "needs model_name"),
+        ("model_list: [{model_name: a, litellm_params: {model: gpt-4o}}]", "nothing to lease"),
+        ("a: b: c", "line 1, column 5"),
+        ("a: 1\na: 2", "the key 'a' occurs twice"),
+        ("models: {a: {cmd: x}, a: {cmd: y}}", "occurs twice"),
+        ("a: !!python/object/apply:os.system [id]", "not YAML that can be used"),
+        ("a: \x00", "not YAML that can be used"),
+        ("a: 'x\udcff'", "not YAML that can be used"),
+        ("[" * 3000, "nested too deeply"),
+        ("a: &a\n  <<: *a\n", "recurs|not YAML|nested|neither"),
+        ("#" * (MAX_BYTES + 1), "more than"),
+        (SMALL + "hooks: 3", "hooks: must be a table"),
+        (SMALL + "    env: ['BAD NAME\x01=1']", "not YAML that can be used"),
+        ("models: {'//': {cmd: x}}", "needs at least one"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(text, complaint, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    assert main([str(tmp_path / "c.yaml")]) == FAILED
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("hotseat import: ")
+    assert shown.err.count("\n") == 1
+    assert any(word in shown.err for word in complaint.split("|"))
+
+
+def test_merge_keys_that_multiply_are_stopped(tmp_path, capsys):
+    lines = ["a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(10)) + "}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    (tmp_path / "c.yaml").write_text("\n".join(lines))
+    assert main([str(tmp_path / "c.yaml")]) == FAILED
+    assert "too many" in capsys.readouterr().err
+
+
+def test_aliases_that_stand_for_millions_are_neither_walked_nor_printed(imported):
+    lines = ["x0: &x0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 12)]
+    status, _, text, _ = imported(SMALL + "\n".join(lines) + "\n")
+    assert status == 0
+    assert len(text) < 5000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x\\n[broker]\\nanonymous = true",
+        "x\\r[key]",
+        "x\\x1b[2J\\u2028y",
+        r"\\\" ] #",
+        "'''",
+        "\\u202e",
+        "é" * 300,
+        r"\ud800",
+        r"\U000e0001",
+    ],
+)
+def test_no_value_breaks_out_of_its_place_in_the_file(value, imported):
+    lines = (
+        f'    name: "{value}"',
+        f'    "{value}": 1',
+        f'    env: ["E={value}"]',
+        f'    useModelName: "m{value[:20]}"',
+    )
+    text = SMALL + "\n".join((*lines, f'"k{value}": 1')) + "\n"
+    status, document, out, shown = imported(text)
+    assert status == 0
+    assert set(document) == {"store", "broker", "worker", "model"}
+    assert all(char.isprintable() or char == "\n" for char in out + shown)
+
+
+@pytest.mark.parametrize(
+    "cmd, why",
+    [
+        ("", "is empty"),
+        ("'llama-server \"-m x'", "cannot be split"),
+        ("llama-server -m", "-m has no value"),
+        ("'llama-server --x {other}'", "holds braces"),
+        ("bash -c 'llama-server'", "is a shell's"),
+        ("podman run llama-server", "starts a container"),
+        ("llama-server ${NOPE}", "${NOPE} is not defined"),
+        ("llama-server ${env.NOT_SET_HERE}", "NOT_SET_HERE is not set"),
+        ("llama-server ${loop}", "contain each other"),
+        ("llama-server ${grow}", "more than 64 KiB"),
+        ("3", "is empty"),
+    ],
+)
+def test_a_command_that_cannot_be_ours_leaves_a_model_without_one(cmd, why, imported):
+    macros = "macros: {loop: '${loop}', grow: '${grow}${grow}x'}\n"
+    status, document, _, shown = imported(f"{macros}models:\n  a:\n    cmd: {cmd}\n")
+    assert status == 0
+    assert "command" not in models(document)["a"]
+    assert f"models.a.cmd: {why}" in shown or why in shown
+
+
+def test_strict_tells_by_its_status(imported):
+    assert imported(SMALL, "--strict")[0] == 0
+    assert imported(SMALL + "groups: {g: {}}\n", "--strict")[0] == INCOMPLETE
+    assert imported(SMALL + "groups: {g: {}}\n")[0] == 0
+
+
+def test_the_kind_can_be_forced_and_is_known_otherwise(capsys):
+    assert kind_of({"models": {}}) == "llama-swap"
+    assert kind_of({"model_list": [], "models": {}}) == "litellm"
+    assert main([str(LLAMA_SWAP), "--from", "litellm"]) == FAILED
+    assert "model_list" in capsys.readouterr().err
+
+
+def test_output_is_a_new_file_for_this_user_only(tmp_path, capsys):
+    target = tmp_path / "hotseat.toml"
+    assert main([str(LLAMA_SWAP), "--output", str(target)]) == 0
+    assert capsys.readouterr().out == ""
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert load_worker(target, {}).models
+    before = target.read_text()
+    assert main([str(LITELLM), "--output", str(target)]) == FAILED
+    assert "File exists" in capsys.readouterr().err
+    assert target.read_text() == before
+
+
+@pytest.mark.parametrize("path", ["nowhere.yaml", "."])
+def test_a_file_that_cannot_be_read_is_said(path, tmp_path, capsys):
+    assert main([str(tmp_path / path)]) == FAILED
+    assert capsys.readouterr().err.startswith(f"hotseat import: {tmp_path}")
+
+
+@pytest.mark.parametrize("argv", [[], ["x.yaml", "--from", "ollama"], ["x.yaml", "--budget-mib", "0"]])
+def test_usage_errors_have_their_own_status(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err
