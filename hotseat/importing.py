@@ -105,7 +105,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _tell(draft: Draft, kind: str) -> None:
-    print(f"hotseat import: {len(draft.models)} models from {kind}'s configuration", file=sys.stderr)
+    count = len(draft.models)
+    print(f"hotseat import: {count} model{'' if count == 1 else 's'} from {kind}'s configuration", file=sys.stderr)
     if draft.left:
         print("not carried over:", file=sys.stderr)
         for left in draft.left:
