@@ -11,6 +11,8 @@ def same_model(answered: str, expected: str) -> bool:
 
     A name that differs in size or quantisation (``qwen3-8b``, ``qwen3-32b``) is another model.
     """
+    if answered == expected:
+        return True
     one, other = _bare(answered), _bare(expected)
     return one == other or (one.startswith(other) and _SNAPSHOT.match(one[len(other) :]) is not None)
 

@@ -97,10 +97,11 @@ def schema_of(shape: Shape, request: dict[str, Any]) -> object | None:
     Raises:
         SchemaError: It says ``json_schema`` and names none.
     """
-    wanted = request.get("response_format")
+    wanted: object = None
     if shape is Shape.RESPONSES:
-        text = request.get("text")
-        wanted = text.get("format") if isinstance(text, dict) else None
+        wanted = table(request.get("text")).get("format")
+    elif shape in {Shape.CHAT, Shape.TEXT}:
+        wanted = request.get("response_format")
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         return None
     inner = wanted.get("json_schema", wanted)

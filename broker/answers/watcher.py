@@ -22,6 +22,8 @@ MAX_WHOLE = 2 * 1024 * 1024
 
 _LAST_EVENTS = 4
 """Read at the end of a stream: counts, the reason of the end and an error are in these, before ``[DONE]``."""
+_WORDS = (b'_reason":"', b'_reason": "', b'"usage"', b'"timings"', b'"error"')
+"""One of these is in every event that is worth reading then; looking is cheaper than reading."""
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.){1,256}")')
 
@@ -136,7 +138,8 @@ class Watcher:
         end = end[max(0, begin) :]
         last = EventSplitter()
         for data in last.feed(end) + last.close():
-            self._read_event(data)
+            if any(word in data for word in _WORDS):
+                self._read_event(data)
         if self._facts.usage == Usage():
             self._search(end)
 

@@ -130,6 +130,8 @@ def test_depth(value, depth):
         (Shape.CHAT, {"response_format": {"type": "json_schema", "schema": PERSON}}, PERSON),
         (Shape.RESPONSES, {"text": {"format": {"type": "json_schema", "name": "p", "schema": PERSON}}}, PERSON),
         (Shape.RESPONSES, {"response_format": {"type": "json_schema", "schema": PERSON}}, None),
+        (Shape.RESPONSES, {"text": 3}, None),
+        (Shape.MESSAGES, {"response_format": {"type": "json_schema", "schema": PERSON}}, None),
     ],
 )  # fmt: skip
 def test_the_schema_a_request_names(shape, request_body, schema):
