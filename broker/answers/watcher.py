@@ -90,6 +90,13 @@ class Watcher:
             return Passed.CONTENT
         return Passed.REASONING if self._facts.reasoning else Passed.PREAMBLE
 
+    @property
+    def undecided(self) -> bool:
+        """May it still turn out to be of no use, with nothing in it so far that a client could see?"""
+        if not self._judged or self._facts.content or self._facts.reasoning:
+            return False
+        return self._splitter is not None or self._size <= MAX_WHOLE
+
     def end(self, now_s: float) -> Verdict:
         """It is complete: judge it. Call once."""
         if self._judged and self._splitter is not None:

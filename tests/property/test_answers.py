@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.answers.verdict import Expected, Marks, Shape
 from broker.answers.watcher import Watcher
 from tests.unit.broker.answers.answering import RECORDED, SHAPES, STREAM, delta, judged, message
 
+unhurried = settings(deadline=None)
 NOWHEN = Marks(begun_s=0.0)
 CUTS = st.lists(st.integers(0, 10_000), max_size=30)
 FILES = sorted(file.name for file in RECORDED.iterdir() if file.name.split(".")[0] in SHAPES)
@@ -55,11 +56,13 @@ def verdict_of(body, shape, cuts, headers=None):
     return replace(judged(body, shape, cuts=cuts, headers=headers), marks=NOWHEN)
 
 
+@unhurried
 @given(streams(), CUTS, st.sampled_from(Shape))
 def test_any_cutting_of_a_stream_gives_the_same_verdict(body, cuts, shape):
     assert verdict_of(body, shape, cuts, [STREAM]) == verdict_of(body, shape, (), [STREAM])
 
 
+@unhurried
 @given(st.sampled_from(FILES), CUTS, st.sampled_from(["tiny-a", "gemma"]))
 def test_any_cutting_of_a_real_answer_gives_the_same_verdict(file, cuts, model):
     body, shape = (RECORDED / file).read_bytes(), SHAPES[file.split(".")[0]]
@@ -68,6 +71,7 @@ def test_any_cutting_of_a_real_answer_gives_the_same_verdict(file, cuts, model):
     assert cut.reason == ("fine" if model == "tiny-a" else "wrong_model")
 
 
+@unhurried
 @given(st.sampled_from(FILES))
 def test_byte_by_byte_is_a_cutting_too(file):
     body, shape = (RECORDED / file).read_bytes(), SHAPES[file.split(".")[0]]
@@ -77,18 +81,21 @@ def test_byte_by_byte_is_a_cutting_too(file):
     )
 
 
+@unhurried
 @given(st.binary(max_size=300), CUTS, st.sampled_from(Shape), st.booleans())
 def test_no_bytes_make_it_fail(body, cuts, shape, streamed):
     headers = [STREAM] if streamed else None
     assert verdict_of(body, shape, cuts, headers) == verdict_of(body, shape, (), headers)
 
 
+@unhurried
 @given(JSON, CUTS, st.sampled_from(Shape))
 def test_no_document_makes_it_fail(document, cuts, shape):
     body = json.dumps(document).encode()
     assert verdict_of(body, shape, cuts) == verdict_of(body, shape, ())
 
 
+@unhurried
 @given(st.lists(CHUNKS, max_size=6), st.integers(0, 6))
 def test_what_has_passed_never_becomes_less(chunks, marker):
     watcher = Watcher(Expected(shape=Shape.CHAT))
@@ -101,6 +108,7 @@ def test_what_has_passed_never_becomes_less(chunks, marker):
     assert ranks == sorted(ranks)
 
 
+@unhurried
 @given(st.text(min_size=1, max_size=20))
 def test_a_text_with_a_visible_character_is_an_answer(text):
     verdict = judged(json.dumps(message(content="a" + text)).encode(), Shape.CHAT)
