@@ -5,6 +5,7 @@ content; from then on only the stream's end is kept, for token counts, errors an
 whole answer is kept up to ``MAX_WHOLE`` bytes and read at its end.
 """
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -209,15 +210,21 @@ class Watcher:
 
 
 def _decoded(data: bytes) -> dict[str, object] | None:
-    """The JSON object, or None. Bytes that are no UTF-8 become replacement characters, as they do for clients."""
+    """The JSON object, or None."""
     value = _json(data)
-    if value is None:
-        value = _json(data.decode("utf-8", "replace").encode())
     return value if isinstance(value, dict) else None
 
 
 def _json(data: bytes) -> object:
+    """What clients' parsers make of it: where the fast one is too strict, the standard library's is asked.
+
+    That is so for numbers beyond all bounds, half a surrogate pair, and bytes that are no UTF-8.
+    """
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # bytes that are no UTF-8 are a ValueError
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         return None

@@ -89,6 +89,8 @@ ODD = ({"choices": "none", "model": 3}, {"choices": [4, {"delta": [], "finish_re
         ("chat", b"<html>Bad gateway</html>", "garbage", "content"),
         ("chat", b'{"choices": [{"message": {"content": "\xff\xfe"}}]}', "garbage", "content"),
         ("chat", b'{"choices": [{"message": {"content": "\xff hi"}}]}', "fine", "content"),
+        ("chat", b'{"n": 1e400, "choices": [{"message": {"content": "hi"}}]}', "fine", "content"),
+        ("chat", b'{"n": NaN, "choices": [{"message": {"content": "\\ud83d hi"}}]}', "fine", "content"),
         # text
         ("text", sse({"model": "m", "choices": [{"text": "hi"}]}, "[DONE]"), "fine", "content"),
         ("text", sse({"model": "m", "choices": [{"text": "", "finish_reason": "length"}]}), "no_content", "preamble"),
