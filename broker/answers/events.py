@@ -83,6 +83,15 @@ class EventSplitter:
             out.append(data)
 
 
+def last_events(end: bytes, count: int) -> list[bytes]:
+    """The data of the last events in the end of a stream; what is left of an event at the front does not count."""
+    if b"\r" in end:
+        splitter = EventSplitter()
+        return (splitter.feed(end) + splitter.close())[-count:]
+    parts = end.rstrip(b"\n").rsplit(b"\n\n", count)
+    return [data for part in parts[-count:] if (data := _data_of(part.lstrip(b"\n")))]
+
+
 def _data_of(event: bytes) -> bytes:
     """The event's data lines, joined as the standard says."""
     if event.startswith(b"data:") and b"\n" not in event and b"\r" not in event:

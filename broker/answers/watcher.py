@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from broker.answers.events import OVERSIZE, EventSplitter
+from broker.answers.events import OVERSIZE, EventSplitter, last_events
 from broker.answers.facts import Facts
 from broker.answers.judge import judge
 from broker.answers.readers import READERS
@@ -139,16 +139,10 @@ class Watcher:
         if not self._facts.content:
             return
         end = self._tail.content()
-        begin = len(end)
-        for _ in range(_LAST_EVENTS + 1):
-            if (begin := end.rfind(b"\n\n", 0, begin)) < 0:
-                break
-        end = end[max(0, begin) :]
-        last = EventSplitter()
-        for data in last.feed(end) + last.close():
+        for data in last_events(end, _LAST_EVENTS):
             if any(word in data for word in _WORDS):
                 self._read_event(data)
-        if self._facts.usage == Usage():
+        if b'"usage"' in end and self._facts.usage == Usage():
             self._search(end)
 
     def _mark(self, now_s: float) -> None:
