@@ -8,10 +8,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from broker import routing_config
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
 from broker.leasing import LeaseBounds
 from broker.principals import Scope
+from broker.routing.budget import Limits
+from broker.routing.catalogue import Table
+from broker.routing.privacy import FindSecret, Firewall
 from broker.store.port import ModelSettings, PoolSettings
 from schemas.config_file import (
     ConfigError,
@@ -23,6 +27,7 @@ from schemas.config_file import (
     models_of,
     section_of,
 )
+from schemas.config_routing import RoutingSection
 
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _POLICY = PolicySettings()
@@ -189,6 +194,14 @@ class KeyEntry(Section):
     """Live leases it may have at once; 0: no limit."""
     rate_per_s: float = Field(default=0.0, ge=0, le=1_000_000)
     """Requests per second in the long run, two seconds' worth at once; 0: no limit. Per broker process."""
+    private: bool = False
+    """Nothing it sends may ever leave."""
+    deadline_s: float | None = Field(default=None, gt=0, le=86_400)
+    """For its requests without ``x-hotseat-deadline-s``: seconds until the first byte. None: the alias's."""
+    day_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """What it may spend at upstreams in a UTC day, in the currency of the prices. None: no limit of its own."""
+    month_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """The same for a calendar month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +214,23 @@ class Config:
     policy: PolicySection
     keys: tuple[KeyEntry, ...]
     models: tuple[ModelEntry, ...]
+    routing: RoutingSection
+
+    def routing_table(self) -> Table:
+        """All names that can be asked for."""
+        return routing_config.table(self.routing, self.models)
+
+    def firewall(self, find_secret: FindSecret | None) -> Firewall:
+        """What makes a request private; without a scanner every content does."""
+        return routing_config.firewall(self.routing, find_secret)
+
+    def budgets(self) -> Limits:
+        """What may be spent at upstreams."""
+        return routing_config.limits(self.routing, ((key.name, key.day_budget, key.month_budget) for key in self.keys))
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know though it works."""
+        return tuple(line for upstream in self.routing.upstream for line in upstream.warnings())
 
     def lease_bounds(self) -> LeaseBounds:
         """What callers may ask for."""
@@ -247,11 +277,13 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         policy=section_of(PolicySection, raw, "policy"),
         keys=_keys_of(raw),
         models=models_of(raw),
+        routing=section_of(RoutingSection, raw, "routing"),
     )
     if not config.models:
         raise ConfigError("model: needs at least one [[model]]")
     if not config.keys and not config.broker.anonymous:
         raise ConfigError("key: nobody could call; add a [[key]] (hotseat key new NAME), or set broker.anonymous")
+    routing_config.check(config.routing, config.models)
     return config
 
 

@@ -1,0 +1,25 @@
+"""How many tokens a text has at most, roughly, without the model's tokenizer.
+
+Rule: letters and spaces in words at three a token, everything else one by one, two for every three bytes outside ASCII,
+long runs without a space at two letters for three tokens less: English prose is counted about a third too high.
+"""
+
+import re
+
+from broker.routing.encoded import has_run
+
+IMAGE_TOKENS = 1600
+"""Of one picture: what the large vision models charge for a full-size one."""
+
+_WORDY = bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + b" "
+_LONG_RUN = re.compile(rb"[A-Za-z0-9+/_-]{24,}")
+
+
+def text_tokens(text: str) -> int:
+    """Tokens of a text, rather too many; an empty one has one."""
+    raw = text.encode("utf-8", "surrogatepass")
+    rest = raw.translate(None, _WORDY)
+    wide = len(rest) - len(rest.translate(None, bytes(range(0x80, 0x100))))
+    wordy = len(raw) - len(rest)
+    runs = sum(len(run) for run in _LONG_RUN.findall(raw)) if has_run(raw) else 0
+    return 1 + -(-wordy // 3) + (len(rest) - wide) + -(-2 * wide // 3) + runs // 3
