@@ -151,6 +151,8 @@ class _Reader:
         self.free(part, marked=marked)
         if len(self.images) == before:
             self.images.append(Image(marked=marked))
+            if not _has_address(part):
+                self.hide("file")
         self.tokens = tokens
 
     def free(self, value: Any, *, marked: bool = False, depth: int = 0) -> None:
@@ -210,6 +212,14 @@ class _Reader:
             self.hide("deep")
         else:
             self.free(value, marked=marked, depth=depth)
+
+
+def _has_address(value: Any) -> bool:
+    """Is a picture somewhere on the web, where the upstream can fetch it?"""
+    if isinstance(value, str):
+        return value.startswith(("https://", "http://"))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_has_address, inner))
 
 
 def _is_image(value: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-SHORTEST = 24
+SHORTEST = 16
 """Characters; shorter runs are words, names and numbers."""
 LONG_BINARY = 2048
 """Characters; a shorter run that is no text is taken for a hash, a key or a signature, and looked at as it stands."""
@@ -20,7 +20,7 @@ HEAD = 65_536
 
 _LETTERS = bytes(0x78 if chr(c) in "+/_-" or (c < 0x80 and chr(c).isalnum()) else 0x20 for c in range(256))
 _LONG = b"x" * SHORTEST
-_RUN = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_RUN = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _GAP = re.compile(r"[ \t]*\r?\n[ \t]*")
 _DATA_URL = re.compile(r"data:([a-z0-9.+/-]*)(?:;[a-z0-9=._-]+)*?;base64,", re.IGNORECASE)
 _URLSAFE = bytes.maketrans(b"-_", b"+/")

@@ -12,7 +12,7 @@ IMAGE_TOKENS = 1600
 """Of one picture: what the large vision models charge for a full-size one."""
 
 _WORDY = bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + b" "
-_LONG_RUN = re.compile(rb"[A-Za-z0-9+/_-]{24,}")
+_LONG_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 
 
 def text_tokens(text: str) -> int:

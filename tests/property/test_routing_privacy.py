@@ -1,0 +1,140 @@
+"""Nothing private ever gets a cloud candidate, whatever happens around it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.core.lease import Priority
+from broker.routing.capability import tokens_of
+from broker.routing.decision import Route
+from broker.routing.fallback import following
+from broker.routing.request import Content, Described, Image, Kind
+from broker.routing.route import State
+from broker.routing.sessions import PrivateSessions
+from broker.routing.variants import ModelState
+from tests.fakes.routing_cases import router_of
+
+ROUTER = router_of()
+NAMES = sorted(ROUTER.table.entries)
+MODELS = sorted(
+    {v.name for entry in ROUTER.table.entries.values() for c in entry.candidates for v in getattr(c, "variants", ())}
+)
+PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel")
+SESSIONS = [f"s{number}" for number in range(8)]
+IDLE_S = 100.0
+
+contents = st.builds(
+    Content,
+    texts=st.lists(st.sampled_from(("hello", "read the manual", *PRIVATE_TEXTS)), max_size=3).map(tuple),
+    images=st.lists(st.builds(Image, marked=st.booleans()), max_size=2).map(tuple),
+    tools=st.integers(0, 40),
+    structured=st.booleans(),
+    prompt_tokens=st.integers(0, 300_000),
+    reply_tokens=st.none() | st.integers(1, 50_000),
+    hidden=st.sampled_from(("", "", "", "file")),
+)
+requests = st.builds(
+    Described,
+    name=st.sampled_from(NAMES),
+    kind=st.sampled_from(Kind),
+    content=contents,
+    size_bytes=st.sampled_from((1000, 1000, 1000, 10**8)),
+    key_private=st.sampled_from((False, False, True)),
+    header_private=st.sampled_from((False, False, True)),
+    deadline_s=st.none() | st.floats(0.5, 500),
+    priority=st.sampled_from(Priority),
+)
+states = st.builds(
+    State,
+    models=st.dictionaries(
+        st.sampled_from(MODELS), st.builds(ModelState, ready=st.booleans(), wait_s=st.none() | st.floats(0, 500))
+    ),
+    free_mib=st.sampled_from((0, 8000, 48_000)),
+    open_breakers=st.sets(st.sampled_from(("acme", "bolt", "delta"))).map(frozenset),
+    allowance_micro=st.none() | st.integers(-5, 10**6),
+)
+steps = st.tuples(st.sampled_from(SESSIONS), requests, states, st.lists(states, max_size=6), st.floats(0, IDLE_S / 2))
+
+
+def is_private(request: Described) -> bool:
+    """A second writing-down of the marks that the drawn requests can bear."""
+    content = request.content.read()
+    flagged = request.key_private or request.header_private or request.name in {"diary", "therapy", "everything"}
+    judged = bool(content.hidden) or any(image.marked for image in content.images) or request.size_bytes > 2**23
+    return flagged or (
+        request.kind is not Kind.OTHER and (judged or any(text in PRIVATE_TEXTS for text in content.texts))
+    )
+
+
+def with_session(state: State, *, private: bool) -> State:
+    return State(
+        models=state.models,
+        free_mib=state.free_mib,
+        open_breakers=state.open_breakers,
+        allowance_micro=state.allowance_micro,
+        session_private=private,
+    )
+
+
+@given(st.lists(steps, max_size=12), st.data())
+def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence, data):
+    """As the gateway does it: judge, mark, try one choice after the other while the world changes.
+
+    Every session is seen again before it has been idle for too long; the memory for names holds two of eight sessions.
+    """
+    sessions = PrivateSessions(limit=2, idle_s=IDLE_S * (len(sequence) + 1), crowd=64)
+    once: set[str] = set()
+    now_s = 0.0
+    for session, request, state, later, pause_s in sequence:
+        now_s += pause_s
+        decision = ROUTER.route(request, with_session(state, private=sessions.is_private(session, now_s)))
+        if decision.private:
+            sessions.mark(session, now_s)
+        if is_private(request):
+            once.add(session)
+        if session in once or request.kind is Kind.OTHER:
+            assert all(choice.route is Route.LOCAL for choice in decision.choices)
+        tried = []
+        for then in later:
+            other = data.draw(st.booleans(), label="another request makes the session private")
+            if other:
+                sessions.mark(session, now_s)
+                once.add(session)
+            choice = following(decision, tried, with_session(then, private=sessions.is_private(session, now_s)))
+            if choice is None:
+                break
+            tried.append(choice)
+            assert choice.route is Route.LOCAL or session not in once
+
+
+@given(requests, states)
+def test_the_same_picture_gives_the_same_decision(request, state):
+    assert ROUTER.route(request, state) == ROUTER.route(request, state)
+
+
+@given(requests, states)
+def test_every_candidate_is_a_choice_or_passed_over(request, state):
+    decision = ROUTER.route(request, state)
+    entry = ROUTER.table.entries[request.name]
+    assert len(decision.choices) + len(decision.passed_over) == len(entry.candidates)
+    assert decision.choices or decision.route is Route.REFUSED
+
+
+@given(requests, states)
+def test_no_choice_is_too_short_too_dear_or_down(request, state):
+    decision = ROUTER.route(request, state)
+    clouds = {one.name: one for one in ROUTER.table.entries[request.name].candidates}
+    for choice in decision.choices:
+        if choice.route is Route.LOCAL:
+            assert choice.model in state.models
+            continue
+        cloud = clouds[choice.model]
+        tokens = tokens_of(request.content.read(), request.kind, cloud.reply_tokens)
+        assert tokens <= cloud.abilities.context_tokens
+        assert choice.upstream not in state.open_breakers
+        assert state.allowance_micro is None or choice.reserve_micro <= max(0, state.allowance_micro)
+
+
+@given(requests, states)
+def test_what_is_in_time_comes_before_what_is_late(request, state):
+    lates = [choice.late for choice in ROUTER.route(request, state).choices]
+    assert lates == sorted(lates)
