@@ -1,4 +1,4 @@
-"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]`` and the API keys ``[[key]]``."""
+"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, ``[[key]]``, and ``[routing]``."""
 
 import ipaddress
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Nothing private ever gets a cloud candidate, whatever happens around it."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,9 +21,17 @@ MODELS = sorted(
     {v.name for entry in ROUTER.table.entries.values() for c in entry.candidates for v in getattr(c, "variants", ())}
 )
 PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel")
-SESSIONS = [f"s{number}" for number in range(8)]
+SESSIONS = [f"s{number}" for number in range(4)]
 IDLE_S = 100.0
 
+MODEL_STATES = [ModelState(ready=ready, wait_s=wait_s) for ready in (True, False) for wait_s in (0, 3, 40, 300, None)]
+
+harmless = st.builds(
+    Content,
+    texts=st.just(("hello", "read the manual")),
+    prompt_tokens=st.integers(0, 10_000),
+    reply_tokens=st.none() | st.integers(1, 1000),
+)
 contents = st.builds(
     Content,
     texts=st.lists(st.sampled_from(("hello", "read the manual", *PRIVATE_TEXTS)), max_size=3).map(tuple),
@@ -32,11 +42,19 @@ contents = st.builds(
     reply_tokens=st.none() | st.integers(1, 50_000),
     hidden=st.sampled_from(("", "", "", "file")),
 )
-requests = st.builds(
+going_out = st.builds(
+    Described,
+    name=st.sampled_from(("auto", "patient", "outside", "cloud/best", "cloud/mid", "talk")),
+    kind=st.just(Kind.CHAT),
+    content=harmless,
+    deadline_s=st.none() | st.floats(0.5, 500),
+)
+"""Most of these have a cloud candidate, unless their session is private."""
+requests = going_out | st.builds(
     Described,
     name=st.sampled_from(NAMES),
     kind=st.sampled_from(Kind),
-    content=contents,
+    content=harmless | contents,
     size_bytes=st.sampled_from((1000, 1000, 1000, 10**8)),
     key_private=st.sampled_from((False, False, True)),
     header_private=st.sampled_from((False, False, True)),
@@ -45,14 +63,18 @@ requests = st.builds(
 )
 states = st.builds(
     State,
-    models=st.dictionaries(
-        st.sampled_from(MODELS), st.builds(ModelState, ready=st.booleans(), wait_s=st.none() | st.floats(0, 500))
-    ),
+    models=st.dictionaries(st.sampled_from(MODELS), st.sampled_from(MODEL_STATES), max_size=3),
     free_mib=st.sampled_from((0, 8000, 48_000)),
-    open_breakers=st.sets(st.sampled_from(("acme", "bolt", "delta"))).map(frozenset),
+    open_breakers=st.just(frozenset()) | st.sets(st.sampled_from(("acme", "bolt", "delta"))).map(frozenset),
     allowance_micro=st.none() | st.integers(-5, 10**6),
 )
-steps = st.tuples(st.sampled_from(SESSIONS), requests, states, st.lists(states, max_size=6), st.floats(0, IDLE_S / 2))
+steps = st.tuples(
+    st.sampled_from(SESSIONS),
+    requests,
+    states,
+    st.lists(st.tuples(states, st.booleans()), max_size=3),
+    st.floats(0, IDLE_S / 2),
+)
 
 
 def is_private(request: Described) -> bool:
@@ -66,20 +88,14 @@ def is_private(request: Described) -> bool:
 
 
 def with_session(state: State, *, private: bool) -> State:
-    return State(
-        models=state.models,
-        free_mib=state.free_mib,
-        open_breakers=state.open_breakers,
-        allowance_micro=state.allowance_micro,
-        session_private=private,
-    )
+    return replace(state, session_private=private)
 
 
-@given(st.lists(steps, max_size=12), st.data())
-def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence, data):
+@given(st.lists(steps, max_size=6))
+def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
     """As the gateway does it: judge, mark, try one choice after the other while the world changes.
 
-    Every session is seen again before it has been idle for too long; the memory for names holds two of eight sessions.
+    Every session is seen again before it has been idle for too long; the memory for names holds two of four sessions.
     """
     sessions = PrivateSessions(limit=2, idle_s=IDLE_S * (len(sequence) + 1), crowd=64)
     once: set[str] = set()
@@ -94,9 +110,8 @@ def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence, 
         if session in once or request.kind is Kind.OTHER:
             assert all(choice.route is Route.LOCAL for choice in decision.choices)
         tried = []
-        for then in later:
-            other = data.draw(st.booleans(), label="another request makes the session private")
-            if other:
+        for then, another_makes_it_private in later:
+            if another_makes_it_private:
                 sessions.mark(session, now_s)
                 once.add(session)
             choice = following(decision, tried, with_session(then, private=sessions.is_private(session, now_s)))
@@ -104,6 +119,40 @@ def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence, 
                 break
             tried.append(choice)
             assert choice.route is Route.LOCAL or session not in once
+
+
+MARKS = {
+    "key": lambda request: replace(request, key_private=True),
+    "header": lambda request: replace(request, header_private=True),
+    "alias": lambda request: replace(request, name="therapy"),
+    "alias of a private model": lambda request: replace(request, name="everything"),
+    "large": lambda request: replace(request, size_bytes=10**8),
+    "hidden": lambda request: replace(request, content=replace(request.content, hidden="file")),
+    "picture": lambda request: replace(
+        request, content=replace(request.content, images=(Image(), Image(marked=True), Image()))
+    ),
+    **{
+        text: lambda request, text=text: replace(
+            request, content=replace(request.content, texts=(*request.content.texts, text, "and more"))
+        )
+        for text in PRIVATE_TEXTS
+    },
+}
+
+
+@given(going_out, states, st.sampled_from(sorted(MARKS)))
+def test_one_mark_is_enough(request, state, mark):
+    decision = ROUTER.route(MARKS[mark](request), state)
+    assert decision.private
+    assert all(choice.route is Route.LOCAL for choice in decision.choices)
+
+
+@given(going_out, st.floats(min_value=10, max_value=500))
+def test_without_a_mark_it_may_go_out(request, deadline_s):
+    """Else the tests above would say nothing."""
+    decision = ROUTER.route(replace(request, deadline_s=deadline_s), State())
+    assert decision.private is None
+    assert decision.route is Route.CLOUD
 
 
 @given(requests, states)
