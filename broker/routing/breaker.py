@@ -4,6 +4,7 @@ closed --fail (the last of several)--> open --its time is up--> half_open --fail
 half_open --success--> closed
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -105,3 +106,29 @@ class Breaker:
             failed=self.failed if failed is None else failed,
             opened=self.opened if opened is None else opened,
         )
+
+
+class Breakers:
+    """Those of all upstreams, in one process's memory: every process finds out by itself."""
+
+    def __init__(self, upstreams: Iterable[str], rule: BreakerRule | None = None) -> None:
+        """All closed."""
+        self._by_name = {name: Breaker(rule=rule or BreakerRule()) for name in upstreams}
+
+    def open(self, now_s: float) -> frozenset[str]:
+        """Upstreams that are not to be called now: for ``State.open_breakers``."""
+        return frozenset(name for name, breaker in self._by_name.items() if not breaker.allows(now_s))
+
+    def begin(self, upstream: str, now_s: float) -> bool:
+        """A call is about to go out; False: it must not."""
+        allowed = self._by_name[upstream].allows(now_s)
+        self._by_name[upstream] = self._by_name[upstream].begin(now_s)
+        return allowed
+
+    def succeed(self, upstream: str) -> None:
+        """The upstream answered, be it with a 4xx that is about the request."""
+        self._by_name[upstream] = self._by_name[upstream].succeed()
+
+    def fail(self, upstream: str, now_s: float) -> None:
+        """It did not answer, or with 429 or 5xx."""
+        self._by_name[upstream] = self._by_name[upstream].fail(now_s)

@@ -142,11 +142,8 @@ class Table:
     """All names."""
 
     entries: Mapping[str, Entry]
-
-    @property
-    def has_cloud(self) -> bool:
-        """Can any request leave at all? While none can, no content is looked at for privacy's sake."""
-        return any(isinstance(one, Cloud) for entry in self.entries.values() for one in entry.candidates)
+    has_cloud: bool
+    """Can any request leave at all? While none can, no content is looked at for privacy's sake."""
 
 
 def table_of(
@@ -184,7 +181,7 @@ def table_of(
             deadline_s=alias.deadline_s,
             private=_is_private(name, named, private),
         )
-    return Table(entries=entries)
+    return Table(entries=entries, has_cloud=any(isinstance(one, Cloud) for one in known.values()))
 
 
 def _aliases_by_name(aliases: Iterable[Alias], known: Mapping[str, Candidate]) -> dict[str, Alias]:

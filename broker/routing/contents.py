@@ -156,7 +156,7 @@ class _Reader:
         self.tokens = tokens
 
     def free(self, value: Any, *, marked: bool = False, depth: int = 0) -> None:
-        """Anything: its strings and the names of its fields."""
+        """Anything: its strings and numbers, and the names of its fields."""
         if isinstance(value, str):
             self.text(value, marked=marked, depth=depth)
         elif isinstance(value, list):
@@ -168,8 +168,9 @@ class _Reader:
                 if isinstance(inner, str) and _TELLING.search(name):
                     self.texts.append(f"{name}: {inner}")
                 self.free(inner, marked=marked, depth=depth)
-        elif depth == 0:
-            self.tokens += 2
+        elif value is not None and not isinstance(value, bool):
+            self.texts.append(str(value))
+            self.tokens += 0 if depth else text_tokens(self.texts[-1])
 
     def name(self, name: str, depth: int = 0) -> None:
         """A field's name: looked at once, however often it comes."""

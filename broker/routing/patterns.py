@@ -42,7 +42,7 @@ _HEADER = re.compile(
     r"authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:bearer|basic|token)\s{1,3}[^\s\"'<>${]{8}", re.IGNORECASE
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY", re.IGNORECASE)
-_AWS_KEY = re.compile(r"(?<!\w)(?:AKIA|ASIA)[0-9A-Z]{16}(?!\w)")
+_AWS_KEY = re.compile(r"(?<!\w)(?:AKIA|ASIA)[0-9A-Z]{16}(?!\w)", re.IGNORECASE)
 _CREDENTIALS = (
     ("://", _IN_URL),
     ("authorization", _HEADER),

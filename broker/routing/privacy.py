@@ -77,10 +77,10 @@ class Firewall:
         if any(pattern.search(text) for pattern in self.patterns):
             return Because.PATTERN
         # 5.
-        text, lower = lowered(text)
-        if names_a_path(text, lower):
+        pair = lowered(text)
+        if names_a_path(*pair):
             return Because.PATH
-        if holds_a_credential(text, lower):
+        if holds_a_credential(*pair):
             return Because.CREDENTIAL
         # 6.
         return self._secret(text)

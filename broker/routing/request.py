@@ -51,7 +51,7 @@ class Content:
     """What a body holds."""
 
     texts: tuple[str, ...] = ()
-    """Every string of the body, names of fields and decoded base64 included."""
+    """Every string and number of the body, names of fields and decoded base64 included."""
     images: tuple[Image, ...] = ()
     tools: int = 0
     structured: bool = False

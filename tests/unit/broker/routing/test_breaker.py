@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.routing.breaker import Breaker, BreakerRule, BreakerState
+from broker.routing.breaker import Breaker, BreakerRule, Breakers, BreakerState
 from broker.routing.decision import Choice, Decision, Reason
 from broker.routing.fallback import Failure, Move, RetryRule, after, following, retry_after_s
 from broker.routing.route import State
@@ -57,6 +57,21 @@ def test_late_failures_of_calls_from_before_do_not_prolong_the_pause():
 
 def test_a_closed_breaker_is_not_touched_by_a_call():
     assert Breaker().begin(5) == Breaker()
+
+
+def test_each_upstream_has_its_own_breaker():
+    breakers = Breakers(["acme", "bolt"], RULE)
+    for now_s in (0, 1, 2):
+        assert breakers.begin("acme", now_s)
+        breakers.fail("acme", now_s)
+    assert breakers.open(3) == {"acme"}
+    assert not breakers.begin("acme", 3)
+    assert breakers.begin("bolt", 3)
+    assert breakers.open(12) == frozenset()
+    assert breakers.begin("acme", 12)
+    assert not breakers.begin("acme", 12), "one probe at a time"
+    breakers.succeed("acme")
+    assert breakers.begin("acme", 12)
 
 
 @pytest.mark.parametrize(

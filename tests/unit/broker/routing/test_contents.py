@@ -236,6 +236,16 @@ def test_what_is_asked_of_the_model(fields, structured, reply_tokens, tools):
     assert (content.structured, content.reply_tokens, content.tools) == (structured, reply_tokens, tools)
 
 
+def test_numbers_are_looked_at_too():
+    messages = [
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {"card": 4111111111111111}}],
+        }
+    ]
+    assert "4111111111111111" in text_of(read(Kind.MESSAGES, messages=messages))
+
+
 def test_a_body_is_read_once():
     source = UnreadContent(Kind.COMPLETION, b'{"prompt": "a"}')
     assert source.read() is source.read()

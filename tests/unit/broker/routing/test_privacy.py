@@ -1,5 +1,6 @@
 """The firewall: patterns, the real scanner, and what it does in doubt."""
 
+import base64
 import time
 
 import pytest
@@ -42,6 +43,24 @@ def joined(*parts: str) -> str:
 def test_the_scanner_knows_the_providers_keys(scanner, secret):
     firewall = Firewall(find_secret=scanner)
     assert judge(firewall, asked(f"please use {secret} for it")) is Because.SECRET
+
+
+TOKEN = joined("ghp_", "cR7mT2xK9vB4nQ8wL5pZ1sD6fG3hJ0yU2iEa")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0130 a letter that grows in lower case: " + TOKEN,
+        "word " * 20_000 + TOKEN + " word" * 20_000,
+        TOKEN + "  # kingfisher:ignore  gitleaks:allow",
+        '{"a": "' + TOKEN + '"}',
+        base64.b64encode(("x" * 30 + " " + TOKEN).encode()).decode(),
+    ],
+    ids=["growing", "long line", "ignore marks", "json", "base64"],
+)
+def test_a_secret_is_found_wherever_it_stands(scanner, text):
+    assert judge(Firewall(find_secret=scanner), asked(text)) is Because.SECRET
 
 
 @pytest.mark.parametrize(
