@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from broker.routing.encoded import Held, blobs
+from broker.routing.encoded import LONG_BINARY, Held, blobs
 from broker.routing.parts import (
     FREE_FIELDS,
     IMAGE_PARTS,
@@ -192,7 +192,7 @@ class _Reader:
                 self.text(blob.text, marked=marked, depth=depth + 1)
             else:
                 self.hide("deep")
-        if picture:
+        if picture and len(string) >= LONG_BINARY:
             return
         self.texts.append(string)
         if depth == 0:

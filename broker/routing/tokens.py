@@ -6,15 +6,12 @@ random base64, 1.3 to 1.8 times for prose, code and JSON, 3 to 4 times for Chine
 vocabulary needs the margin.
 """
 
-import re
-
-from broker.routing.encoded import has_run
+from broker.routing.encoded import runs
 
 IMAGE_TOKENS = 1600
 """Of one picture: what the large vision models charge for a full-size one."""
 
 _WORDY = bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + b" "
-_LONG_RUN = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 
 
 def text_tokens(text: str) -> int:
@@ -23,5 +20,5 @@ def text_tokens(text: str) -> int:
     rest = raw.translate(None, _WORDY)
     wide = len(rest) - len(rest.translate(None, bytes(range(0x80, 0x100))))
     wordy = len(raw) - len(rest)
-    runs = sum(len(run) for run in _LONG_RUN.findall(raw)) if has_run(raw) else 0
-    return 1 + -(-wordy // 3) + (len(rest) - wide) + -(-wide // 2) + runs // 3
+    long = sum(end - start for start, end in runs(raw))
+    return 1 + -(-wordy // 3) + (len(rest) - wide) + -(-wide // 2) + long // 3

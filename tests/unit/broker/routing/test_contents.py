@@ -9,7 +9,7 @@ from broker.routing.contents import UnreadContent, content_of
 from broker.routing.request import Kind
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
-CAMERA = b"\xff\xd8\xff\xe1\x00\x20Exif\x00\x00MM" + bytes(600)
+CAMERA = b"\xff\xd8\xff\xe1\x00\x20Exif\x00\x00MM" + bytes(3000)
 PDF = b"%PDF-1.7\n" + bytes(range(256))
 NEEDLE = "the needle 4711"
 
@@ -201,6 +201,11 @@ def test_a_picture_in_a_tool_result_is_marked():
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": source}]}
     messages = [{"role": "user", "content": [result]}]
     assert [one.marked for one in read(Kind.MESSAGES, messages=messages).images] == [True]
+
+
+def test_a_short_word_that_begins_like_a_picture_is_looked_at_all_the_same():
+    word = b64(b"BM" + bytes(20))
+    assert word in text_of(chat({"type": "text", "text": word}))
 
 
 def test_a_picture_inside_a_text_is_a_picture():
