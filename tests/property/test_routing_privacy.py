@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.core.lease import Priority
@@ -25,6 +25,8 @@ SESSIONS = [f"s{number}" for number in range(4)]
 IDLE_S = 100.0
 
 MODEL_STATES = [ModelState(ready=ready, wait_s=wait_s) for ready in (True, False) for wait_s in (0, 3, 40, 300, None)]
+
+thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 harmless = st.builds(
     Content,
@@ -91,6 +93,7 @@ def with_session(state: State, *, private: bool) -> State:
     return replace(state, session_private=private)
 
 
+@thorough
 @given(st.lists(steps, max_size=6))
 def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
     """As the gateway does it: judge, mark, try one choice after the other while the world changes.
@@ -140,6 +143,7 @@ MARKS = {
 }
 
 
+@thorough
 @given(going_out, states, st.sampled_from(sorted(MARKS)))
 def test_one_mark_is_enough(request, state, mark):
     decision = ROUTER.route(MARKS[mark](request), state)
@@ -147,6 +151,7 @@ def test_one_mark_is_enough(request, state, mark):
     assert all(choice.route is Route.LOCAL for choice in decision.choices)
 
 
+@thorough
 @given(going_out, st.floats(min_value=10, max_value=500))
 def test_without_a_mark_it_may_go_out(request, deadline_s):
     """Else the tests above would say nothing."""
@@ -155,11 +160,13 @@ def test_without_a_mark_it_may_go_out(request, deadline_s):
     assert decision.route is Route.CLOUD
 
 
+@thorough
 @given(requests, states)
 def test_the_same_picture_gives_the_same_decision(request, state):
     assert ROUTER.route(request, state) == ROUTER.route(request, state)
 
 
+@thorough
 @given(requests, states)
 def test_every_candidate_is_a_choice_or_passed_over(request, state):
     decision = ROUTER.route(request, state)
@@ -168,6 +175,7 @@ def test_every_candidate_is_a_choice_or_passed_over(request, state):
     assert decision.choices or decision.route is Route.REFUSED
 
 
+@thorough
 @given(requests, states)
 def test_no_choice_is_too_short_too_dear_or_down(request, state):
     decision = ROUTER.route(request, state)
@@ -183,6 +191,7 @@ def test_no_choice_is_too_short_too_dear_or_down(request, state):
         assert state.allowance_micro is None or choice.reserve_micro <= max(0, state.allowance_micro)
 
 
+@thorough
 @given(requests, states)
 def test_what_is_in_time_comes_before_what_is_late(request, state):
     lates = [choice.late for choice in ROUTER.route(request, state).choices]

@@ -1,7 +1,7 @@
 """Money: reserved before, settled after."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.routing.budget import Ledger, Limit, Limits, MemoryBooks, cost_of, periods
@@ -89,6 +89,7 @@ def test_money_is_not_negative(call):
         call(ledger())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(0, 60), st.booleans()), max_size=40))
 def test_reserved_and_spent_never_pass_a_limit_unless_a_call_cost_more_than_reserved(calls):
     book = ledger(total=Limit(day_micro=150), a=Limit(day_micro=50), b=Limit(month_micro=80))
