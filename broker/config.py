@@ -1,4 +1,5 @@
 """The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, ``[gateway]``, ``[[key]]``."""
+"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, ``[[key]]``, and ``[routing]``."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from broker import routing_config
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
 from broker.gateway.profiles import Profile
@@ -15,6 +17,9 @@ from broker.gateway.settings import GatewaySettings
 from broker.gateway_config import MIB, GatewaySection
 from broker.leasing import LeaseBounds
 from broker.principals import Scope
+from broker.routing.budget import Limits
+from broker.routing.catalogue import Table
+from broker.routing.privacy import FindSecret, Firewall
 from broker.store.port import ModelSettings, PoolSettings
 from schemas.config_file import (
     ConfigError,
@@ -26,6 +31,7 @@ from schemas.config_file import (
     models_of,
     section_of,
 )
+from schemas.config_routing import RoutingSection
 
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _POLICY = PolicySettings()
@@ -197,6 +203,14 @@ class KeyEntry(Section):
     profile: Profile | None = None
     """What its streams to ``/v1`` are sent while they wait: openai, anthropic, reasoning, comment or none. None: as the
     request says, or by its protocol."""
+    private: bool = False
+    """Nothing it sends may ever leave."""
+    deadline_s: float | None = Field(default=None, gt=0, le=86_400)
+    """For its requests without ``x-hotseat-deadline-s``: seconds until the first byte. None: the alias's."""
+    day_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """What it may spend at upstreams in a UTC day, in the currency of the prices. None: no limit of its own."""
+    month_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """The same for a calendar month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +224,23 @@ class Config:
     gateway: GatewaySection
     keys: tuple[KeyEntry, ...]
     models: tuple[ModelEntry, ...]
+    routing: RoutingSection
+
+    def routing_table(self) -> Table:
+        """All names that can be asked for."""
+        return routing_config.table(self.routing, self.models)
+
+    def firewall(self, find_secret: FindSecret | None) -> Firewall:
+        """What makes a request private; without a scanner every content does."""
+        return routing_config.firewall(self.routing, find_secret)
+
+    def budgets(self) -> Limits:
+        """What may be spent at upstreams."""
+        return routing_config.limits(self.routing, ((key.name, key.day_budget, key.month_budget) for key in self.keys))
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know though it works."""
+        return tuple(line for upstream in self.routing.upstream for line in upstream.warnings())
 
     def lease_bounds(self) -> LeaseBounds:
         """What callers may ask for."""
@@ -274,11 +305,13 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         gateway=section_of(GatewaySection, raw, "gateway"),
         keys=_keys_of(raw),
         models=models_of(raw),
+        routing=section_of(RoutingSection, raw, "routing"),
     )
     if not config.models:
         raise ConfigError("model: needs at least one [[model]]")
     if not config.keys and not config.broker.anonymous:
         raise ConfigError("key: nobody could call; add a [[key]] (hotseat key new NAME), or set broker.anonymous")
+    routing_config.check(config.routing, config.models)
     return config
 
 
