@@ -272,6 +272,7 @@ class Config:
             max_open=section.max_open,
             reader_stall_s=section.reader_stall_s,
             dead_server_s=section.dead_server_s,
+            head_s=section.head_s,
             kept_s=min(self.limits.claim_ttl_s, self.limits.waiter_ttl_s),
             profiles={key.name: key.profile for key in self.keys if key.profile is not None},
             priorities={key.name: key.priority for key in self.keys if key.priority is not None},

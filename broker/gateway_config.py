@@ -42,6 +42,9 @@ class GatewaySection(Section):
     """From the request to the model server's first byte, seconds; without streaming that is the whole generation."""
     stall_s: float = Field(default=_TIMING.stall_s, gt=0, le=86_400)
     """Between two pieces of its answer, seconds."""
+    head_s: float = Field(default=1.0, ge=0, le=60)
+    """The beginning of an answer in which nothing can be seen yet is kept back this long at most, seconds: until
+    something of it was sent, an answer that turns out to be of no use is asked for once more and nobody notices."""
     dead_server_s: float = Field(default=5.0, gt=0, le=300)
     """A model server that broke off before its first byte is given this long to be reported dead before the request is
     tried again where it was, seconds; workers report within one."""

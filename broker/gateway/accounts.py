@@ -1,19 +1,16 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from broker.answers.verdict import Verdict
 from broker.metrics import WAIT_BUCKETS, Metrics
 
 log = logging.getLogger("hotseat.gateway")
 
 FIRST_BYTE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
-_USAGE = re.compile(rb'"(prompt_tokens|input_tokens|completion_tokens|output_tokens)"\s*:\s*(\d{1,9})')
-_KINDS = {b"prompt_tokens": "prompt", b"input_tokens": "prompt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +36,8 @@ class Account:
     sent: int
     """Bytes of the model server's."""
     retries: int
+    answer: str = ""
+    """What the last answer of a model server was worth (``broker.answers.verdict.Reason``); empty: there was none."""
 
 
 class Accounts:
@@ -72,10 +71,40 @@ class Accounts:
         self._retries = Counter(
             "hotseat_gateway_retries", "Requests tried again before their first byte", ["model"], registry=registry
         )
+        self._first_tokens = Histogram(
+            "hotseat_gateway_first_token_seconds",
+            "From the request to the model server to the first token of its stream, reasoning included",
+            ["model"],
+            buckets=FIRST_BYTE_BUCKETS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "hotseat_gateway_semantic_failures",
+            "Answers with status 200 that are of no use, unseen ones and canaries included",
+            ["model", "reason"],
+            registry=registry,
+        )
         self._children: dict[tuple[str, ...], Counter] = {}
-        self._by_model: dict[str, tuple[Histogram, Histogram]] = {}
+        self._by_model: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
+        self._token_counts: dict[str, tuple[Counter, Counter]] = {}
 
-    def close(self, account: Account, tail: Iterable[bytes]) -> None:
+    def judged(self, model: str, verdict: Verdict, asked_s: float) -> None:
+        """A model of the catalogue has answered.
+
+        Args:
+            model: Of the catalogue.
+            verdict: On its answer.
+            asked_s: When it was asked, by the verdict's clock.
+        """
+        if verdict.failed:
+            self._failures.labels(model, verdict.reason).inc()
+        prompt, completion = self._tokens_of(model)
+        prompt.inc(verdict.usage.prompt or 0)
+        completion.inc(verdict.usage.completion or 0)
+        if verdict.streamed and verdict.marks.first_token_s is not None:
+            self._series_of(model)[2].observe(max(0.0, verdict.marks.first_token_s - asked_s))
+
+    def close(self, account: Account) -> None:
         """A request is over."""
         labels = (account.path, account.model, account.route, account.reason, account.outcome)
         child = self._children.get(labels)
@@ -86,24 +115,28 @@ class Accounts:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
-        if account.sent and account.model:
-            for kind, count in tokens_in(b"".join(tail)).items():
-                self._tokens.labels(account.model, kind).inc(count)
         log.info("request_closed", extra=_fields(account))
 
     def _measure(self, account: Account) -> None:
-        pair = self._by_model.get(account.model)
-        if pair is None:
-            pair = (self._waits.labels(account.model), self._first_bytes.labels(account.model))
-            self._by_model[account.model] = pair
-        pair[0].observe(account.waited_s)
+        waits, first_bytes, _ = self._series_of(account.model)
+        waits.observe(account.waited_s)
         if account.first_byte_s is not None:
-            pair[1].observe(account.first_byte_s)
+            first_bytes.observe(account.first_byte_s)
 
+    def _series_of(self, model: str) -> tuple[Histogram, Histogram, Histogram]:
+        """A model's children, kept: looking one up takes longer than counting."""
+        found = self._by_model.get(model)
+        if found is None:
+            found = (self._waits.labels(model), self._first_bytes.labels(model), self._first_tokens.labels(model))
+            self._by_model[model] = found
+        return found
 
-def tokens_in(tail: bytes) -> dict[str, int]:
-    """The last usage that the end of an answer mentions, by ``prompt`` and ``completion``."""
-    return {_KINDS.get(name, "completion"): int(count) for name, count in _USAGE.findall(tail)}
+    def _tokens_of(self, model: str) -> tuple[Counter, Counter]:
+        found = self._token_counts.get(model)
+        if found is None:
+            found = (self._tokens.labels(model, "prompt"), self._tokens.labels(model, "completion"))
+            self._token_counts[model] = found
+        return found
 
 
 def _fields(account: Account) -> dict[str, object]:
@@ -122,4 +155,5 @@ def _fields(account: Account) -> dict[str, object]:
         "took_ms": round(account.took_s * 1000),
         "sent_bytes": account.sent,
         "retries": account.retries,
+        "answer": account.answer,
     }

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from broker.answers.verdict import Verdict
 from broker.core.lease import Priority
 from broker.gateway.accounts import Accounts
 from broker.gateway.bodies import Room
@@ -86,6 +87,8 @@ class Progress:
     """Loop time."""
     eta_s: float | None = None
     retries: int = 0
+    verdict: Verdict | None = None
+    """On the last answer of a model server."""
 
     def since_start_s(self) -> float:
         """Since the request arrived."""

@@ -2,7 +2,8 @@
 
 1. The candidates are tried in order, each with a seat of its own.
 2. A seat gets a lease, at once or after waiting in line.
-3. The model server is asked; a break before its first byte is tried once more, on a lease that is good then.
+3. The model server is asked; a break before its first byte, or an answer of no use that nobody saw, is tried once more,
+   on a lease that is good then.
 4. Its pieces are passed on as they come; a break after the first one ends the answer with an error in its protocol.
 5. The lease is given back after the last byte, when the client goes away (also from the line), and on every error; only
    a client that was sent away keeps its place.
@@ -16,6 +17,7 @@ from enum import Enum, auto
 from broker.core.errors import BackendError, HotseatError
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.gateway.candidates import Candidate
+from broker.gateway.delivery import UselessAnswerError
 from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.holding import Given, Hold
 from broker.gateway.line import Line, SentAwayError
@@ -114,7 +116,11 @@ class Exchange:
             if self._hold is None:
                 await self._take_lease(candidate, seat)
             try:
-                return await self._with_lease()
+                return await self._with_lease(tries_left=TRIES - tried)
+            except UselessAnswerError:
+                self._progress.retries += 1
+                self._forget_ended()
+                continue
             except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):
                 if self._client.answered or tried == TRIES:
                     raise
@@ -148,12 +154,12 @@ class Exchange:
     def _lost(self) -> None:
         self.interrupt(Cause.LEASE_ENDED)
 
-    async def _with_lease(self) -> None:
+    async def _with_lease(self, *, tries_left: int) -> None:
         hold = self._hold
         assert hold is not None
         hold.on_end = self._lost
         try:
-            await Passing(self._desk, self._progress, hold.record).run()
+            await Passing(self._desk, self._progress, hold.record, tries_left=tries_left).run()
         except asyncio.CancelledError:
             if self.cause is not Cause.LEASE_ENDED or self._task is None:
                 raise
@@ -179,8 +185,12 @@ class Exchange:
             hold.on_end = lambda: None if known.done() else known.set_result(None)
             await asyncio.wait({known}, timeout=self._desk.settings.dead_server_s)
             hold.on_end = None
-        if hold.ended is not None:
-            self._desk.holds.drop(hold)
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """A lease that ended under us is no good for another try."""
+        if self._hold is not None and self._hold.ended is not None:
+            self._desk.holds.drop(self._hold)
             self._hold = self._given = None
 
     def _let_go(self, seat: Seat) -> None:

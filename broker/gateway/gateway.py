@@ -168,8 +168,8 @@ class Gateway:
                 first_byte_s=first_s,
                 sent=client.sent,
                 retries=seen.retries if seen else 0,
-            ),
-            client.tail,
+                answer=seen.verdict.reason if seen and seen.verdict else "",
+            )
         )
 
     def note(self, event: Event) -> None:

@@ -1,7 +1,7 @@
 """Passes one request to a model server and its answer back, piece by piece.
 
-Rule: the client's answer begins with the model server's first piece and not before, so that whatever goes wrong until
-then can be tried again. Only a wait that is too long for the client begins it earlier.
+Rule: the client's answer begins with the model server's first piece of use and not before, so that whatever goes wrong
+until then can be tried again. Only a wait that is too long for the client begins it earlier.
 """
 
 import re
@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from broker.answers.verdict import Expected, Shape
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord, ModelName
+from broker.gateway.delivery import Delivery
 from broker.gateway.desk import Desk, Progress
-from broker.gateway.headers import is_event_stream, to_the_client, to_the_model
+from broker.gateway.headers import is_event_stream, to_the_model
 from broker.gateway.speaker import Speaker
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.upstream.answer import Answer
@@ -33,7 +35,9 @@ class RefusedError(BackendError):
 class Passing:
     """One attempt on one lease."""
 
-    def __init__(self, desk: Desk, progress: Progress, lease: LeaseRecord) -> None:
+    def __init__(self, desk: Desk, progress: Progress, lease: LeaseRecord, *, tries_left: int) -> None:
+        """``tries_left`` as for ``Delivery``."""
+        self._tries_left = tries_left
         self._desk = desk
         self._progress = progress
         self._client = progress.client
@@ -45,35 +49,32 @@ class Passing:
         Raises:
             UpstreamError: The model server broke off, or fell silent.
             RefusedError: It did not take the request.
+            UselessAnswerError: Its answer is of no use, and the client got nothing of it.
             TroubleError: It answered with an error after the client's answer had begun.
         """
         speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
+        delivery = Delivery(self._desk, self._progress, self._expected(), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
             if answer.status in NOT_READY:
                 raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
             piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
             await speaker.stop()
-            await self._pass_on(answer, piece)
+            if self._client.status and (answer.status != 200 or not is_event_stream(answer.headers)):
+                raise await self._error_of(answer, piece)
+            await delivery.run(answer, piece)
         finally:
             speaker.abort()
             if answer is not None:
                 answer.close()
 
-    async def _pass_on(self, answer: Answer, piece: bytes) -> None:
-        client = self._client
-        if client.status == 0:
-            client.answered = True
-            await client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
-        elif answer.status != 200 or not is_event_stream(answer.headers):
-            raise await self._error_of(answer, piece)
-        client.answered = True
-        while piece:
-            await client.piece(piece)
-            piece = await answer.read(self._desk.upstreams.timing.stall_s)
-        await client.finish()
+    def _expected(self) -> Expected:
+        call, model = self._progress.call, self._lease.model
+        served = self._desk.settings.served_names.get(model) or model
+        may_be_empty = call.asked.wants_nothing
+        return Expected(shape=Shape(call.endpoint.shape.value), models=(served, model), may_be_empty=may_be_empty)
 
     def _request(self) -> Request:
         call = self._progress.call

@@ -22,6 +22,8 @@ class GatewaySettings:
     """A client that takes nothing for this long is given up: it holds a lease."""
     dead_server_s: float = 5.0
     """A model server that broke off is believed dead, or alive after all, within this."""
+    head_s: float = 1.0
+    """The beginning of an answer in which nothing can be seen yet is kept back for this long at most."""
     kept_s: float = 30.0
     """A ticket or an unclaimed grant of a client that is away outlives this."""
     profiles: Mapping[str, Profile] = field(default_factory=dict)

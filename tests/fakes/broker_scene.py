@@ -17,6 +17,7 @@ from broker.principals import Scope
 from broker.store.memory_store import MemoryStore
 from broker.store.port import Store
 from schemas.config_file import ModelEntry, StoreSection
+from schemas.config_routing import RoutingSection
 from tests.fakes.worker import FakeWorker
 
 MODELS = (
@@ -50,6 +51,7 @@ def config_of(
         gateway=GatewaySection(**(gateway or {})),  # type: ignore[arg-type]
         keys=keys,
         models=models,
+        routing=RoutingSection(),
     )
 
 
