@@ -63,6 +63,7 @@ class Broker:
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
+                ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
 

@@ -98,7 +98,11 @@ class V1:
         """From memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
         names = [name for name in self._gateway.desk.settings.served_names if _may_use(caller, name)]
-        return [_card(name, None if picture is None else picture.snapshot) for name in names]
+        snapshot = None if picture is None else picture.snapshot
+        reputations = self._gateway.desk.reputations
+        return [
+            msgspec.structs.replace(_card(name, snapshot), trust=reputations.of(name).state.value) for name in names
+        ]
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Held."""
     served: bool = True
     """Does any slot serve it now?"""
+    trust: str = "trusted"
+    """In its answers: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (asked no more)."""
 
 
 def _list(cards: list[ModelCard]) -> dict[str, object]:

@@ -1,9 +1,10 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from broker.answers.verdict import Verdict
 from broker.metrics import WAIT_BUCKETS, Metrics
@@ -84,6 +85,9 @@ class Accounts:
             ["model", "reason"],
             registry=registry,
         )
+        self._trust = Gauge(
+            "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
+        )
         self._children: dict[tuple[str, ...], Counter] = {}
         self._by_model: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._token_counts: dict[str, tuple[Counter, Counter]] = {}
@@ -103,6 +107,11 @@ class Accounts:
         completion.inc(verdict.usage.completion or 0)
         if verdict.streamed and verdict.marks.first_token_s is not None:
             self._series_of(model)[2].observe(max(0.0, verdict.marks.first_token_s - asked_s))
+
+    def trust(self, model: str, states: Mapping[str, bool]) -> None:
+        """What is thought of a model has changed; every state, and whether it is in it."""
+        for state, is_in_it in states.items():
+            self._trust.labels(model, state).set(is_in_it)
 
     def close(self, account: Account) -> None:
         """A request is over."""

@@ -11,8 +11,10 @@ from broker.answers.head import Head
 from broker.answers.verdict import Expected, Verdict
 from broker.answers.watcher import Watcher
 from broker.core.errors import BackendError
+from broker.core.lease import ModelName
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.headers import to_the_client
+from broker.gateway.reputations import LOCAL
 from broker.upstream.answer import Answer
 
 log = logging.getLogger("hotseat.gateway")
@@ -97,6 +99,8 @@ class Delivery:
         progress = self._progress
         progress.verdict = verdict
         self._desk.accounts.judged(progress.model, verdict, self._asked_s)
+        if progress.route == LOCAL:
+            self._desk.reputations.judged(ModelName(progress.model), verdict, self._loop.time())
         if verdict.failed:
             told = {"model": progress.model, "reason": verdict.reason, "detail": verdict.detail}
             log.warning("answer_useless", extra=told | {"lease_id": progress.lease_id, "passed": verdict.passed})

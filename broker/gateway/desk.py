@@ -17,6 +17,7 @@ from broker.gateway.identity import Asked, Identity
 from broker.gateway.patience import Limits
 from broker.gateway.places import Places
 from broker.gateway.profiles import Profile, Waiting, keepalive
+from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.spans import Spans
 from broker.leasing import Leasing
@@ -37,6 +38,7 @@ class Desk:
     accounts: Accounts
     room: Room
     holds: Holds
+    reputations: Reputations
     places: Places = field(default_factory=Places)
     spans: Spans = field(default_factory=Spans)
     rule: Rule = as_named

@@ -1,9 +1,9 @@
 """One request, from its place in line to the last byte of its answer.
 
-1. The candidates are tried in order, each with a seat of its own.
+1. The candidates are tried in order, each with a seat of its own; quarantined models are left out, suspects come last.
 2. A seat gets a lease, at once or after waiting in line.
 3. The model server is asked; a break before its first byte, or an answer of no use that nobody saw, is tried once more,
-   on a lease that is good then.
+   on a lease that is good then; where the model is suspect by now, by the next candidate.
 4. Its pieces are passed on as they come; a break after the first one ends the answer with an error in its protocol.
 5. The lease is given back after the last byte, when the client goes away (also from the line), and on every error; only
    a client that was sent away keeps its place.
@@ -57,6 +57,10 @@ class Exchange:
         """The interruption that ended it, if one did."""
         self._hold: Hold | None = None
         self._given: Given | None = None
+        self._has_another = False
+        """Is there another candidate after this one?"""
+        self._had_useless = False
+        """Was an answer thrown away? That is done once in an exchange."""
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
@@ -82,6 +86,9 @@ class Exchange:
         """
         self._task = asyncio.current_task()
         try:
+            self._name(candidates[0])
+            candidates = self._desk.reputations.order(candidates, asyncio.get_running_loop().time())
+            self._has_another = True
             for candidate in candidates[:-1]:
                 try:
                     return await self._by(candidate)
@@ -90,13 +97,19 @@ class Exchange:
                 except (TroubleError, HotseatError):
                     if self._client.answered:
                         raise
+            self._has_another = False
             return await self._by(candidates[-1])
         finally:
             self._task = None
 
-    async def _by(self, candidate: Candidate) -> None:
-        call, progress = self._call, self._progress
+    def _name(self, candidate: Candidate) -> None:
+        """What headers and accounts tell."""
+        progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
+
+    async def _by(self, candidate: Candidate) -> None:
+        call = self._call
+        self._name(candidate)
         wanted = Seat(
             call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
         )
@@ -116,9 +129,12 @@ class Exchange:
             if self._hold is None:
                 await self._take_lease(candidate, seat)
             try:
-                return await self._with_lease(tries_left=TRIES - tried)
+                return await self._with_lease(tries_left=0 if self._had_useless else TRIES - tried)
             except UselessAnswerError:
+                self._had_useless = True
                 self._progress.retries += 1
+                if self._has_another and not self._desk.reputations.of(candidate.model).preferred:
+                    raise
                 self._forget_ended()
                 continue
             except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bodies import Body, MediaTypeError, Room
+from broker.gateway.canaries import Canaries
 from broker.gateway.candidates import Described
 from broker.gateway.client_side import ClientSide
 from broker.gateway.desk import Call, Desk, Progress
@@ -20,6 +21,7 @@ from broker.gateway.identity import UnreadableError, asked_of, identify, priorit
 from broker.gateway.patience import within
 from broker.gateway.places import fingerprint
 from broker.gateway.profiles import Profile, profile_for
+from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
 from broker.leasing import ClientGoneError, Leasing
@@ -51,6 +53,7 @@ class Gateway:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self.canaries = Canaries(desk)
 
     async def serve(self, arrived: Arrived, send: Send) -> None:
         """Answer one request; a client that is gone gets no answer."""
@@ -175,9 +178,12 @@ class Gateway:
     def note(self, event: Event) -> None:
         """Listen to the event stream."""
         self.desk.holds.note(event)
+        if event.fields.get("why") == "heal" and event.fields.get("who", "").startswith("operator:"):
+            self.desk.reputations.heal(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Let go of leases and connections."""
+        await self.canaries.stop()
         await self.desk.holds.settle(2.0)
         self.desk.upstreams.close()
 
@@ -191,6 +197,7 @@ def gateway_of(
     timing: Timing,
 ) -> Gateway:
     """Put the data path together."""
+    accounts = Accounts(metrics)
     return Gateway(
         Desk(
             settings=settings,
@@ -198,7 +205,8 @@ def gateway_of(
             waiters=waiters,
             upstreams=Upstreams(timing),
             prospects=prospects,
-            accounts=Accounts(metrics),
+            accounts=accounts,
+            reputations=Reputations(settings.suspicion, accounts),
             room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
             holds=Holds(leasing),
         )
