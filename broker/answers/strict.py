@@ -4,6 +4,7 @@ Rule: nothing is fetched and nothing can run away. References to other documents
 linear time (those that need backtracking are refused), and a schema is weighed before it is compiled.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,8 @@ def schema_of(shape: Shape, request: dict[str, Any]) -> object | None:
     wanted: object = None
     if shape is Shape.RESPONSES:
         wanted = table(request.get("text")).get("format")
+    elif shape is Shape.MESSAGES:
+        wanted = table(request.get("output_config")).get("format") or request.get("output_format")
     elif shape in {Shape.CHAT, Shape.TEXT}:
         wanted = request.get("response_format")
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
@@ -141,22 +144,14 @@ def temperature_for(asked: object, attempt: int) -> float | None:
     return base * _LOWERED[attempt - 1]
 
 
-def with_temperature(request: dict[str, Any], temperature: float) -> bytes:
+def with_temperature(request: Mapping[str, Any], temperature: float) -> bytes:
     """The request's body again, at another temperature; everything else as it was."""
     return msgspec.json.encode({**request, "temperature": temperature})
 
 
-def refusal(violations: tuple[Violation, ...], *, attempts: int) -> bytes:
-    """The body of the 422, in OpenAI's envelope."""
-    error = {
-        "message": f"the answer broke its schema in each of {attempts} attempts",
-        "type": "invalid_response_error",
-        "param": "response_format",
-        "code": "schema_violations",
-        "attempts": attempts,
-        "violations": [{"path": v.path, "keyword": v.keyword, "message": v.message} for v in violations],
-    }
-    return msgspec.json.encode({"error": error})
+def told(violations: tuple[Violation, ...]) -> list[dict[str, str]]:
+    """As a client is told."""
+    return [{"path": v.path, "keyword": v.keyword, "message": v.message} for v in violations]
 
 
 def _texts(shape: Shape, document: dict[str, Any]) -> list[str | None]:
@@ -167,6 +162,10 @@ def _texts(shape: Shape, document: dict[str, Any]) -> list[str | None]:
         text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         calls = any(item.get("type") not in {"message", "reasoning"} for item in items)
         return [None] if calls and not text else [text]
+    if shape is Shape.MESSAGES:
+        blocks = tables(document.get("content"))
+        text = "".join(block["text"] for block in blocks if isinstance(block.get("text"), str))
+        return [None if not text and any(block.get("type") == "tool_use" for block in blocks) else text]
     return [_text_of(choice) for choice in tables(document.get("choices"))]
 
 

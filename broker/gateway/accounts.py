@@ -108,6 +108,10 @@ class Accounts:
         if verdict.streamed and verdict.marks.first_token_s is not None:
             self._series_of(model)[2].observe(max(0.0, verdict.marks.first_token_s - asked_s))
 
+    def broke_schema(self, model: str) -> None:
+        """An answer broke the schema that its request wants held."""
+        self._failures.labels(model, "schema").inc()
+
     def trust(self, model: str, states: Mapping[str, bool]) -> None:
         """What is thought of a model has changed; every state, and whether it is in it."""
         for state, is_in_it in states.items():

@@ -8,10 +8,12 @@ import asyncio
 import logging
 
 from broker.answers.head import Head
+from broker.answers.strict import Violation
 from broker.answers.verdict import Expected, Verdict
-from broker.answers.watcher import Watcher
+from broker.answers.watcher import MAX_WHOLE, Watcher
 from broker.core.errors import BackendError
 from broker.core.lease import ModelName
+from broker.gateway.contract import BrokenTryError
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.headers import to_the_client
 from broker.gateway.reputations import LOCAL
@@ -45,7 +47,9 @@ class Delivery:
         self._may_fail = tries_left > 0
         self._watcher = Watcher(expected)
         self._asked_s = self._loop.time()
-        self._head = Head(self._watcher, limit=KEEP_BACK if self._may_fail else 0)
+        self._strict = progress.strict
+        keep_back = KEEP_BACK if self._may_fail else 0
+        self._head = Head(self._watcher, limit=keep_back if self._strict is None else MAX_WHOLE)
 
     async def run(self, answer: Answer, piece: bytes) -> None:
         """Pass everything on.
@@ -55,12 +59,15 @@ class Delivery:
             piece: The first one; nothing: it has none.
 
         Raises:
-            UselessAnswerError: Ask again.
+            UselessAnswerError, BrokenTryError: Ask again.
             UpstreamError: The model server broke off, or fell silent.
         """
         self._watcher.begin(answer.status, answer.headers, self._loop.time())
         try:
-            await self._pass_on(answer, piece)
+            if self._strict is None or answer.status != 200:
+                await self._pass_on(answer, piece)
+            else:
+                await self._collect(answer, piece)
         except BaseException:
             # A stream that said its last word is whole, however its connection ended.
             over = self._client.is_over_for_parsers
@@ -70,7 +77,10 @@ class Delivery:
         self._judged(verdict)
         if verdict.failed and self._may_fail and not self._head.released:
             raise UselessAnswerError(verdict)
-        await self._send(answer, self._head.release())
+        rest = self._head.release()
+        if self._strict is not None and answer.status == 200:
+            self._strict.check(b"".join(rest))
+        await self._send(answer, rest)
         await self._begin(answer)
         await self._client.finish()
 
@@ -82,6 +92,15 @@ class Delivery:
             if not self._head.released and not await answer.has_news(until_s - self._loop.time()):
                 await self._send(answer, self._head.release())
             piece = await answer.read(stall_s)
+
+    async def _collect(self, answer: Answer, piece: bytes) -> None:
+        """Keep all of it back until it is checked."""
+        while piece:
+            if self._head.take(piece, self._loop.time()):
+                raise BrokenTryError(
+                    (Violation(path="", keyword="content", message="cannot be read, or is too large"),)
+                )
+            piece = await answer.read(self._desk.upstreams.timing.stall_s)
 
     async def _send(self, answer: Answer, pieces: list[bytes]) -> None:
         for piece in pieces:

@@ -10,6 +10,7 @@ from broker.gateway.accounts import Accounts
 from broker.gateway.bodies import Room
 from broker.gateway.candidates import Rule, as_named
 from broker.gateway.client_side import ClientSide
+from broker.gateway.contract import Strict
 from broker.gateway.endpoints import Endpoint, Shape
 from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
@@ -89,8 +90,15 @@ class Progress:
     """Loop time."""
     eta_s: float | None = None
     retries: int = 0
+    strict: Strict | None = None
+    """What its answer must hold."""
     verdict: Verdict | None = None
     """On the last answer of a model server."""
+
+    @property
+    def body(self) -> bytes:
+        """What the next try sends."""
+        return self.call.body if self.strict is None else self.strict.body
 
     def since_start_s(self) -> float:
         """Since the request arrived."""

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from broker.core.errors import BackendError, HotseatError
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.gateway.candidates import Candidate
+from broker.gateway.contract import BrokenTryError, ContractBrokenError
 from broker.gateway.delivery import UselessAnswerError
 from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.holding import Given, Hold
@@ -92,7 +93,7 @@ class Exchange:
             for candidate in candidates[:-1]:
                 try:
                     return await self._by(candidate)
-                except SentAwayError:
+                except (SentAwayError, ContractBrokenError):
                     raise
                 except (TroubleError, HotseatError):
                     if self._client.answered:
@@ -125,24 +126,33 @@ class Exchange:
         self._let_go(seat)
 
     async def _tries(self, candidate: Candidate, seat: Seat) -> None:
-        for tried in range(1, TRIES + 1):
+        tried = 1
+        while True:
             if self._hold is None:
                 await self._take_lease(candidate, seat)
             try:
                 return await self._with_lease(tries_left=0 if self._had_useless else TRIES - tried)
+            except BrokenTryError as broken:
+                self._try_cooler(broken)
             except UselessAnswerError:
                 self._had_useless = True
-                self._progress.retries += 1
                 if self._has_another and not self._desk.reputations.of(candidate.model).preferred:
+                    self._progress.retries += 1
                     raise
                 self._forget_ended()
-                continue
             except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):
                 if self._client.answered or tried == TRIES:
                     raise
+                await self._verdict()
+                tried += 1
             self._progress.retries += 1
-            await self._verdict()
-        return None
+
+    def _try_cooler(self, broken: BrokenTryError) -> None:
+        self._desk.accounts.broke_schema(self._progress.model)
+        strict = self._progress.strict
+        assert strict is not None
+        strict.again(broken)
+        self._forget_ended()
 
     # -------------------------------------------------------------------------------------------------------- lease
     async def _take_lease(self, candidate: Candidate, seat: Seat) -> None:

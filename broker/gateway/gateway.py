@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from broker.answers.verdict import Shape
 from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bodies import Body, MediaTypeError, Room
 from broker.gateway.canaries import Canaries
 from broker.gateway.candidates import Described
 from broker.gateway.client_side import ClientSide
+from broker.gateway.contract import strict_of
 from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
@@ -72,6 +74,8 @@ class Gateway:
         try:
             call = self._call(arrived, headers, await body.read(arrived.receive), started_s)
             progress = Progress(call=call, client=client)
+            shape = Shape(call.endpoint.shape.value)
+            progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
             outcome = await self._exchange(progress, arrived.receive)
         except ClientGoneError:
             outcome = "client_gone"

@@ -82,7 +82,7 @@ class Passing:
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(call.body, self._lease.model, self._desk.settings.served_names),
+            body=renamed(self._progress.body, self._lease.model, self._desk.settings.served_names),
         )
 
     async def _error_of(self, answer: Answer, piece: bytes) -> TroubleError:

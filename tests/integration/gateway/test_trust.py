@@ -1,6 +1,5 @@
 """A model that answers badly again and again is asked last, tested through a lease, and in the end asked no more."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest

@@ -2,7 +2,6 @@
 
 import json
 
-import jsonschema_rs
 import pytest
 
 from broker.answers.schema_weight import depth_of
@@ -13,9 +12,9 @@ from broker.answers.strict import (
     Contract,
     SchemaError,
     check,
-    refusal,
     schema_of,
     temperature_for,
+    told,
     with_temperature,
 )
 from broker.answers.verdict import Shape
@@ -197,8 +196,24 @@ def test_only_the_temperature_of_a_request_changes():
     assert request["temperature"] == 0.8
 
 
-def test_the_422_names_every_violation():
-    body = json.loads(refusal(Contract(PERSON).violations(BAD), attempts=4))
-    assert body["error"]["code"] == "schema_violations"
-    assert body["error"]["violations"][0]["keyword"] == "required"
-    assert jsonschema_rs.is_valid({"required": ["message", "type", "param", "code"]}, body["error"])
+def test_a_client_is_told_every_violation():
+    (violation,) = told(Contract(PERSON).violations(BAD))
+    assert (violation["path"], violation["keyword"], "age" in violation["message"]) == ("", "required", True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"output_config": {"format": {"type": "json_schema", "schema": PERSON}}},
+        {"output_format": {"type": "json_schema", "schema": PERSON}},
+    ],
+)
+def test_anthropics_requests_name_schemas_too(request_):
+    assert schema_of(Shape.MESSAGES, request_) == PERSON
+    good, call = {"type": "text", "text": '{"name": "Ada", "age": 36}'}, {"type": "tool_use", "name": "x", "input": {}}
+    bad = {"type": "text", "text": '{"name": "Ada"}'}
+    found = [
+        [v.keyword for v in check(Contract(PERSON), Shape.MESSAGES, json.dumps({"content": blocks}).encode())]
+        for blocks in ([good], [call], [{"type": "thinking", "thinking": "hm"}, bad], [])
+    ]
+    assert found == [[], [], ["required"], ["content"]]
