@@ -64,8 +64,9 @@ class Trouble:
 
     def detail(self) -> dict[str, object]:
         """The fields of our own."""
-        fields: dict[str, object] = {"lease_id": self.lease_id, "position": self.position, "eta_s": self.eta_s}
-        return dict(self.more) if self.lease_id is None else fields | self.more
+        if self.lease_id is None:
+            return dict(self.more)
+        return {"lease_id": self.lease_id, "position": self.position, "eta_s": self.eta_s, **self.more}
 
 
 class TroubleError(Exception):
