@@ -11,11 +11,12 @@ Everything may be interrupted, at any wait: the client goes, the lease ends, the
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from broker.core.errors import BackendError, HotseatError
 from broker.core.lease import LeaseRecord, LeaseState
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Plan, TooLateError
 from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.holding import Given, Hold
 from broker.gateway.line import Line, SentAwayError
@@ -26,6 +27,7 @@ from broker.leasing import Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
 
 TRIES = 2
+NOBODY = Trouble(status=503, code="unavailable", message="nothing may serve this request now", retry_after_s=5)
 
 
 class Cause(Enum):
@@ -55,6 +57,7 @@ class Exchange:
         """The interruption that ended it, if one did."""
         self._hold: Hold | None = None
         self._given: Given | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
@@ -71,7 +74,7 @@ class Exchange:
             self.interrupt(Cause.CLIENT_STALLED)
 
     # --------------------------------------------------------------------------------------------------- candidates
-    async def serve(self, candidates: tuple[Candidate, ...]) -> None:
+    async def serve(self, plan: Plan) -> None:
         """Serve the request.
 
         Raises:
@@ -79,22 +82,67 @@ class Exchange:
             CancelledError: Interrupted; ``cause`` says why, None: the process ends.
         """
         self._task = asyncio.current_task()
+        failed: Exception = TroubleError(NOBODY)
         try:
-            for candidate in candidates[:-1]:
+            while (candidate := await plan.following()) is not None:
                 try:
-                    return await self._by(candidate)
+                    return await self._by(candidate, plan)
                 except SentAwayError:
                     raise
-                except (TroubleError, HotseatError):
+                except (TroubleError, HotseatError) as error:
                     if self._client.answered:
                         raise
-            return await self._by(candidates[-1])
+                    failed = error
+            raise failed
         finally:
             self._task = None
 
-    async def _by(self, candidate: Candidate) -> None:
-        call, progress = self._call, self._progress
+    async def _by(self, candidate: Candidate, plan: Plan) -> None:
+        progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
+        progress.lease_id, progress.position, progress.eta_s, progress.granted_s = "", 0, None, None
+        if candidate.call is not None:
+            await self._outside(candidate.call)
+        elif candidate.until_s is None:
+            await self._inside(candidate)
+        else:
+            await self._inside_until(candidate, candidate.until_s, plan)
+
+    async def _outside(self, call: Callable[[], Awaitable[None]]) -> None:
+        """No lease is renewed meanwhile, so the reader is looked at by a timer."""
+        self._watch_reader()
+        try:
+            await call()
+        finally:
+            if self._reader_timer is not None:
+                self._reader_timer.cancel()
+
+    def _watch_reader(self) -> None:
+        self._look_at_reader()
+        pause_s = self._desk.settings.reader_stall_s / 4
+        self._reader_timer = asyncio.get_running_loop().call_later(pause_s, self._watch_reader)
+
+    async def _inside_until(self, candidate: Candidate, until_s: float, plan: Plan) -> None:
+        """Leave the line at ``until_s`` if somebody else may serve."""
+        loop, patience = asyncio.get_running_loop(), asyncio.timeout(None)
+
+        def look() -> None:
+            if self._hold is None and plan.has_more():
+                patience.reschedule(loop.time())
+
+        timer = loop.call_at(until_s, look)
+        try:
+            async with patience:
+                await self._inside(candidate)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise TooLateError(candidate.model) from None
+        finally:
+            timer.cancel()
+
+    async def _inside(self, candidate: Candidate) -> None:
+        call = self._call
         wanted = Seat(
             call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
         )

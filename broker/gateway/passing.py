@@ -5,12 +5,11 @@ then can be tried again. Only a wait that is too long for the client begins it e
 """
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
 from broker.core.errors import BackendError
-from broker.core.lease import LeaseRecord, ModelName
+from broker.core.lease import LeaseRecord
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.headers import is_event_stream, to_the_client, to_the_model
 from broker.gateway.speaker import Speaker
@@ -81,8 +80,11 @@ class Passing:
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(call.body, self._lease.model, self._desk.settings.served_names),
+            body=renamed(call.body, call.asked.model, self._served_name()),
         )
+
+    def _served_name(self) -> str:
+        return self._desk.settings.served_names.get(self._lease.model) or self._lease.model
 
     async def _error_of(self, answer: Answer, piece: bytes) -> TroubleError:
         """What the model server said instead of a stream."""
@@ -96,13 +98,12 @@ class Passing:
         return TroubleError(Trouble(status=status, code="upstream_error", message=message))
 
 
-def renamed(body: bytes, model: ModelName, served_names: Mapping[ModelName, str]) -> bytes:
-    """The body with the name that the model's own server knows; the very same bytes where the names are alike.
+def renamed(body: bytes, asked: str, served: str) -> bytes:
+    """The body with the name that the model's own server knows; the very same bytes where it was asked for by that.
 
     Other fields keep their bytes. A form is left alone.
     """
-    served = served_names.get(model) or model
-    if served == model or body[:1] != b"{":
+    if served == asked or body.lstrip()[:1] != b"{":
         return body
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(served))
