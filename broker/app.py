@@ -21,11 +21,12 @@ from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
 from broker.api.services import Picture, Services
 from broker.api.views import Outlook
-from broker.config import Config, KeyEntry
+from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
 from broker.gateway.gateway import gateway_of
 from broker.ingress import Ingress
+from broker.key_config import KeyEntry
 from broker.leasing import Leasing
 from broker.loops import Loops
 from broker.metrics import Metrics

@@ -1,12 +1,11 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
-from broker.answers.verdict import Verdict
+from broker.gateway.answer_accounts import AnswerAccounts
 from broker.metrics import WAIT_BUCKETS, Metrics
 
 log = logging.getLogger("hotseat.gateway")
@@ -46,6 +45,7 @@ class Accounts:
 
     def __init__(self, metrics: Metrics) -> None:
         registry = metrics.registry
+        self.answers = AnswerAccounts(registry)
         self._requests = Counter(
             "hotseat_gateway_requests",
             "Requests of /v1 by what became of them",
@@ -66,56 +66,11 @@ class Accounts:
             buckets=FIRST_BYTE_BUCKETS,
             registry=registry,
         )
-        self._tokens = Counter(
-            "hotseat_gateway_tokens", "As the answers' usage says", ["model", "kind"], registry=registry
-        )
         self._retries = Counter(
             "hotseat_gateway_retries", "Requests tried again before their first byte", ["model"], registry=registry
         )
-        self._first_tokens = Histogram(
-            "hotseat_gateway_first_token_seconds",
-            "From the request to the model server to the first token of its stream, reasoning included",
-            ["model"],
-            buckets=FIRST_BYTE_BUCKETS,
-            registry=registry,
-        )
-        self._failures = Counter(
-            "hotseat_gateway_semantic_failures",
-            "Answers with status 200 that are of no use, unseen ones and canaries included",
-            ["model", "reason"],
-            registry=registry,
-        )
-        self._trust = Gauge(
-            "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
-        )
         self._children: dict[tuple[str, ...], Counter] = {}
-        self._by_model: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
-        self._token_counts: dict[str, tuple[Counter, Counter]] = {}
-
-    def judged(self, model: str, verdict: Verdict, asked_s: float) -> None:
-        """A model of the catalogue has answered.
-
-        Args:
-            model: Of the catalogue.
-            verdict: On its answer.
-            asked_s: When it was asked, by the verdict's clock.
-        """
-        if verdict.failed:
-            self._failures.labels(model, verdict.reason).inc()
-        prompt, completion = self._tokens_of(model)
-        prompt.inc(verdict.usage.prompt or 0)
-        completion.inc(verdict.usage.completion or 0)
-        if verdict.streamed and verdict.marks.first_token_s is not None:
-            self._series_of(model)[2].observe(max(0.0, verdict.marks.first_token_s - asked_s))
-
-    def broke_schema(self, model: str) -> None:
-        """An answer broke the schema that its request wants held."""
-        self._failures.labels(model, "schema").inc()
-
-    def trust(self, model: str, states: Mapping[str, bool]) -> None:
-        """What is thought of a model has changed; every state, and whether it is in it."""
-        for state, is_in_it in states.items():
-            self._trust.labels(model, state).set(is_in_it)
+        self._by_model: dict[str, tuple[Histogram, Histogram]] = {}
 
     def close(self, account: Account) -> None:
         """A request is over."""
@@ -131,24 +86,17 @@ class Accounts:
         log.info("request_closed", extra=_fields(account))
 
     def _measure(self, account: Account) -> None:
-        waits, first_bytes, _ = self._series_of(account.model)
+        waits, first_bytes = self._series_of(account.model)
         waits.observe(account.waited_s)
         if account.first_byte_s is not None:
             first_bytes.observe(account.first_byte_s)
 
-    def _series_of(self, model: str) -> tuple[Histogram, Histogram, Histogram]:
+    def _series_of(self, model: str) -> tuple[Histogram, Histogram]:
         """A model's children, kept: looking one up takes longer than counting."""
         found = self._by_model.get(model)
         if found is None:
-            found = (self._waits.labels(model), self._first_bytes.labels(model), self._first_tokens.labels(model))
+            found = (self._waits.labels(model), self._first_bytes.labels(model))
             self._by_model[model] = found
-        return found
-
-    def _tokens_of(self, model: str) -> tuple[Counter, Counter]:
-        found = self._token_counts.get(model)
-        if found is None:
-            found = (self._tokens.labels(model, "prompt"), self._tokens.labels(model, "completion"))
-            self._token_counts[model] = found
         return found
 
 

@@ -82,7 +82,7 @@ class Canaries:
                 asked_s = loop.time()
                 verdict = await self._ask(record)
                 if verdict is not None:
-                    desk.accounts.judged(record.model, verdict, asked_s)
+                    desk.accounts.answers.judged(record.model, verdict, asked_s)
                 desk.reputations.canary_answered(record.model, verdict, loop.time())
         finally:
             desk.holds.drop(hold)

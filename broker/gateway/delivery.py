@@ -117,7 +117,7 @@ class Delivery:
     def _judged(self, verdict: Verdict) -> None:
         progress = self._progress
         progress.verdict = verdict
-        self._desk.accounts.judged(progress.model, verdict, self._asked_s)
+        self._desk.accounts.answers.judged(progress.model, verdict, self._asked_s)
         if progress.route == LOCAL:
             self._desk.reputations.judged(ModelName(progress.model), verdict, self._loop.time())
         if verdict.failed:

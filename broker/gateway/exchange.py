@@ -12,11 +12,12 @@ Everything may be interrupted, at any wait: the client goes, the lease ends, the
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from broker.core.errors import BackendError, HotseatError
 from broker.core.lease import LeaseRecord, LeaseState
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Plan, TooLateError
 from broker.gateway.contract import BrokenTryError, ContractBrokenError
 from broker.gateway.delivery import UselessAnswerError
 from broker.gateway.desk import Call, Desk, Progress
@@ -29,6 +30,7 @@ from broker.leasing import Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
 
 TRIES = 2
+NOBODY = Trouble(status=503, code="unavailable", message="nothing may serve this request now", retry_after_s=5)
 
 
 class Cause(Enum):
@@ -58,8 +60,7 @@ class Exchange:
         """The interruption that ended it, if one did."""
         self._hold: Hold | None = None
         self._given: Given | None = None
-        self._has_another = False
-        """Is there another candidate after this one?"""
+        self._reader_timer: asyncio.TimerHandle | None = None
         self._had_useless = False
         """Was an answer thrown away? That is done once in an exchange."""
 
@@ -78,7 +79,7 @@ class Exchange:
             self.interrupt(Cause.CLIENT_STALLED)
 
     # --------------------------------------------------------------------------------------------------- candidates
-    async def serve(self, candidates: tuple[Candidate, ...]) -> None:
+    async def serve(self, plan: Plan) -> None:
         """Serve the request.
 
         Raises:
@@ -86,31 +87,67 @@ class Exchange:
             CancelledError: Interrupted; ``cause`` says why, None: the process ends.
         """
         self._task = asyncio.current_task()
+        failed: Exception = TroubleError(NOBODY)
         try:
-            self._name(candidates[0])
-            candidates = self._desk.reputations.order(candidates, asyncio.get_running_loop().time())
-            self._has_another = True
-            for candidate in candidates[:-1]:
+            while (candidate := await plan.following()) is not None:
                 try:
-                    return await self._by(candidate)
+                    return await self._by(candidate, plan)
                 except (SentAwayError, ContractBrokenError):
                     raise
-                except (TroubleError, HotseatError):
+                except (TroubleError, HotseatError) as error:
                     if self._client.answered:
                         raise
-            self._has_another = False
-            return await self._by(candidates[-1])
+                    failed = error
+            raise failed
         finally:
             self._task = None
 
-    def _name(self, candidate: Candidate) -> None:
-        """What headers and accounts tell."""
+    async def _by(self, candidate: Candidate, plan: Plan) -> None:
         progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
+        progress.lease_id, progress.position, progress.eta_s, progress.granted_s = "", 0, None, None
+        if candidate.call is not None:
+            await self._outside(candidate.call)
+        elif candidate.until_s is None:
+            await self._inside(candidate)
+        else:
+            await self._inside_until(candidate, candidate.until_s, plan)
 
-    async def _by(self, candidate: Candidate) -> None:
+    async def _outside(self, call: Callable[[], Awaitable[None]]) -> None:
+        """No lease is renewed meanwhile, so the reader is looked at by a timer."""
+        self._watch_reader()
+        try:
+            await call()
+        finally:
+            if self._reader_timer is not None:
+                self._reader_timer.cancel()
+
+    def _watch_reader(self) -> None:
+        self._look_at_reader()
+        pause_s = self._desk.settings.reader_stall_s / 4
+        self._reader_timer = asyncio.get_running_loop().call_later(pause_s, self._watch_reader)
+
+    async def _inside_until(self, candidate: Candidate, until_s: float, plan: Plan) -> None:
+        """Leave the line at ``until_s`` if somebody else may serve."""
+        loop, patience = asyncio.get_running_loop(), asyncio.timeout(None)
+
+        def look() -> None:
+            if self._hold is None and plan.has_more():
+                patience.reschedule(loop.time())
+
+        timer = loop.call_at(until_s, look)
+        try:
+            async with patience:
+                await self._inside(candidate)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise TooLateError(candidate.model) from None
+        finally:
+            timer.cancel()
+
+    async def _inside(self, candidate: Candidate) -> None:
         call = self._call
-        self._name(candidate)
         wanted = Seat(
             call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
         )
@@ -136,7 +173,8 @@ class Exchange:
                 self._try_cooler(broken)
             except UselessAnswerError:
                 self._had_useless = True
-                if self._has_another and not self._desk.reputations.of(candidate.model).preferred:
+                plan = self._progress.plan
+                if plan is not None and plan.has_more() and not self._desk.reputations.of(candidate.model).preferred:
                     self._progress.retries += 1
                     raise
                 self._forget_ended()
@@ -148,7 +186,7 @@ class Exchange:
             self._progress.retries += 1
 
     def _try_cooler(self, broken: BrokenTryError) -> None:
-        self._desk.accounts.broke_schema(self._progress.model)
+        self._desk.accounts.answers.broke_schema(self._progress.model)
         strict = self._progress.strict
         assert strict is not None
         strict.again(broken)

@@ -5,13 +5,12 @@ until then can be tried again. Only a wait that is too long for the client begin
 """
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
 from broker.answers.verdict import Expected, Shape
 from broker.core.errors import BackendError
-from broker.core.lease import LeaseRecord, ModelName
+from broker.core.lease import LeaseRecord
 from broker.gateway.delivery import Delivery
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.headers import is_event_stream, to_the_model
@@ -71,10 +70,9 @@ class Passing:
                 answer.close()
 
     def _expected(self) -> Expected:
-        call, model = self._progress.call, self._lease.model
-        served = self._desk.settings.served_names.get(model) or model
-        may_be_empty = call.asked.wants_nothing
-        return Expected(shape=Shape(call.endpoint.shape.value), models=(served, model), may_be_empty=may_be_empty)
+        call = self._progress.call
+        names = (self._served_name(), self._lease.model)
+        return Expected(shape=Shape(call.endpoint.shape.value), models=names, may_be_empty=call.asked.wants_nothing)
 
     def _request(self) -> Request:
         call = self._progress.call
@@ -82,8 +80,11 @@ class Passing:
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(self._progress.body, self._lease.model, self._desk.settings.served_names),
+            body=renamed(self._progress.body, call.asked.model, self._served_name()),
         )
+
+    def _served_name(self) -> str:
+        return self._desk.settings.served_names.get(self._lease.model) or self._lease.model
 
     async def _error_of(self, answer: Answer, piece: bytes) -> TroubleError:
         """What the model server said instead of a stream."""
@@ -97,13 +98,12 @@ class Passing:
         return TroubleError(Trouble(status=status, code="upstream_error", message=message))
 
 
-def renamed(body: bytes, model: ModelName, served_names: Mapping[ModelName, str]) -> bytes:
-    """The body with the name that the model's own server knows; the very same bytes where the names are alike.
+def renamed(body: bytes, asked: str, served: str) -> bytes:
+    """The body with the name that the model's own server knows; the very same bytes where it was asked for by that.
 
     Other fields keep their bytes. A form is left alone.
     """
-    served = served_names.get(model) or model
-    if served == model or body[:1] != b"{":
+    if served == asked or body.lstrip()[:1] != b"{":
         return body
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(served))

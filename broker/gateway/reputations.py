@@ -6,7 +6,6 @@ Rule: it is about the models of the pool; other upstreams have circuit breakers.
 
 import logging
 import math
-from collections.abc import Sequence
 
 from broker.answers.canary import proves_health
 from broker.answers.suspicion import (
@@ -24,9 +23,8 @@ from broker.answers.suspicion import (
 )
 from broker.answers.verdict import Reason, Verdict
 from broker.core.lease import ModelName
-from broker.gateway.accounts import Accounts
-from broker.gateway.candidates import Candidate
-from broker.gateway.troubles import Trouble, TroubleError
+from broker.gateway.answer_accounts import AnswerAccounts
+from broker.gateway.troubles import Trouble
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -39,7 +37,7 @@ _NEW = Suspicion()
 class Reputations:
     """One ``Suspicion`` per model; seconds are loop time."""
 
-    def __init__(self, settings: SuspicionSettings, accounts: Accounts) -> None:
+    def __init__(self, settings: SuspicionSettings, accounts: AnswerAccounts) -> None:
         self._settings = settings
         self._accounts = accounts
         self._known: dict[ModelName, Suspicion] = {}
@@ -51,20 +49,8 @@ class Reputations:
         return self._known.get(model, _NEW)
 
     # ---------------------------------------------------------------------------------------------------- requests
-    def order(self, candidates: Sequence[Candidate], now_s: float) -> tuple[Candidate, ...]:
-        """The candidates that may be asked; suspects behind the others, else in the order they came.
-
-        Raises:
-            TroubleError: Every one is quarantined.
-        """
-        if not self._known:
-            return tuple(candidates)
-        usable = [choice for choice in candidates if choice.route != LOCAL or self.of(choice.model).serves]
-        if candidates and not usable:
-            raise TroubleError(self._refusal(candidates[0].model, now_s))
-        return tuple(sorted(usable, key=lambda choice: choice.route == LOCAL and not self.of(choice.model).preferred))
-
-    def _refusal(self, model: ModelName, now_s: float) -> Trouble:
+    def refusal(self, model: ModelName, now_s: float) -> Trouble:
+        """Why it is not asked."""
         wait_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(self.of(model).next_canary_s - now_s)))
         last = self._last.get(model, Reason.EMPTY)
         message = f"{model} is quarantined: its answers were of no use too often (last: {last}); it is being tested"

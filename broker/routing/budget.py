@@ -5,7 +5,7 @@ never reserve more than a limit. A reservation nobody settles stays spent: a bro
 Days and months are those of UTC; a call belongs to the one it was reserved in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -55,61 +55,34 @@ class Reservation:
 
 
 class Books(Protocol):
-    """Where the accounts are kept. Each call must be atomic: that is all an adapter has to promise."""
+    """Where the accounts are kept: in the store. Each call is atomic."""
 
-    def add_within(self, rows: tuple[tuple[Account, int | None], ...], micro: int) -> bool:
+    async def add_within(self, rows: Sequence[tuple[Account, int | None]], micro: int) -> bool:
         """Add to every account if none passes its limit; else to none, and False."""
 
-    def add(self, accounts: tuple[Account, ...], micro: int) -> None:
+    async def add(self, accounts: Sequence[Account], micro: int) -> None:
         """Add to every account, below zero never."""
 
-    def spent(self, account: Account) -> int:
-        """What is on an account, micro-units."""
-
-
-class MemoryBooks:
-    """One process's books; gone with it."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self._spent: dict[Account, int] = {}
-
-    def add_within(self, rows: tuple[tuple[Account, int | None], ...], micro: int) -> bool:
-        """Add to every account if none passes its limit; else to none, and False."""
-        if any(limit is not None and self.spent(account) + micro > limit for account, limit in rows):
-            return False
-        self.add(tuple(account for account, _ in rows), micro)
-        return True
-
-    def add(self, accounts: tuple[Account, ...], micro: int) -> None:
-        """Add to every account, below zero never."""
-        for account in accounts:
-            self._spent[account] = max(0, self.spent(account) + micro)
-
-    def spent(self, account: Account) -> int:
-        """What is on an account, micro-units."""
-        return self._spent.get(account, 0)
-
-    def forget(self, now_unix_s: float) -> None:
-        """Drop the accounts of months that are over: to be called once a day or so."""
-        _, month = periods(now_unix_s)
-        self._spent = {account: spent for account, spent in self._spent.items() if account[1] >= month}
+    async def spent(self, accounts: Sequence[Account]) -> Sequence[int]:
+        """What is on the accounts, micro-units, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The rules over the books."""
+    """The rules over the books. What the books raise when they cannot be reached passes through."""
 
     limits: Limits
     books: Books
 
-    def left_micro(self, key: str, now_unix_s: float) -> int | None:
+    async def left_micro(self, key: str, now_unix_s: float) -> int | None:
         """What a key may still spend; None: no limit. Never below 0."""
-        rows = self.limits.accounts(key, now_unix_s)
-        left = [limit - self.books.spent(account) for account, limit in rows if limit is not None]
-        return max(0, min(left)) if left else None
+        rows = [row for row in self.limits.accounts(key, now_unix_s) if row[1] is not None]
+        if not rows:
+            return None
+        spent = await self.books.spent([account for account, _ in rows])
+        return max(0, min((limit or 0) - micro for (_, limit), micro in zip(rows, spent, strict=True)))
 
-    def reserve(self, key: str, micro: int, now_unix_s: float) -> Reservation | None:
+    async def reserve(self, key: str, micro: int, now_unix_s: float) -> Reservation | None:
         """Put money aside; None: a limit would be passed, nothing changed.
 
         Args:
@@ -123,15 +96,16 @@ class Ledger:
         if micro < 0:
             raise ValueError("an amount of money must not be negative")
         rows = self.limits.accounts(key, now_unix_s)
-        if not self.books.add_within(rows, micro):
+        if not await self.books.add_within(rows, micro):
             return None
         return Reservation(accounts=tuple(account for account, _ in rows), micro=micro)
 
-    def settle(self, reservation: Reservation, micro: int) -> None:
+    async def settle(self, reservation: Reservation, micro: int) -> None:
         """Replace what was reserved by what it cost: 0 for a call that cost nothing. Once per reservation."""
         if micro < 0:
             raise ValueError("an amount of money must not be negative")
-        self.books.add(reservation.accounts, micro - reservation.micro)
+        if micro != reservation.micro:
+            await self.books.add(reservation.accounts, micro - reservation.micro)
 
 
 def periods(now_unix_s: float) -> tuple[str, str]:

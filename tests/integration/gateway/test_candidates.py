@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Listed
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import CHAT, QUICK, SAID, body_of, gateway_scene, streamed
 from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole, word
@@ -11,7 +11,7 @@ from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole,
 
 def route_to(scene, *models: str) -> None:
     candidates = [Candidate(model=ModelName(name), reason=f"choice-{n}") for n, name in enumerate(models)]
-    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: candidates)
+    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(candidates))
 
 
 async def test_the_next_candidate_serves_what_the_first_one_cannot():

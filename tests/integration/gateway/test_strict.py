@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Listed
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, gateway_scene
 from tests.fakes.scripted_server import whole
@@ -103,7 +103,7 @@ async def test_anthropics_client_is_told_in_its_own_envelope():
 async def test_no_other_route_is_asked_once_the_attempts_are_spent():
     async with gateway_scene({"a": [said(BAD)], "b": [said(GOOD, "b")]}) as scene:
         rule = [Candidate(model=ModelName(name)) for name in ("a", "b")]
-        scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: rule)
+        scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(rule))
         assert (await ask(scene)).status_code == 422
         assert scene.models["b"].asked == []
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Listed
 from broker.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, gateway_scene, streamed
@@ -42,7 +42,7 @@ async def becomes(scene, state, model="a") -> None:
 
 def route_to(scene, *models: str) -> None:
     candidates = [Candidate(model=ModelName(name), reason=f"choice-{n}") for n, name in enumerate(models)]
-    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: candidates)
+    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(candidates))
 
 
 async def ask(scene, **more):
