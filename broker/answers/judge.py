@@ -10,6 +10,12 @@ WITHHELD_WORDS = frozenset({"content_filter", "refusal"})
 """Somebody's rules ended it: an answer, though an empty one."""
 
 
+def is_another_model(facts: Facts, expected: Expected) -> bool:
+    """Does it name a model that is none of the expected ones?"""
+    name = facts.model
+    return name is not None and bool(expected.models) and not any(same_model(name, known) for known in expected.models)
+
+
 def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, str]:
     """The reason and a detail without content.
 
@@ -23,9 +29,8 @@ def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, 
     """
     if facts.error is not None:  # 1
         return Reason.ERROR_INSIDE, f"error {facts.error!r} inside a 200"
-    name = facts.model
-    if name is not None and expected.models and not any(same_model(name, known) for known in expected.models):  # 2
-        return Reason.WRONG_MODEL, f"answered by {name!r}, expected {expected.models[0]!r}"
+    if is_another_model(facts, expected):  # 2
+        return Reason.WRONG_MODEL, f"answered by {facts.model!r}, expected {expected.models[0]!r}"
     if facts.content:  # 3
         return Reason.FINE, ""
     if facts.garbled:  # 4

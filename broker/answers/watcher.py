@@ -13,7 +13,7 @@ import msgspec
 
 from broker.answers.events import OVERSIZE, EventSplitter, last_events
 from broker.answers.facts import Facts
-from broker.answers.judge import judge
+from broker.answers.judge import is_another_model, judge
 from broker.answers.readers import READERS
 from broker.answers.tail import TAIL_BYTES, Tail
 from broker.answers.verdict import Expected, Marks, Passed, Reason, Shape, Usage, Verdict
@@ -92,8 +92,15 @@ class Watcher:
         return Passed.REASONING if self._facts.reasoning else Passed.PREAMBLE
 
     @property
+    def is_useless(self) -> bool:
+        """Is it of no use whatever follows? So is an error, and the answer of another model."""
+        return self._judged and (self._facts.error is not None or is_another_model(self._facts, self._expected))
+
+    @property
     def undecided(self) -> bool:
-        """May it still turn out to be of no use, with nothing in it so far that a client could see?"""
+        """May it still turn out to be of no use, or is it, with nothing in it so far that a client could use?"""
+        if self.is_useless:
+            return True
         if not self._judged or self._facts.content or self._facts.reasoning:
             return False
         return self._splitter is not None or self._size <= MAX_WHOLE

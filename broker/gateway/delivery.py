@@ -89,8 +89,11 @@ class Delivery:
         until_s = self._loop.time() + self._desk.settings.head_s
         while piece:
             await self._send(answer, self._head.take(piece, self._loop.time()))
-            if not self._head.released and not await answer.has_news(until_s - self._loop.time()):
-                await self._send(answer, self._head.release())
+            if not self._head.released:
+                if self._watcher.is_useless:
+                    return
+                if not await answer.has_news(until_s - self._loop.time()):
+                    await self._send(answer, self._head.release())
             piece = await answer.read(stall_s)
 
     async def _collect(self, answer: Answer, piece: bytes) -> None:

@@ -90,3 +90,12 @@ def test_every_byte_comes_out_once_and_in_order(file, sizes, limit):
         rest = rest[size:]
     sent, left, _, _ = passed_on([*pieces, rest], headers=STREAM if file.endswith("sse") else JSON, limit=limit)
     assert b"".join(piece for pieces in (*sent, left) for piece in pieces) == body
+
+
+@pytest.mark.parametrize("first", [delta(content="hi") | {"model": "other"}, {"error": {"code": 500}}])
+def test_what_is_known_to_be_of_no_use_is_kept_though_it_could_be_seen(first):
+    watcher = Watcher(Expected(shape=Shape.CHAT, models=("mine",)))
+    watcher.begin(200, [STREAM], 0.0)
+    head = Head(watcher, limit=1000)
+    assert (head.take(sse(first), 1.0), watcher.is_useless) == ([], True)
+    assert head.end(2.0).failed
