@@ -13,7 +13,9 @@ WITHHELD_WORDS = frozenset({"content_filter", "refusal"})
 def is_another_model(facts: Facts, expected: Expected) -> bool:
     """Does it name a model that is none of the expected ones?"""
     name = facts.model
-    return name is not None and bool(expected.models) and not any(same_model(name, known) for known in expected.models)
+    if name is None or name in expected.models or not expected.models:
+        return False
+    return not any(same_model(name, known) for known in expected.models)
 
 
 def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, str]:

@@ -7,7 +7,7 @@ whole answer is kept up to ``MAX_WHOLE`` bytes and read at its end.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -23,8 +23,6 @@ MAX_WHOLE = 2 * 1024 * 1024
 
 _LAST_EVENTS = 4
 """Read at the end of a stream: counts, the reason of the end and an error are in these, before ``[DONE]``."""
-_WORDS = (b'_reason":"', b'_reason": "', b'"usage"', b'"timings"', b'"error"')
-"""One of these is in every event that is worth reading then; looking is cheaper than reading."""
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.){1,256}")')
 
@@ -64,6 +62,16 @@ class Watcher:
             self._splitter = EventSplitter()
         else:
             self._binary = self._expected.shape is Shape.WHOLE and bool(kind) and not kind.endswith(b"json")
+
+    @property
+    def is_settled(self) -> bool:
+        """Is nothing of what follows looked at but the stream's end? Then ``skim`` will do."""
+        return not self._judged or (self._splitter is not None and self._facts.content)
+
+    @property
+    def skim(self) -> Callable[[bytes], None]:
+        """What takes ``feed``'s place where it is settled: when a piece came is not noted, every call counts there."""
+        return self._tail.add
 
     def feed(self, piece: bytes, now_s: float) -> None:
         """Take in one piece of the body."""
@@ -146,8 +154,10 @@ class Watcher:
         if not self._facts.content:
             return
         end = self._tail.content()
+        if not _is_worth_reading(end):
+            return
         for data in last_events(end, _LAST_EVENTS):
-            if any(word in data for word in _WORDS):
+            if _is_worth_reading(data):
                 self._read_event(data)
         if b'"usage"' in end and self._facts.usage == Usage():
             self._search(end)
@@ -208,6 +218,17 @@ class Watcher:
                 last_byte_s=self._last_byte_s,
             ),
         )
+
+
+def _is_worth_reading(data: bytes) -> bool:
+    """Has it counts, an error, or the reason of the end? Looking is cheaper than reading."""
+    return (
+        b'"usage"' in data
+        or b'_reason":"' in data
+        or b'_reason": "' in data
+        or b'"timings"' in data
+        or b'"error"' in data
+    )
 
 
 def _decoded(data: bytes) -> dict[str, object] | None:

@@ -87,13 +87,18 @@ class Delivery:
     async def _pass_on(self, answer: Answer, piece: bytes) -> None:
         stall_s = self._desk.upstreams.timing.stall_s
         until_s = self._loop.time() + self._desk.settings.head_s
-        while piece:
+        while piece and not (self._head.released and self._watcher.is_settled):
             await self._send(answer, self._head.take(piece, self._loop.time()))
             if not self._head.released:
                 if self._watcher.is_useless:
                     return
                 if not await answer.has_news(until_s - self._loop.time()):
                     await self._send(answer, self._head.release())
+            piece = await answer.read(stall_s)
+        skim, send = self._watcher.skim, self._client.piece
+        while piece:
+            skim(piece)
+            await send(piece)
             piece = await answer.read(stall_s)
 
     async def _collect(self, answer: Answer, piece: bytes) -> None:
