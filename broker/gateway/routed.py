@@ -18,6 +18,7 @@ from broker.gateway.candidates import RoutedName
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Call
 from broker.gateway.purse import Purse
+from broker.routing.capability import Why
 from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant
 from broker.routing.contents import UnreadContent
 from broker.routing.decision import Decision
@@ -122,6 +123,16 @@ class Routes:
         elif private is None:  # nothing says that it is private, but nobody knows about its session
             decision = await self._decided(request, replace(state, session_private=True))
         return decision
+
+    def is_down(self, decision: Decision, name: str) -> bool:
+        """Is it refused for want of a model of the pool that no slot serves, also now?"""
+        down = {one.name for one in decision.passed_over if one.why is Why.DOWN}
+        if decision.choices or not down:
+            return False
+        entry = self.settings.table.entries[name]
+        served = self.pool.state(entry).models
+        variants = [one.variants for one in entry.candidates if isinstance(one, Local) and one.name in down]
+        return not any(variant.name in served for of_one in variants for variant in of_one)
 
     async def _decided(self, request: Described, state: State) -> Decision:
         router = Router(table=self.settings.table, firewall=self.firewall)

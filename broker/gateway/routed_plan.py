@@ -31,6 +31,9 @@ from broker.store.port import Store
 
 GRACE_S = 0.25
 """A substitute is given so long to be free, also when the deadline is over."""
+DOWN_PAUSE_S = 0.1
+DOWN_LOOKS = 30
+"""A model that no slot serves is given three seconds: its worker, or this broker, may just have started."""
 REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.TOO_LONG: (400, "prompt and reply's room are longer than any model that may serve this takes"),
     Reason.INCAPABLE: (400, "no model of this name can do what the request needs"),
@@ -140,6 +143,12 @@ class RoutedPlan:
         progress, call = self._progress, self._call
         request = self._routes.described(call)
         decision = await self._routes.decide(call, request)
+        if self._routes.is_down(decision, request.name):
+            for _ in range(DOWN_LOOKS):
+                await asyncio.sleep(DOWN_PAUSE_S)
+                if not self._routes.is_down(decision, request.name):
+                    break
+            decision = await self._routes.decide(call, request)
         choices = tuple(choice for choice in decision.choices if may_use(call.caller, choice.model))
         if decision.choices and not choices:
             allowed = ", ".join(call.caller.models)

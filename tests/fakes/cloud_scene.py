@@ -11,7 +11,8 @@ from broker.config import Config
 from broker.key_config import KeyEntry
 from schemas.config_file import ModelEntry
 from schemas.config_routing import RoutingSection
-from tests.fakes.broker_scene import config_of
+from tests.fakes.broker_scene import config_of, until
+from tests.fakes.gateway_scene import GatewayScene, gateway_scene
 from tests.fakes.scripted_server import Script, ScriptedServer, whole
 
 SECRET = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"
@@ -75,3 +76,12 @@ def routed(
     config = config_of(keys=keys, models=models, gateway={"dead_server_s": 0.1, **(gateway or {})})
     routing = RoutingSection(upstream=upstreams, alias=aliases, **section)  # type: ignore[arg-type]
     return replace(config, routing=routing)
+
+
+@contextlib.asynccontextmanager
+async def routed_scene(scripts: dict[str, list[Script]], config: Config) -> AsyncIterator[GatewayScene]:
+    """As ``gateway_scene``, once the scheduler has seen the slot: routing decides by its last look."""
+    async with gateway_scene(scripts, config) as scene:
+        scheduler = scene.broker.scheduler
+        await until(lambda: scheduler.last and any(slot.state == "open" for slot in scheduler.last.snapshot.slots))
+        yield scene

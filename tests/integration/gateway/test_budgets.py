@@ -7,8 +7,8 @@ import pytest
 from broker.core.errors import StoreUnavailableError
 from broker.routing.budget import periods
 from tests.fakes.broker_scene import key_entry, until
-from tests.fakes.cloud_scene import NEAR, SAID, alias, routed, stub, upstream
-from tests.fakes.gateway_scene import CHAT, body_of, gateway_scene, streamed
+from tests.fakes.cloud_scene import NEAR, SAID, alias, routed, routed_scene, stub, upstream
+from tests.fakes.gateway_scene import CHAT, body_of, streamed
 from tests.fakes.scripted_server import DONE, stream, whole, word
 
 COST = 1400
@@ -32,7 +32,7 @@ async def settled(scene, micro: int, key: str = "*") -> None:
 async def test_a_call_costs_what_its_usage_says_for_its_key_and_for_all(tmp_path):
     async with stub() as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), keys=(key_entry("k"), key_entry("other")))
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             assert (await scene.client.post(CHAT, json=body_of("cloud/acme"))).status_code == 200
             await settled(scene, COST)
             assert (await scene.client.post(CHAT, json=body_of("cloud/acme"), headers=scene.auth("other"))).is_success
@@ -44,7 +44,7 @@ async def test_a_used_up_budget_means_local_only(tmp_path):
     keys = (key_entry("k", day_budget=0.006), key_entry("rich"))
     async with stub() as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), keys=keys)
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             routes = []
             for calls in (1, 2, 3, 4):
                 answer = await scene.client.post(CHAT, json=body_of("auto"))
@@ -66,7 +66,7 @@ async def test_calls_in_flight_together_never_reserve_more_than_there_is(tmp_pat
     slow = [0.5, *SAID]
     async with stub(slow) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=0.013)
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             answers = await asyncio.gather(*(scene.client.post(CHAT, json=body_of("auto")) for _ in range(10)))
             assert all(answer.status_code == 200 for answer in answers)
             assert len(cloud.asked) == 3, "4,000 and a few micro-units each, of 13,000"
@@ -79,7 +79,7 @@ async def test_calls_in_flight_together_never_reserve_more_than_there_is(tmp_pat
         (stream(word("x"), b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\n', DONE), 30),
         (stream(word('"usage":{"prompt_tokens":1,"completion_tokens":1}'), DONE), None),
         (whole(b'{"choices":[]}'), None),
-        (stream(word("x"))[:-1] + [None], None),
+        ([*stream(word("x"))[:-1], None], None),
         (whole(b"{}", status=400), 0),
         (whole(b"{}", status=503), 0),
     ],
@@ -88,7 +88,7 @@ async def test_calls_in_flight_together_never_reserve_more_than_there_is(tmp_pat
 async def test_what_does_not_say_its_cost_costs_what_was_reserved_and_an_error_costs_nothing(tmp_path, script, cost):
     async with stub(script) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url, tries=1))
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             asked = streamed(scene, model="cloud/acme", max_tokens=100)
             await asked
             if cost is not None:
@@ -101,7 +101,7 @@ async def test_what_does_not_say_its_cost_costs_what_was_reserved_and_an_error_c
 async def test_a_client_that_goes_away_leaves_what_was_reserved(tmp_path):
     async with stub([30.0]) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url))
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             asked = asyncio.create_task(scene.client.post(CHAT, json=body_of("cloud/acme", max_tokens=100)))
             await until(lambda: cloud.asked)
             reserved = await spent(scene)
@@ -117,7 +117,7 @@ async def test_while_the_books_are_away_nothing_is_spent(tmp_path):
 
     async with stub() as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             outside = scene.store.outside
             for method in ("spent", "add_within"):
                 setattr(outside, method, away)

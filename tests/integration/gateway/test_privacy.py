@@ -16,8 +16,8 @@ from broker.store.memory_store import MemoryStore
 from broker.store.port import Store
 from schemas.config_file import ModelEntry
 from tests.fakes.broker_scene import broker_on, key_entry, until, until_ready
-from tests.fakes.cloud_scene import MODELS, NEAR, SECRET, alias, routed, stub, upstream
-from tests.fakes.gateway_scene import CHAT, body_of, gateway_scene
+from tests.fakes.cloud_scene import MODELS, NEAR, SECRET, alias, routed, routed_scene, stub, upstream
+from tests.fakes.gateway_scene import CHAT, body_of
 from tests.fakes.redis_servers import VALKEY, RedisServer, binary_of
 from tests.fakes.scripted_server import whole
 
@@ -86,7 +86,7 @@ async def clouds(tmp_path, **more):
 async def test_no_private_request_reaches_a_cloud_while_every_local_model_is_broken(tmp_path, breakage):
     many = (ModelEntry(name="a", memory_mib=900, lease_limit=200), *MODELS[1:])
     scripts = {"a": [breakage], "b": [breakage], "diary": [breakage]}
-    async with clouds(tmp_path, models=many) as (acme, bolt, config), gateway_scene(scripts, config) as scene:
+    async with clouds(tmp_path, models=many) as (acme, bolt, config), routed_scene(scripts, config) as scene:
         asked = [
             ask(scene, name, body, {"x-hotseat-session": f"{kind}/{name}"} | headers, stream=stream)
             for kind, (body, headers) in KINDS.items()
@@ -112,9 +112,12 @@ async def test_no_private_request_reaches_a_cloud_while_no_worker_serves(tmp_pat
     async with clouds(tmp_path) as (acme, bolt, config), broker_on(MemoryStore(clock=time.time), config) as scene:
         scene.client.headers["Authorization"] = "Bearer hsk_open"
         await until_ready(scene.client)
-        for kind, (body, headers) in KINDS.items():
-            answer = await ask(scene, "auto", body, {"x-hotseat-session": kind} | headers, stream=False)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "private_refused"), kind
+        asked = [
+            ask(scene, "auto", body, {"x-hotseat-session": kind} | headers, stream=False)
+            for kind, (body, headers) in KINDS.items()
+        ]
+        for answer in await asyncio.gather(*asked):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "private_refused")
             assert answer.headers["x-hotseat-reason"] == "private_refused"
         assert acme.accepted == bolt.accepted == 0
         assert (await ask(scene, "auto", PLAIN, {"x-hotseat-session": "control"}, stream=False)).status_code == 200
@@ -122,7 +125,7 @@ async def test_no_private_request_reaches_a_cloud_while_no_worker_serves(tmp_pat
 
 
 async def test_a_session_that_was_private_once_stays_private_and_no_other_does(tmp_path):
-    async with clouds(tmp_path) as (acme, _, config), gateway_scene({"a": [[None]]}, config) as scene:
+    async with clouds(tmp_path) as (acme, _, config), routed_scene({"a": [[None]]}, config) as scene:
         mine = {"x-hotseat-session": "mine"}
         assert (await ask(scene, "cloud/acme", PLAIN, mine, stream=False)).status_code == 200
         assert acme.accepted == 1
@@ -175,7 +178,7 @@ async def test_a_session_that_becomes_private_meanwhile_gets_no_second_try_outsi
             upstream(tmp_path, "bolt", bolt.url),
             aliases=(alias("out", "cloud/acme", "cloud/bolt", prefer="listed"),),
         )
-        async with gateway_scene({"a": [NEAR]}, config) as scene:
+        async with routed_scene({"a": [NEAR]}, config) as scene:
             mine = {"x-hotseat-session": "mine"}
             first = asyncio.create_task(ask(scene, "out", PLAIN, mine, stream=False))
             await until(lambda: acme.asked)
@@ -186,7 +189,7 @@ async def test_a_session_that_becomes_private_meanwhile_gets_no_second_try_outsi
 
 @pytest.mark.parametrize("name", ["auto", "cloud/acme"])
 async def test_while_the_store_cannot_tell_nothing_leaves_and_nothing_is_remembered(tmp_path, name):
-    async with clouds(tmp_path) as (acme, bolt, config), gateway_scene({"a": [NEAR]}, config) as scene:
+    async with clouds(tmp_path) as (acme, bolt, config), routed_scene({"a": [NEAR]}, config) as scene:
         outside, mine = scene.store.outside, {"x-hotseat-session": "mine"}
         scene.store.outside.is_private = away
         answer = await ask(scene, name, PLAIN, mine, stream=False)
@@ -197,7 +200,7 @@ async def test_while_the_store_cannot_tell_nothing_leaves_and_nothing_is_remembe
 
 
 async def test_a_private_request_is_served_only_when_its_mark_is_in_the_store(tmp_path):
-    async with clouds(tmp_path) as (_, _, config), gateway_scene({"a": [NEAR]}, config) as scene:
+    async with clouds(tmp_path) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
         scene.store.outside.mark_private = away
         answer = await ask(scene, "auto", KINDS["secret"][0], {}, stream=False)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
@@ -216,7 +219,7 @@ async def test_without_upstreams_no_content_is_looked_at(monkeypatch):
 
     monkeypatch.setattr("broker.routing.contents.content_of", looked)
     config = replace(routed(aliases=(alias("auto", "a"),)), models=MODELS)
-    async with gateway_scene({"a": [NEAR]}, config) as scene:
+    async with routed_scene({"a": [NEAR]}, config) as scene:
         answer = await ask(scene, "auto", KINDS["secret"][0], {"x-hotseat-private": "1"}, stream=False)
         assert answer.status_code == 200
         assert scene.store.outside._private == {}
