@@ -25,6 +25,7 @@ from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
 from broker.gateway.gateway import gateway_of
+from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
 from broker.key_config import KeyEntry
 from broker.leasing import Leasing
@@ -32,7 +33,8 @@ from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.randomness import Randomness, new_generation_key
-from broker.scheduler import Scheduler
+from broker.scheduler import Round, Scheduler
+from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
 
@@ -99,6 +101,7 @@ def build(config: Config, store: Store) -> Broker:
         metrics,
         lambda record: prospect(record, picture(), outlook(record)),
         config.gateway.timing(),
+        _routing(config, store, metrics, lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
     loops = Loops(metrics)
@@ -148,6 +151,14 @@ def build(config: Config, store: Store) -> Broker:
         scheduler=scheduler,
         ingress=ingress,
     )
+
+
+def _routing(config: Config, store: Store, metrics: Metrics, last: Callable[[], Round | None]) -> Routing | None:
+    if not config.has_routing:
+        return None
+    settings = config.routing_settings()
+    firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
+    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, metrics, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:

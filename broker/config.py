@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from broker import routing_config
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
+from broker.gateway.clouds import CloudServer
+from broker.gateway.routed import RoutingSettings
 from broker.gateway.settings import GatewaySettings
 from broker.gateway_config import MIB, GatewaySection
 from broker.key_config import KeyEntry, keys_of
@@ -199,7 +201,20 @@ class Config:
 
     def budgets(self) -> Limits:
         """What may be spent at upstreams."""
-        return routing_config.limits(self.routing, ((key.name, key.day_budget, key.month_budget) for key in self.keys))
+        return routing_config.limits(self.routing, self.keys)
+
+    @property
+    def has_routing(self) -> bool:
+        """Is there anything to be decided? Else every model is served under its own name."""
+        return bool(self.routing.alias or self.routing.family or self.routing.upstream)
+
+    def routing_settings(self) -> RoutingSettings:
+        """What the data path is told of routing."""
+        return routing_config.settings(self.routing, self.models, self.keys, self.policy.settings())
+
+    def upstreams(self) -> tuple[CloudServer, ...]:
+        """The upstreams, with their keys."""
+        return routing_config.servers(self.routing)
 
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know though it works."""

@@ -4,6 +4,10 @@ import re
 from collections.abc import Callable, Iterable
 
 from broker.core.lease import Priority
+from broker.core.settings import PolicySettings
+from broker.gateway.clouds import CloudServer
+from broker.gateway.routed import RoutingSettings
+from broker.key_config import KeyEntry
 from broker.routing.budget import Limit, Limits
 from broker.routing.catalogue import (
     MILLION,
@@ -22,10 +26,13 @@ from broker.routing.catalogue import (
 )
 from broker.routing.privacy import Firewall
 from broker.routing.request import Kind
+from broker.upstream.pool import Timing
 from schemas.config_file import ConfigError, ModelEntry
 from schemas.config_routing import RoutingSection, UpstreamEntry, UpstreamModelEntry
 
 MIB = 1024 * 1024
+KEPT_S = 30.0
+"""A connection to an upstream is kept this long without use: a new one costs three round trips."""
 _EMBEDDING = frozenset({Kind.EMBEDDINGS, Kind.OTHER})
 
 
@@ -124,16 +131,50 @@ def firewall(routing: RoutingSection, find_secret: Callable[[str], bool] | None)
     )
 
 
-def limits(routing: RoutingSection, keys: Iterable[tuple[str, float | None, float | None]]) -> Limits:
-    """Budgets.
+def settings(
+    routing: RoutingSection, models: tuple[ModelEntry, ...], keys: Iterable[KeyEntry], policy: PolicySettings
+) -> RoutingSettings:
+    """What the data path is told of it."""
+    listed = tuple(keys)
+    return RoutingSettings(
+        table=table(routing, models),
+        private_keys=frozenset(key.name for key in listed if key.private),
+        deadlines_s={key.name: key.deadline_s for key in listed if key.deadline_s is not None},
+        private_idle_s=routing.private_idle_s,
+        private_sessions=routing.private_sessions,
+        policy=policy,
+    )
 
-    Args:
-        routing: Has those of all together.
-        keys: Name, by day, by month; in the currency of the prices.
+
+def servers(routing: RoutingSection) -> tuple[CloudServer, ...]:
+    """The upstreams, with their keys.
+
+    Raises:
+        ConfigError: A key cannot be read.
     """
+    return tuple(
+        CloudServer(
+            name=one.name,
+            base_url=one.base_url,
+            api_key=one.read_key(),
+            protocol=Protocol(one.protocol),
+            tries=one.tries,
+            timing=Timing(
+                connect_s=one.connect_timeout_s,
+                first_byte_s=one.first_byte_timeout_s,
+                stall_s=one.idle_timeout_s,
+                idle_s=KEPT_S,
+            ),
+        )
+        for one in routing.upstream
+    )
+
+
+def limits(routing: RoutingSection, keys: Iterable[KeyEntry]) -> Limits:
+    """Budgets: of all together and of each key, in the currency of the prices."""
     return Limits(
         total=_limit(routing.day_budget, routing.month_budget),
-        keys={name: _limit(day, month) for name, day, month in keys},
+        keys={key.name: _limit(key.day_budget, key.month_budget) for key in keys},
     )
 
 

@@ -22,6 +22,9 @@ class Candidate:
     """Where: ``local`` is a leased model of the pool, ``cloud`` an upstream. A wire word: ``x-hotseat-route``."""
     reason: str = "named"
     """Why this one. A wire word: ``x-hotseat-reason``."""
+    at_once: str = ""
+    in_line: str = ""
+    """Instead of ``reason``, when the lease came at once, or had to be waited for: a forecast may be wrong."""
     until_s: float | None = None
     """Loop time until which its line is waited in while the plan has others; None: as long as the client does."""
     call: Callable[[], Awaitable[None]] | None = None

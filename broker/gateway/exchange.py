@@ -207,7 +207,9 @@ class Exchange:
         record = await leasing.acquire(call.caller, request)
         self._given = Given(record.lease_id, record.nonce, call.caller)
         progress.lease_id = record.lease_id
-        if record.state is LeaseState.QUEUED:
+        waits = record.state is LeaseState.QUEUED
+        progress.reason = (candidate.in_line if waits else candidate.at_once) or candidate.reason
+        if waits:
             record = await Line(self._desk, progress).wait(record)
         if record.state is not LeaseState.ACTIVE:
             raise TroubleError(_why_not(record))

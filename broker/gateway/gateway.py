@@ -54,9 +54,10 @@ class Arrived:
 class Gateway:
     """Serves ``/v1``."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, routing: Routing | None = None) -> None:
         self.desk = desk
         self.canaries = Canaries(desk)
+        self.routing = routing
         outside = {model for name in desk.names for model in name.outside}
         self.known = frozenset(outside | set(desk.settings.served_names))
         """Models that may be named in series and log."""
@@ -190,6 +191,8 @@ class Gateway:
         """Let go of leases and connections."""
         await self.canaries.stop()
         await self.desk.holds.settle(2.0)
+        if self.routing is not None:
+            await self.routing.close()
         self.desk.upstreams.close()
 
 
@@ -217,7 +220,8 @@ def gateway_of(
             holds=Holds(leasing),
             rule=routing.rule if routing else as_named,
             names=routing.names if routing else (),
-        )
+        ),
+        routing,
     )
 
 

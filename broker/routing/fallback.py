@@ -16,7 +16,8 @@ from broker.routing.route import State
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Status codes of a server that may well answer the next time."""
 OF_OURS = frozenset({401, 402, 403, 404, 407})
-"""The key, the account or the model's name at the upstream is wrong: another upstream may do."""
+"""The key, the account or the model's name at the upstream is wrong: another upstream may do. So is its
+address where it sends us elsewhere (3xx): nobody follows with a request in his hand."""
 
 
 class Move(Enum):
@@ -71,7 +72,8 @@ def after(
     if failure.begun:
         return Move.GIVE_BACK, 0.0
     if failure.status is not None and failure.status not in PASSING:
-        return (Move.NEXT if failure.status in OF_OURS else Move.GIVE_BACK), 0.0
+        elsewhere = failure.status in OF_OURS or failure.status < 400
+        return (Move.NEXT if elsewhere else Move.GIVE_BACK), 0.0
     wait_s = failure.retry_after_s if failure.retry_after_s is not None else rule.first_s * 2 ** (tried - 1)
     if tried >= rule.tries or wait_s > rule.longest_s or (left_s is not None and wait_s >= left_s):
         return Move.NEXT, 0.0

@@ -43,6 +43,8 @@ class Draft:
 
     source: str
     models: list[DraftModel] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Other names for its models; ``settle`` looks whether they are free."""
     keys: list[tuple[str, str, str]] = field(default_factory=list)
     """Name, SHA-256, scope."""
     worker: dict[str, Value] = field(default_factory=dict)
@@ -83,6 +85,14 @@ class Draft:
         self.models.append(model)
         return model
 
+    def settle(self) -> None:
+        """Call when all models are known: an alias that is no name, or is taken, is left out."""
+        taken = {model.name for model in self.models}
+        for alias in list(self.aliases):
+            if alias in taken or _NOT_IN_NAMES.search(alias) or not alias[:1].isalnum() or len(alias) > NAME_LIMIT:
+                self.leave(f"the alias {alias}", "a model has this name, or it is no name for ours")
+                del self.aliases[alias]
+
     def text(self, *, budget_mib: int) -> str:
         """The file.
 
@@ -101,6 +111,8 @@ class Draft:
             lines += ["", "[[key]]", f"name = {quoted(name)}", f'sha256 = "{digest}"', f'scopes = ["{scope}"]']
         for model in self.models:
             lines += ["", *_model_lines(model, budget_mib)]
+        for alias, model_name in self.aliases.items():
+            lines += ["", "[[routing.alias]]", f"name = {quoted(alias)}", f"candidates = [{quoted(model_name)}]"]
         if self.left:
             lines += ["", "# Not carried over:", *(f"# - {left.line()}" for left in self.left)]
         return "\n".join(lines) + "\n"

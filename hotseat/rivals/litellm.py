@@ -48,10 +48,8 @@ def from_litellm(document: Table, environ: Mapping[str, str]) -> Draft:
     for section in _SECTIONS:
         table = _table(document.get(section), section)
         draft.leave_unknown(f"{section}.", table, _CARRIED)
-        for alias in _table(table.get("model_group_alias"), f"{section}.model_group_alias"):
-            draft.leave(
-                f"{section}.model_group_alias.{alias}", "an alias of [routing], which this import does not write"
-            )
+        _aliases(draft, _table(table.get("model_group_alias"), f"{section}.model_group_alias"), section, names)
+    draft.settle()
     draft.leave_unknown("", document, _TOP)
     return draft
 
@@ -107,6 +105,16 @@ def _fill(
     draft.leave_unknown(f"{where}: litellm_params.", parameters, _PARAMETERS)
     draft.leave_unknown(f"{where}: model_info.", info, frozenset({"mode", "id"}))
     draft.leave_unknown(f"{where}: ", table, frozenset({"model_name", "litellm_params", "model_info"}))
+
+
+def _aliases(draft: Draft, aliases: Table, section: str, names: dict[str, str]) -> None:
+    """Of a model group, by name or as a table."""
+    for alias, target in aliases.items():
+        name = target.get("model") if isinstance(target, dict) else target
+        if isinstance(name, str) and name in names:
+            draft.aliases.setdefault(alias, names[name])
+        else:
+            draft.leave(f"{section}.model_group_alias.{alias}", "stands for no model at home")
 
 
 def _fallbacks(draft: Draft, document: Table, names: dict[str, str]) -> None:

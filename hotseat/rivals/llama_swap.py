@@ -17,7 +17,6 @@ LONGEST_LOAD_S = 7200
 PORTS = 100
 
 _MEMORY = "models are kept side by side as memory allows; enter memory_mib of each"
-_ROUTING = "names for other models belong to [routing], which this import does not write"
 GLOBAL_LEFT = {
     "groups": _MEMORY,
     "matrix": _MEMORY,
@@ -25,7 +24,7 @@ GLOBAL_LEFT = {
     "scheduler": "the policy decides whose turn it is ([policy])",
     "peers": "other servers are upstreams of [routing], which this import does not write",
     "sendLoadingState": "waiting streams are kept alive by the client's profile",
-    "includeAliasesInList": _ROUTING,
+    "includeAliasesInList": "whether aliases are listed is the broker's business",
     "captureBuffer": "requests and answers are never kept",
     "metricsMaxInMemory": "metrics are Prometheus series",
     "logTimeFormat": "times are in the log's own form",
@@ -33,7 +32,6 @@ GLOBAL_LEFT = {
     "performance": "metrics are Prometheus series",
 }
 MODEL_LEFT = {
-    "aliases": _ROUTING,
     "filters": "requests are passed on as they are",
     "setParams": "requests are passed on as they are",
     "cmdStop": "the worker ends its own process group (stop_timeout_s)",
@@ -47,7 +45,18 @@ GLOBAL_KNOWN = frozenset(
     {*GLOBAL_LEFT, "models", "macros", "apiKeys", "hooks", "startPort", "healthCheckTimeout", "globalTTL", "logLevel"}
 )
 MODEL_KNOWN = frozenset(
-    {*MODEL_LEFT, "cmd", "macros", "env", "ttl", "proxy", "checkEndpoint", "concurrencyLimit", "useModelName"}
+    {
+        *MODEL_LEFT,
+        "aliases",
+        "cmd",
+        "macros",
+        "env",
+        "ttl",
+        "proxy",
+        "checkEndpoint",
+        "concurrencyLimit",
+        "useModelName",
+    }
 ) | {"name", "description"}
 
 
@@ -71,6 +80,7 @@ def from_llama_swap(document: Table, environ: Mapping[str, str]) -> Draft:
         table = _table(entry, where)
         if (model := draft.new_model(name, where)) is not None:
             _fill(draft, model, table, document, {**macros, **_macros(table.get("macros"), f"{where}.macros")}, environ)
+    draft.settle()
     _preload(draft, document.get("hooks"))
     for key, why in GLOBAL_LEFT.items():
         if document.get(key) not in (None, "", False, {}, []):
@@ -91,11 +101,21 @@ def _fill(
     _numbers(draft, model, table, document)
     _env(draft, model, table.get("env"), macros, environ)
     _addresses(draft, model, table)
+    _aliases(draft, model, table.get("aliases"))
     model.comments += [str(table[key]) for key in ("name", "description") if isinstance(table.get(key), str)]
     for key, why in MODEL_LEFT.items():
         if table.get(key) not in (None, "", False, {}, []):
             draft.leave(f"{where}.{key}", why)
     draft.leave_unknown(f"{where}.", table, MODEL_KNOWN)
+
+
+def _aliases(draft: Draft, model: DraftModel, aliases: object) -> None:
+    """Texts, or tables with an ``id``."""
+    for alias in aliases if isinstance(aliases, list) else []:
+        name = alias.get("id") if isinstance(alias, dict) else alias
+        if isinstance(name, str) and draft.aliases.setdefault(name, model.name) == model.name:
+            continue
+        draft.leave(f"models.{model.name}.aliases", "one is no text, or stands for another model already")
 
 
 def _addresses(draft: Draft, model: DraftModel, table: Table) -> None:

@@ -66,7 +66,7 @@ def test_clients_keep_their_keys_and_the_file_has_only_hashes(imported):
 def test_what_llama_swap_has_and_we_do_not_is_listed_in_the_file_and_on_stderr(imported):
     _, _, text, shown = imported(LLAMA_SWAP)
     settings = (
-        "models.coder.env[1]", "models.coder.aliases", "models.coder.filters", "models.embed small", "models.boxed.cmd",
+        "models.coder.env[1]", "models.coder.filters", "models.embed small", "models.boxed.cmd",
         "models.embed-small.cmd", "models.embed-small.checkEndpoint", "models.embed-small.unlisted",
         "models.boxed.proxy", "models.boxed.cmdStop", "models.vllm.cmd", "hooks.on_startup.preload", "groups", "peers",
         "sendLoadingState", "metricsMaxInMemory", "futureSetting",
@@ -87,7 +87,12 @@ def test_litellm_servers_at_home_become_models_and_clouds_do_not(imported):
     assert document["key"][0]["sha256"] == hashlib.sha256(b"sk-household").hexdigest()
     for secret in ("sk-household", "sk-gpu-box", "sk-cloud-secret", "hidden", "password"):
         assert secret not in text + shown
-    for left in ("(gpt-4o): at example.openai.azure.com", "(cheap): at openai", "(*): a wildcard", "gpt-4: an alias"):
+    for left in (
+        "(gpt-4o): at example.openai.azure.com",
+        "(cheap): at openai",
+        "(*): a wildcard",
+        "gpt-4: stands for no model at home",
+    ):
         assert left in shown
 
 
@@ -187,3 +192,15 @@ def test_usage_errors_have_their_own_status(argv, capsys):
         main(argv)
     assert ended.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_aliases_become_routes_to_their_model(imported):
+    assert imported(LLAMA_SWAP)[1]["routing"]["alias"] == [{"name": "gpt-4o-mini", "candidates": ["coder"]}]
+    tables = "    aliases: [{id: big, name: Big}, 'small', b, 'no name!', 3]\n"
+    _, document, _, shown = imported(SMALL + tables + "  b:\n    cmd: llama-server -m /b.gguf\n    aliases: [small]\n")
+    assert document["routing"]["alias"] == [{"name": name, "candidates": ["a"]} for name in ("big", "small")]
+    assert shown.count("\n  - ") == 4
+    groups = "router_settings: {model_group_alias: {x: a, y: {model: a, hidden: true}, z: gone}}\n"
+    _, document, _, shown = imported("model_list: [{model_name: a, litellm_params: {model: ollama/a}}]\n" + groups)
+    assert document["routing"]["alias"] == [{"name": name, "candidates": ["a"]} for name in ("x", "y")]
+    assert "model_group_alias.z" in shown
