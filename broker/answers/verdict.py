@@ -107,7 +107,6 @@ class Marks:
     first_token_s: float | None = None
     """Reasoning or content, whichever came first."""
     first_content_s: float | None = None
-    last_byte_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

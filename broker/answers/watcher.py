@@ -32,7 +32,7 @@ class Watcher:
 
     __slots__ = (
         "_begun_s", "_binary", "_body", "_expected", "_facts", "_first_byte_s", "_first_content_s", "_first_token_s",
-        "_judged", "_last_byte_s", "_read", "_size", "_splitter", "_tail",
+        "_judged", "_read", "_size", "_splitter", "_tail",
     )  # fmt: skip
 
     def __init__(self, expected: Expected) -> None:
@@ -48,7 +48,6 @@ class Watcher:
         self._first_byte_s: float | None = None
         self._first_token_s: float | None = None
         self._first_content_s: float | None = None
-        self._last_byte_s: float | None = None
 
     # ---------------------------------------------------------------------------------------------------- what passes
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
@@ -70,14 +69,13 @@ class Watcher:
 
     @property
     def skim(self) -> Callable[[bytes], None]:
-        """What takes ``feed``'s place where it is settled: when a piece came is not noted, every call counts there."""
+        """What takes ``feed``'s place where it is settled: every call counts there."""
         return self._tail.add
 
     def feed(self, piece: bytes, now_s: float) -> None:
         """Take in one piece of the body."""
         if not piece:
             return
-        self._last_byte_s = now_s
         if self._first_byte_s is None:
             self._first_byte_s = now_s
         if not self._judged:
@@ -215,7 +213,6 @@ class Watcher:
                 first_byte_s=self._first_byte_s,
                 first_token_s=self._first_token_s,
                 first_content_s=self._first_content_s,
-                last_byte_s=self._last_byte_s,
             ),
         )
 
