@@ -21,17 +21,20 @@ from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
 from broker.api.services import Picture, Services
 from broker.api.views import Outlook
-from broker.config import Config, KeyEntry
+from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
 from broker.gateway.gateway import gateway_of
+from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
+from broker.key_config import KeyEntry
 from broker.leasing import Leasing
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.randomness import Randomness, new_generation_key
-from broker.scheduler import Scheduler
+from broker.scheduler import Round, Scheduler
+from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
 
@@ -63,6 +66,7 @@ class Broker:
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
+                ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
 
@@ -97,6 +101,7 @@ def build(config: Config, store: Store) -> Broker:
         metrics,
         lambda record: prospect(record, picture(), outlook(record)),
         config.gateway.timing(),
+        _routing(config, store, metrics, lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
     loops = Loops(metrics)
@@ -146,6 +151,14 @@ def build(config: Config, store: Store) -> Broker:
         scheduler=scheduler,
         ingress=ingress,
     )
+
+
+def _routing(config: Config, store: Store, metrics: Metrics, last: Callable[[], Round | None]) -> Routing | None:
+    if not config.has_routing:
+        return None
+    settings = config.routing_settings()
+    firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
+    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, metrics, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:
