@@ -16,7 +16,7 @@ class ImportFailedError(ValueError):
     """The file cannot be imported; the message says what is wrong and where."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
     """Safe, and as strict as the programs that these files are for: a key that occurs twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
