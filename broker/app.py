@@ -24,9 +24,12 @@ from broker.api.views import Outlook
 from broker.config import Config, KeyEntry
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
+from broker.daybook import DAY_S, Daybook
+from broker.gateway.accounts import Accounts
 from broker.gateway.gateway import gateway_of
 from broker.ingress import Ingress
 from broker.leasing import Leasing
+from broker.load_accounts import LoadAccounts
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
@@ -53,6 +56,7 @@ class Broker:
     feed: EventFeed
     scheduler: Scheduler
     ingress: Ingress
+    book: Daybook
 
     async def run(self) -> None:
         """Make the pool, then work until cancelled."""
@@ -63,6 +67,7 @@ class Broker:
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
+                ("daybook", self.book.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
 
@@ -81,6 +86,14 @@ def build(config: Config, store: Store) -> Broker:
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
     settings = config.pool_settings()
     policy = config.policy.settings()
+    book = Daybook(
+        store.days,
+        source=randomness.nonce(),
+        every_s=config.gateway.report_every_s,
+        kept_s=config.gateway.report_kept_days * DAY_S,
+        unix_s=time.time,
+    )
+    loads = LoadAccounts(book)
     scheduler = Scheduler(
         store,
         pool=settings,
@@ -94,11 +107,13 @@ def build(config: Config, store: Store) -> Broker:
         config.gateway_settings(),
         leasing,
         waiters,
-        metrics,
+        Accounts(metrics, book),
         lambda record: prospect(record, picture(), outlook(record)),
         config.gateway.timing(),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
+    feed.listeners.append(loads.note)
+    scheduler.listeners.append(loads.committed)
     loops = Loops(metrics)
     started_s = time.monotonic()
 
@@ -132,6 +147,7 @@ def build(config: Config, store: Store) -> Broker:
         outlook=outlook,
         explain=lambda record: explain(record, picture(), outlook(record), policy),
         picture=picture,
+        today=book.today,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
@@ -145,6 +161,7 @@ def build(config: Config, store: Store) -> Broker:
         feed=feed,
         scheduler=scheduler,
         ingress=ingress,
+        book=book,
     )
 
 
@@ -164,6 +181,7 @@ def build_app(config: Config, store: Store) -> FastAPI:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
+            await broker.book.close()
             await store.close()
             log.info("broker_stopped")
 

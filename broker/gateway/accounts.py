@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from broker.daybook import Daybook
 from broker.metrics import WAIT_BUCKETS, Metrics
 
 log = logging.getLogger("hotseat.gateway")
@@ -42,9 +43,10 @@ class Account:
 
 
 class Accounts:
-    """The data path's series."""
+    """The data path's series, and its part of the day's report."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, book: Daybook) -> None:
+        self._book = book
         registry = metrics.registry
         self._requests = Counter(
             "hotseat_gateway_requests",
@@ -82,13 +84,17 @@ class Accounts:
         if child is None:
             child = self._children[labels] = self._requests.labels(*labels)
         child.inc()
+        self._book.count("requests", account.route, account.reason)
+        self._book.count("outcomes", account.route, account.outcome)
         if account.lease_id and account.model:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
+            self._book.count("retries", account.model, by=account.retries)
         if account.sent and account.model:
             for kind, count in tokens_in(b"".join(tail)).items():
                 self._tokens.labels(account.model, kind).inc(count)
+                self._book.count("tokens", account.route, account.model, kind, by=count)
         log.info("request_closed", extra=_fields(account))
 
     def _measure(self, account: Account) -> None:
@@ -97,8 +103,10 @@ class Accounts:
             pair = (self._waits.labels(account.model), self._first_bytes.labels(account.model))
             self._by_model[account.model] = pair
         pair[0].observe(account.waited_s)
+        self._book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
             pair[1].observe(account.first_byte_s)
+            self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
 
 
 def tokens_in(tail: bytes) -> dict[str, int]:

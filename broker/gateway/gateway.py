@@ -23,7 +23,6 @@ from broker.gateway.profiles import Profile, profile_for
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
 from broker.leasing import ClientGoneError, Leasing
-from broker.metrics import Metrics
 from broker.principals import Principal
 from broker.store.port import Event
 from broker.upstream.pool import Timing, Upstreams
@@ -186,7 +185,7 @@ def gateway_of(
     settings: GatewaySettings,
     leasing: Leasing,
     waiters: Waiters,
-    metrics: Metrics,
+    accounts: Accounts,
     prospects: Prospects,
     timing: Timing,
 ) -> Gateway:
@@ -198,7 +197,7 @@ def gateway_of(
             waiters=waiters,
             upstreams=Upstreams(timing),
             prospects=prospects,
-            accounts=Accounts(metrics),
+            accounts=accounts,
             room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
             holds=Holds(leasing),
         )

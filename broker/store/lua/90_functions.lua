@@ -63,6 +63,10 @@ end))
 
 function_of('reject', writer(function(c, args) reject_ingress(c, args[1], args[2]) end), 'allow-oom')
 
+function_of('add_day', writer(add_day))
+
+function_of('day', reader(day), 'no-writes')
+
 function_of('snapshot', reader(snapshot), 'no-writes')
 
 function_of('lease', reader(function(c, args) return lease_json(c, known_lease(c, args[1])) end), 'no-writes')
