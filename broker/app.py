@@ -21,20 +21,23 @@ from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
 from broker.api.services import Picture, Services
 from broker.api.views import Outlook
-from broker.config import Config, KeyEntry
+from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
-from broker.daybook import DAY_S, Daybook
+from broker.daybook import Daybook
 from broker.gateway.accounts import Accounts
 from broker.gateway.gateway import gateway_of
+from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
+from broker.key_config import KeyEntry
 from broker.leasing import Leasing
 from broker.load_accounts import LoadAccounts
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.randomness import Randomness, new_generation_key
-from broker.scheduler import Scheduler
+from broker.scheduler import Round, Scheduler
+from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
 
@@ -68,6 +71,7 @@ class Broker:
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
                 ("daybook", self.book.step),
+                ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
 
@@ -86,13 +90,8 @@ def build(config: Config, store: Store) -> Broker:
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
     settings = config.pool_settings()
     policy = config.policy.settings()
-    book = Daybook(
-        store.days,
-        source=randomness.nonce(),
-        every_s=config.gateway.report_every_s,
-        kept_s=config.gateway.report_kept_days * DAY_S,
-        unix_s=time.time,
-    )
+    every_s, kept_s = config.gateway.report_times()
+    book = Daybook(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
     loads = LoadAccounts(book)
     scheduler = Scheduler(
         store,
@@ -110,6 +109,7 @@ def build(config: Config, store: Store) -> Broker:
         Accounts(metrics, book),
         lambda record: prospect(record, picture(), outlook(record)),
         config.gateway.timing(),
+        _routing(config, store, (metrics, book), lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
     feed.listeners.append(loads.note)
@@ -163,6 +163,16 @@ def build(config: Config, store: Store) -> Broker:
         ingress=ingress,
         book=book,
     )
+
+
+def _routing(
+    config: Config, store: Store, accounts: tuple[Metrics, Daybook], last: Callable[[], Round | None]
+) -> Routing | None:
+    if not config.has_routing:
+        return None
+    settings = config.routing_settings()
+    firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
+    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, accounts, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:

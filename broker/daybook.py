@@ -26,11 +26,16 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "loads": ("model", "why"),
     "failedLoads": ("model",),
     "swaps": ("model",),
+    "semanticFailures": ("model", "reason"),
+    "costMicro": ("upstream", "model"),
+    "savedMicro": ("model",),
 }
-"""What is counted, and by which labels. ``swaps`` are the loads that evicted another model."""
+"""What is counted, and by which labels. ``swaps`` are the loads that evicted another model.
+Money is in millionths of the prices' currency."""
 TIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "wait": ("model",),
     "firstByte": ("route", "model"),
+    "firstToken": ("model",),
     "load": ("model",),
 }
 """What is measured in seconds, and by which labels."""

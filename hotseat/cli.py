@@ -45,6 +45,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
     "mcp": Subcommand(target="hotseat.mcp_server:main", summary="serve the GPU to MCP clients"),
     "key": Subcommand(target="broker.cli:key", summary="make an API key"),
+    "import": Subcommand(
+        target="hotseat.importing:main", summary="turn llama-swap's or LiteLLM's configuration into ours"
+    ),
+    "export": Subcommand(target="hotseat.exporting:main", summary="print the provider block for LiteLLM or OpenClaw"),
     "export-schemas": Subcommand(target="broker.cli:export_schemas", summary="write JSON Schema and OpenAPI files"),
 }
 

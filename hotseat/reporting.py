@@ -19,8 +19,12 @@ TITLES = {
     "loads": "LOADS",
     "failedLoads": "FAILED LOADS",
     "swaps": "SWAPS (loads that evicted another model)",
+    "semanticFailures": "ANSWERS OF NO USE",
+    "costMicro": "SPENT AT UPSTREAMS (millionths)",
+    "savedMicro": "SAVED BY THE POOL, ESTIMATED (millionths)",
     "wait": "WAIT FOR THE LEASE",
     "firstByte": "FIRST BYTE AFTER IT",
+    "firstToken": "FIRST TOKEN OF STREAMS",
     "load": "LOAD TIMES",
 }
 """A kind that this version does not know is shown under its own name."""

@@ -137,7 +137,8 @@ async def models(services: Here, _caller: Anybody) -> api.Models:
     picture = services.picture()
     if picture is None:
         raise NoPictureError("the broker has just started and not seen the pool yet; ask again")
-    return api.Models(models=models_of(picture))
+    reputations = services.gateway.desk.reputations
+    return api.Models(models=models_of(picture, lambda model: reputations.of(model).state.value))
 
 
 @control.get("/lease/{lease_id}/why", tags=["leases"], responses=problems(404))

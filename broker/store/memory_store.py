@@ -16,6 +16,7 @@ from broker.core.snapshot import Snapshot
 from broker.store.labels import ask_of, label, settings_of, specs_of, text_hash, to_ms
 from broker.store.memory_days import MemoryDays
 from broker.store.memory_mail import Inbox, Log, observation_of
+from broker.store.memory_outside import MemoryOutside
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from schemas.messages import Orders, Report, Want
 
@@ -39,6 +40,7 @@ class MemoryStore:
         self._rings: Log[SlotId] = Log(BELLS_KEPT)
         self._ingress = Inbox()
         self.days = MemoryDays(self._living_ms)
+        self.outside = MemoryOutside(self._logical_ms)
 
     # ------------------------------------------------------------------------------------------- outside the port
     def restart(self, run: str) -> None:
@@ -50,6 +52,7 @@ class MemoryStore:
         self.pool = Pool()
         self._reports.clear()
         self.days.flush()
+        self.outside.flush()
 
     def put_report(self, slot: SlotId, report: Report) -> None:
         """What the worker does: replace its report and ring the bell."""
@@ -107,6 +110,9 @@ class MemoryStore:
     def _living_ms(self) -> int:
         self._reading()
         return self._wall_ms()
+
+    def _logical_ms(self) -> int:
+        return self._reading().now
 
     def _wall_ms(self) -> int:
         return int(self._clock() * 1000)
