@@ -26,31 +26,19 @@ class Streams:
     failures: list[str] = field(default_factory=list)
     first_token_s: float | None = None
     """Loop time."""
+    gaps: int = 0
+    """Times that no request was open any more."""
     _open: int = 0
-    _idle_since_s: float | None = None
-    _longest_s: float = 0.0
     _first: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def watch(self) -> None:
-        """Look for times without an open request from now on."""
-        self._longest_s = 0.0
-        self._idle_since_s = None if self._open else asyncio.get_running_loop().time()
-
-    def longest_gap_s(self) -> float:
-        """The longest time without an open request, seconds."""
-        return self._longest_s
 
     def begins(self) -> None:
         """A request is sent."""
-        if self._open == 0 and self._idle_since_s is not None:
-            self._longest_s = max(self._longest_s, asyncio.get_running_loop().time() - self._idle_since_s)
         self._open += 1
 
     def ends(self, tokens: int, finish: str, trouble: str) -> None:
         """And is over."""
         self._open -= 1
-        if self._open == 0:
-            self._idle_since_s = asyncio.get_running_loop().time()
+        self.gaps += self._open == 0
         if finish == "length" and not trouble:
             self.finished += 1
             return
@@ -100,7 +88,15 @@ class V1Client:
         """Loop time."""
         return asyncio.get_running_loop().time()
 
-    async def ask(self, model: str, session: str, streams: Streams, *, until_s: float = float("inf")) -> float:
+    async def ask(
+        self,
+        model: str,
+        session: str,
+        streams: Streams,
+        *,
+        until_s: float = float("inf"),
+        half: asyncio.Event | None = None,
+    ) -> None:
         """Stream one answer.
 
         Args:
@@ -108,11 +104,10 @@ class V1Client:
             session: Sent as ``user``, the field that every client has.
             streams: Keeps account.
             until_s: Tokens that come later are not counted, loop time.
-
-        Returns:
-            How long it took, seconds.
+            half: Set when half of the answer is there, or its end.
         """
-        began_s, tokens, finish, done, trouble = self.now_s(), 0, "", False, ""
+        half = half or asyncio.Event()
+        tokens, finish, done, trouble = 0, "", False, ""
         streams.begins()
         try:
             async with self._http.stream("POST", self._url, json=self._body(model, session)) as answer:
@@ -124,10 +119,12 @@ class V1Client:
                     if said:
                         tokens += 1
                         streams.spoke(counts=self.now_s() <= until_s)
+                        if tokens >= self._tokens // 2:
+                            half.set()
         except httpx.HTTPError as error:
             trouble = repr(error)
         streams.ends(tokens, finish if done else "", trouble)
-        return self.now_s() - began_s
+        half.set()
 
     def _body(self, model: str, session: str) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ hold one model at a time. The clients are the same, too: they know nothing of le
 
 import argparse
 import asyncio
+import itertools
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -32,13 +33,13 @@ class Setting:
     """How long everything takes; Hotseat's policy is the default one but for ``slice_min_s``."""
 
     slice_min_s: float = 20.0
-    tokens: int = 128
-    """Per answer."""
-    before_s: float = 10.0
+    tokens: int = 384
+    """Per answer: long enough that a client's own delay is no gap."""
+    before_s: float = 8.0
     """A alone, before somebody asks for B."""
     patience_s: float = 60.0
     """B waits no longer than this; then A's clients stop."""
-    flood_s: float = 30.0
+    flood_s: float = 25.0
     clients: Sequence[int] = (2, 2, 12)
     """Of the three sessions; the last one floods."""
     shape: Shape = SHAPE
@@ -52,8 +53,8 @@ class Switch:
     """From B's request to its first token, A's clients going on; None: not within the patience."""
     after_stop_s: float | None
     """To its first token since A's clients stopped, where they had to."""
-    gap_s: float
-    """The longest time that no request for A was open, from the second client's start to B's first token."""
+    gaps: int
+    """Times that no request for A was open, until B's first token."""
     streams: Streams
     """Of A."""
 
@@ -81,16 +82,21 @@ class Side:
 
 @dataclass(slots=True)
 class Busy:
-    """Two clients that keep A busy."""
+    """Two clients in relay: each asks when the other has half of its answer, so that A is never without a request."""
 
     client: V1Client
     streams: Streams = field(default_factory=Streams)
     stopping: bool = False
 
-    async def turns(self, session: str) -> None:
-        """One request after the other."""
-        while not self.stopping:
-            await self.client.ask(A, session, self.streams)
+    async def run(self) -> None:
+        """Until it is to stop; then let the answers end."""
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                if self.stopping:
+                    break
+                half = asyncio.Event()
+                group.create_task(self.client.ask(A, f"client-{number % 2}", self.streams, half=half))
+                await half.wait()
 
 
 async def measure_switch(url: str, setting: Setting) -> Switch:
@@ -98,29 +104,26 @@ async def measure_switch(url: str, setting: Setting) -> Switch:
     async with V1Client(url, tokens=setting.tokens) as client:
         for model in (B, A):  # both have been loaded once; A is there
             warm = Streams()
-            took_s = await client.ask(model, "warm-up", warm)
+            await client.ask(model, "warm-up", warm)
             if warm.finished != 1:
                 raise RuntimeError(f"{url} does not serve {model}: {warm.failures}")
         busy = Busy(client)
-        tasks = [asyncio.create_task(busy.turns("first"))]
-        await asyncio.sleep(took_s / 2)  # so that they overlap
-        tasks.append(asyncio.create_task(busy.turns("second")))
-        busy.streams.watch()
+        relay = asyncio.create_task(busy.run())
         await asyncio.sleep(setting.before_s)
         third = Streams()
         began_s = client.now_s()
         asked = asyncio.create_task(client.ask(B, "third", third))
         within = await third.first_token(setting.patience_s)
-        waited_s, gap_s = client.now_s() - began_s, busy.streams.longest_gap_s()
+        waited_s, gaps = client.now_s() - began_s, busy.streams.gaps
         stopped_s = client.now_s()
         busy.stopping = True
-        await asyncio.gather(asked, *tasks)
+        await asyncio.gather(asked, relay)
         if third.first_token_s is None:
             raise RuntimeError(f"{url} never served {B}: {third.failures}")
         return Switch(
             waited_s=waited_s if within else None,
             after_stop_s=None if within else third.first_token_s - stopped_s,
-            gap_s=gap_s,
+            gaps=gaps,
             streams=busy.streams,
         )
 
@@ -190,7 +193,7 @@ def table(sides: Sequence[Side]) -> list[str]:
     rows.append(("B's first token after", *(_wait(side.switch) for side in sides)))
     rows.append(("  bound that is stated", *(_seconds(side.bound_s) for side in sides)))
     rows.append(("A's streams finished / cut / failed", *(_streams(side.switch.streams) for side in sides)))
-    rows.append(("  longest time without a request for A", *(f"{side.switch.gap_s * 1000:.0f} ms" for side in sides)))
+    rows.append(("  moments without a request for A", *(str(side.switch.gaps) for side in sides)))
     rows.append(("flood: tokens by session", *(", ".join(f"{n:,}" for n in side.flood.tokens) for side in sides)))
     rows.append(("  Jain index", *(f"{side.flood.jain:.3f}" for side in sides)))
     rows.append(("  streams that did not finish", *(str(len(side.flood.failures)) for side in sides)))
@@ -231,8 +234,11 @@ def main() -> int:
     reader.add_argument("--slice-min-s", type=float, default=setting.slice_min_s)
     reader.add_argument("--patience-s", type=float, default=setting.patience_s)
     reader.add_argument("--flood-s", type=float, default=setting.flood_s)
+    reader.add_argument("--tokens", type=int, default=setting.tokens, help="of each answer")
     flags = reader.parse_args()
-    setting = Setting(slice_min_s=flags.slice_min_s, patience_s=flags.patience_s, flood_s=flags.flood_s)
+    setting = Setting(
+        slice_min_s=flags.slice_min_s, patience_s=flags.patience_s, flood_s=flags.flood_s, tokens=flags.tokens
+    )
     try:
         sides = measure(setting, server_argv(flags.llama_server))
     except RouterMissingError as error:
