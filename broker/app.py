@@ -24,11 +24,14 @@ from broker.api.views import Outlook
 from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.lease import LeaseRecord
+from broker.daybook import Daybook
+from broker.gateway.accounts import Accounts
 from broker.gateway.gateway import gateway_of
 from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
 from broker.key_config import KeyEntry
 from broker.leasing import Leasing
+from broker.load_accounts import LoadAccounts
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
@@ -56,6 +59,7 @@ class Broker:
     feed: EventFeed
     scheduler: Scheduler
     ingress: Ingress
+    book: Daybook
 
     async def run(self) -> None:
         """Make the pool, then work until cancelled."""
@@ -66,6 +70,7 @@ class Broker:
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
+                ("daybook", self.book.step),
                 ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
@@ -85,6 +90,9 @@ def build(config: Config, store: Store) -> Broker:
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
     settings = config.pool_settings()
     policy = config.policy.settings()
+    every_s, kept_s = config.gateway.report_times()
+    book = Daybook(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
+    loads = LoadAccounts(book)
     scheduler = Scheduler(
         store,
         pool=settings,
@@ -98,12 +106,14 @@ def build(config: Config, store: Store) -> Broker:
         config.gateway_settings(),
         leasing,
         waiters,
-        metrics,
+        Accounts(metrics, book),
         lambda record: prospect(record, picture(), outlook(record)),
         config.gateway.timing(),
-        _routing(config, store, metrics, lambda: scheduler.last),
+        _routing(config, store, (metrics, book), lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
+    feed.listeners.append(loads.note)
+    scheduler.listeners.append(loads.committed)
     loops = Loops(metrics)
     started_s = time.monotonic()
 
@@ -137,6 +147,7 @@ def build(config: Config, store: Store) -> Broker:
         outlook=outlook,
         explain=lambda record: explain(record, picture(), outlook(record), policy),
         picture=picture,
+        today=book.today,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
@@ -150,15 +161,18 @@ def build(config: Config, store: Store) -> Broker:
         feed=feed,
         scheduler=scheduler,
         ingress=ingress,
+        book=book,
     )
 
 
-def _routing(config: Config, store: Store, metrics: Metrics, last: Callable[[], Round | None]) -> Routing | None:
+def _routing(
+    config: Config, store: Store, accounts: tuple[Metrics, Daybook], last: Callable[[], Round | None]
+) -> Routing | None:
     if not config.has_routing:
         return None
     settings = config.routing_settings()
     firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
-    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, metrics, last)
+    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, accounts, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:
@@ -177,6 +191,7 @@ def build_app(config: Config, store: Store) -> FastAPI:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
+            await broker.book.close()
             await store.close()
             log.info("broker_stopped")
 

@@ -62,6 +62,10 @@ class GatewaySection(Section):
     dead_server_s: float = Field(default=5.0, gt=0, le=300)
     """A model server that broke off before its first byte is given this long to be reported dead before the request is
     tried again where it was, seconds; workers report within one."""
+    report_every_s: float = Field(default=5.0, gt=0, le=300)
+    """What was counted for `hotseat report` goes to the store this often, seconds: a killed broker loses this much."""
+    report_kept_days: int = Field(default=400, ge=1, le=3650)
+    """A day's counts are kept so long, days: a year and the month to compare; some 10 KiB a day."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -97,3 +101,7 @@ class GatewaySection(Section):
     def broker_name(self, port: int) -> str:
         """See ``name``."""
         return self.name or f"{socket.gethostname()[:48]}-{port}"
+
+    def report_times(self) -> tuple[float, float]:
+        """How often counts leave, and how long they are kept, seconds."""
+        return self.report_every_s, self.report_kept_days * 86_400.0

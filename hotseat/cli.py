@@ -38,6 +38,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "ps": Subcommand(target="hotseat.looking:ps", summary="who holds what, who waits for what"),
     "why": Subcommand(target="hotseat.looking:why", summary="why does this lease wait, and for how long at most"),
+    "report": Subcommand(target="hotseat.reporting:report", summary="what /v1 served on one day, and how long it took"),
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),
     "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
     "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),

@@ -30,13 +30,13 @@ SlotName = Annotated[str, Path(pattern=api.MODEL_PATTERN)]
 _bearer = HTTPBearer(auto_error=False, description="API key: hsk_… (hotseat key new NAME)")
 
 
-async def _known_query(request: Request) -> None:
+async def known_query(request: Request) -> None:
     """A misspelt parameter is an error, not ignored."""
     route: APIRoute = request.scope["route"]
     query_of(request.scope, frozenset(parameter.alias for parameter in route.dependant.query_params))
 
 
-control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503), dependencies=[Depends(_known_query)])
+control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503), dependencies=[Depends(known_query)])
 
 
 class NoPictureError(CapacityError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from broker.daybook import Daybook
 from broker.gateway.answer_accounts import AnswerAccounts
 from broker.metrics import WAIT_BUCKETS, Metrics
 
@@ -41,11 +42,12 @@ class Account:
 
 
 class Accounts:
-    """The data path's series."""
+    """The data path's series, and its part of the day's report."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, book: Daybook) -> None:
+        self._book = book
         registry = metrics.registry
-        self.answers = AnswerAccounts(registry)
+        self.answers = AnswerAccounts(registry, book)
         self._requests = Counter(
             "hotseat_gateway_requests",
             "Requests of /v1 by what became of them",
@@ -79,17 +81,22 @@ class Accounts:
         if child is None:
             child = self._children[labels] = self._requests.labels(*labels)
         child.inc()
+        self._book.count("requests", account.route, account.reason)
+        self._book.count("outcomes", account.route, account.outcome)
         if account.lease_id and account.model:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
+            self._book.count("retries", account.model, by=account.retries)
         log.info("request_closed", extra=_fields(account))
 
     def _measure(self, account: Account) -> None:
         waits, first_bytes = self._series_of(account.model)
         waits.observe(account.waited_s)
+        self._book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
             first_bytes.observe(account.first_byte_s)
+            self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
 
     def _series_of(self, model: str) -> tuple[Histogram, Histogram]:
         """A model's children, kept: looking one up takes longer than counting."""

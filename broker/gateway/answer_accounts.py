@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from broker.answers.verdict import Verdict
+from broker.daybook import Daybook
 
+LOCAL = "local"
+"""The route of the pool's own models, as in ``broker.routing``."""
 FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 
 
 class AnswerAccounts:
     """The series; models are the catalogue's, so they are few."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, book: Daybook) -> None:
+        self._book = book
         self._tokens = Counter(
             "hotseat_gateway_tokens",
             "As the answers' usage says; those that were thrown away included",
@@ -48,16 +52,22 @@ class AnswerAccounts:
         prompt, completion, first_tokens = self._series_of(model)
         if verdict.failed:
             self._failures.labels(model, verdict.reason).inc()
+            self._book.count("semanticFailures", model, verdict.reason)
         if verdict.usage.prompt:
             prompt.inc(verdict.usage.prompt)
+            self._book.count("tokens", LOCAL, model, "prompt", by=verdict.usage.prompt)
         if verdict.usage.completion:
             completion.inc(verdict.usage.completion)
+            self._book.count("tokens", LOCAL, model, "completion", by=verdict.usage.completion)
         if verdict.streamed and verdict.marks.first_token_s is not None:
-            first_tokens.observe(max(0.0, verdict.marks.first_token_s - asked_s))
+            took_s = max(0.0, verdict.marks.first_token_s - asked_s)
+            first_tokens.observe(took_s)
+            self._book.took("firstToken", model, seconds=took_s)
 
     def broke_schema(self, model: str) -> None:
         """An answer broke the schema that its request wants held."""
         self._failures.labels(model, "schema").inc()
+        self._book.count("semanticFailures", model, "schema")
 
     def trust(self, model: str, states: Mapping[str, bool]) -> None:
         """What is thought of a model has changed; every state, and whether it is in it."""

@@ -27,7 +27,6 @@ from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
 from broker.gateway.trusted import Trusted
 from broker.leasing import ClientGoneError, Leasing
-from broker.metrics import Metrics
 from broker.principals import Principal
 from broker.store.port import Event
 from broker.upstream.pool import Timing, Upstreams
@@ -200,13 +199,12 @@ def gateway_of(
     settings: GatewaySettings,
     leasing: Leasing,
     waiters: Waiters,
-    metrics: Metrics,
+    accounts: Accounts,
     prospects: Prospects,
     timing: Timing,
     routing: Routing | None = None,
 ) -> Gateway:
     """Put the data path together."""
-    accounts = Accounts(metrics)
     return Gateway(
         Desk(
             settings=settings,

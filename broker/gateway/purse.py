@@ -11,6 +11,7 @@ import time
 from prometheus_client import Counter
 
 from broker.core.errors import HotseatError
+from broker.daybook import Daybook
 from broker.metrics import Metrics
 from broker.routing.budget import Ledger, Reservation
 from broker.routing.catalogue import MILLION
@@ -21,8 +22,9 @@ log = logging.getLogger("hotseat.gateway")
 class Purse:
     """Of one process; the books are shared by all."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(self, ledger: Ledger, metrics: Metrics, book: Daybook) -> None:
         self._ledger = ledger
+        self._book = book
         self._settling: set[asyncio.Task[None]] = set()
         registry = metrics.registry
         self._cost = Counter(
@@ -55,6 +57,8 @@ class Purse:
     def settle(self, reservation: Reservation, micro: int, *, upstream: str, model: str) -> None:
         """Book what it cost, in the background: no interruption of the exchange can stop it."""
         self._cost.labels(upstream, model).inc(micro / MILLION)
+        if micro:
+            self._book.count("costMicro", upstream, model, by=micro)
         task = asyncio.get_running_loop().create_task(self._settle(reservation, micro))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
@@ -68,6 +72,8 @@ class Purse:
     def saved(self, model: str, micro: int) -> None:
         """A model of the pool did it for nothing."""
         self._savings.labels(model).inc(micro / MILLION)
+        if micro:
+            self._book.count("savedMicro", model, by=micro)
 
     async def close(self) -> None:
         """Let settlements end."""

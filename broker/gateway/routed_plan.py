@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from broker.core.errors import HotseatError, UnknownModelError
 from broker.core.lease import ModelName
+from broker.daybook import Daybook
 from broker.gateway.candidates import Candidate, Plan, RoutedName
 from broker.gateway.cloud_call import CloudCall
 from broker.gateway.clouds import Clouds, CloudServer
@@ -73,7 +74,7 @@ def routing_of(
     servers: Iterable[CloudServer],
     limits: Limits,
     store: Store,
-    metrics: Metrics,
+    accounts: tuple[Metrics, Daybook],
     last: Callable[[], Look | None],
 ) -> Routing:
     """Put routing together. ``last`` gives the scheduler's last look at the pool."""
@@ -81,7 +82,7 @@ def routing_of(
         settings=settings,
         firewall=firewall,
         clouds=Clouds(servers),
-        purse=Purse(Ledger(limits=limits, books=store.outside), metrics),
+        purse=Purse(Ledger(limits=limits, books=store.outside), *accounts),
         outside=store.outside,
         pool=PoolNow(last, settings.policy),
         sessions=PrivateSessions(limit=settings.private_sessions, idle_s=settings.private_idle_s),

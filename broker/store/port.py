@@ -9,6 +9,7 @@ from typing import Protocol
 
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, Priority, SlotId
 from broker.core.snapshot import Snapshot
+from broker.store.days import Days
 from broker.store.outside import Outside
 
 
@@ -81,6 +82,10 @@ class Violation:
 
 class Store(Protocol):
     """Leases, queues, slots of one pool."""
+
+    @property
+    def days(self) -> Days:
+        """What is kept of past days."""
 
     @property
     def outside(self) -> Outside:

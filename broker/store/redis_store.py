@@ -16,6 +16,7 @@ from broker.store import redis_wire as wire
 from broker.store.labels import label, text_hash, to_ms
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis_codec import ask_words, error_of, lease_of, text
+from broker.store.redis_days import RedisDays
 from broker.store.redis_library import check_server, ensure_library
 from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
 from broker.store.redis_outside import RedisOutside
@@ -32,6 +33,7 @@ class RedisStore:
         self._link = link
         self._blocking = blocking
         self._ingress_seen = "0-0"
+        self.days = RedisDays(self._function, self._reading)
         self.outside = RedisOutside(self._function, self._function_once, self._reading)
         self._ready = False
         self.warnings: Sequence[str] = ()

@@ -63,6 +63,9 @@ end))
 
 function_of('reject', writer(function(c, args) reject_ingress(c, args[1], args[2]) end), 'allow-oom')
 
+function_of('add_day', writer(add_day))
+
+function_of('day', reader(day), 'no-writes')
 function_of('mark_private', writer(function(c, args)
   mark_private(c, args[1], args[2], whole(args[3]), whole(args[4]))
 end))

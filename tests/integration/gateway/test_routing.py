@@ -259,6 +259,8 @@ async def test_series_tell_route_and_reason(tmp_path):
             for name in ("cloud/acme", "auto", "nobody"):
                 await scene.client.post(CHAT, json=body_of(name))
             text = (await scene.client.get("/metrics")).text
+            await scene.broker.book.send()
+            day = (await scene.client.get("/report")).json()
     for model, outcome, reason, route in (
         ("cloud/acme", "served", "asked", "cloud"),
         ("", "model_not_found", "unknown_model", "refused"),
@@ -267,3 +269,7 @@ async def test_series_tell_route_and_reason(tmp_path):
         assert f"hotseat_gateway_requests_total{{{labels}}} 1.0" in text
     assert 'hotseat_cloud_cost_total{model="cloud/acme",upstream="acme"} 0.0014' in text
     assert 'hotseat_estimated_savings_total{model="a"} 0.0014' in text
+    routes = {(*row["labels"].values(),) for row in day["counts"]["requests"]}
+    assert {("cloud", "asked"), ("refused", "unknown_model")} < routes
+    assert day["counts"]["costMicro"] == [{"labels": {"upstream": "acme", "model": "cloud/acme"}, "count": 1400}]
+    assert day["counts"]["savedMicro"] == [{"labels": {"model": "a"}, "count": 1400}]
