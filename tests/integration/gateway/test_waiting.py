@@ -38,7 +38,7 @@ KEEPALIVES = {
 @pytest.mark.parametrize("profile, path", KEEPALIVES)
 async def test_a_long_wait_is_filled_with_keepalives_of_the_profile(profile, path):
     config = config_of(gateway=QUICK)
-    async with gateway_scene({"a": [stream(*SAID)]}, config, load_s=0.8) as scene:
+    async with gateway_scene({"a": [stream(*SAID)]}, config, load_s=2.0) as scene:
         answer = await streamed(scene, path, headers={"x-hotseat-profile": profile} if profile else None)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream"
