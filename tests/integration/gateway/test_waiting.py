@@ -125,7 +125,7 @@ async def test_an_sdk_with_a_short_time_out_of_its_own_waits_all_the_same():
 
 
 async def test_a_stream_is_not_begun_while_the_models_last_load_failed():
-    config = config_of(gateway=QUICK, load_backoff_s=30.0)
+    config = config_of(gateway=QUICK | {"commit_after_s": 1.0}, load_backoff_s=30.0)
     async with gateway_scene({"a": [stream(*SAID)]}, config, broken=("a",)) as scene:
         answer = await streamed(scene)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queued")
