@@ -17,13 +17,10 @@ from fastapi import FastAPI
 
 from broker.api.auth import ApiKey, Authenticator
 from broker.api.connections import guarded
-from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
-from broker.api.services import Picture, Services
-from broker.api.views import Outlook
+from broker.api.services import Services
 from broker.config import Config
 from broker.core.activity import Activity
-from broker.core.lease import LeaseRecord
 from broker.daybook import Daybook
 from broker.gateway.accounts import Accounts
 from broker.gateway.gateway import gateway_of
@@ -32,6 +29,7 @@ from broker.ingress import Ingress
 from broker.key_config import KeyEntry
 from broker.leasing import Leasing
 from broker.load_accounts import LoadAccounts
+from broker.lookout import Lookout
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
@@ -82,7 +80,10 @@ class Broker:
 
 
 def build(config: Config, store: Store) -> Broker:
-    """Wire one broker to a store."""
+    """Wire one broker to a store.
+
+    Longer than a function should be: it is one list of parts and of who is given which, with nothing to decide.
+    """
     metrics = Metrics()
     randomness = Randomness()
     waiters = Waiters(limit=config.limits.max_waiters)
@@ -102,12 +103,13 @@ def build(config: Config, store: Store) -> Broker:
         new_key=new_generation_key,
         clock=time.monotonic,
     )
+    lookout = Lookout(scheduler, policy)
     gateway = gateway_of(
         config.gateway_settings(),
         leasing,
         waiters,
         Accounts(metrics, book),
-        lambda record: prospect(record, picture(), outlook(record)),
+        lookout.prospect,
         config.gateway.timing(),
         _routing(config, store, (metrics, book), lambda: scheduler.last),
     )
@@ -117,22 +119,9 @@ def build(config: Config, store: Store) -> Broker:
     loops = Loops(metrics)
     started_s = time.monotonic()
 
-    def picture() -> Picture | None:
-        last = scheduler.last
-        if last is None:
-            return None
-        return Picture(snapshot=last.snapshot, plan=last.plan, age_s=time.monotonic() - last.at_s)
-
     def troubles() -> list[str]:
         draining = ["shutting down"] if waiters.draining else []
         return draining + loops.troubles + ([] if scheduler.last else ["the pool has not been looked at yet"])
-
-    def outlook(record: LeaseRecord) -> Outlook:
-        reason = scheduler.why_waiting(record.model)
-        seen = scheduler.forecast(record.model, max(1, record.position))
-        if seen is None:
-            return Outlook(wait_reason=reason)
-        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=reason)
 
     services = Services(
         pool=config.store.pool,
@@ -144,9 +133,9 @@ def build(config: Config, store: Store) -> Broker:
         authenticator=authenticator_of(config),
         gateway=gateway,
         metrics=metrics,
-        outlook=outlook,
-        explain=lambda record: explain(record, picture(), outlook(record), policy),
-        picture=picture,
+        outlook=lookout.outlook,
+        explain=lookout.explain,
+        picture=lookout.picture,
         today=book.today,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
