@@ -15,7 +15,7 @@ PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ------------------------------------------------------------------------------------------------------- install
 $(BIN)/python:
@@ -101,6 +101,10 @@ chaos-short: install
 .PHONY: data-path
 data-path: install ## waits of 90 s for each client profile, 8 clients over 2 real models for 5 minutes
 	@$(BIN)/python -m tests.data_path $(ARGS)
+
+.PHONY: demo-fairness
+demo-fairness: install ## who waits how long for a busy GPU: Hotseat beside llama-server's router (LLAMA_SERVER=path)
+	@$(BIN)/python -m bench.v1_fairness $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) $(ARGS)
 
 .PHONY: mutants
 mutants: install ## break policy and Lua on purpose: every mutant must be killed by the suite

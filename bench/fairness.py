@@ -150,7 +150,7 @@ async def measure_switch(cluster: Cluster, setting: Setting) -> Switch:
     busy.append(asyncio.create_task(second.turns("model-a", until_s=far_s, completions=2)))
     await asyncio.sleep(setting.before_s)
     await third.turn("model-b", completions=1)
-    slice_s, hold_s = await _slice_s(cluster, setting)
+    known = await learned(cluster.store_url, busy="model-a", wanted="model-b")
     entries = (await final_entries(cluster.store_url))[len(asked_before) :]
     first.stopping = second.stopping = True
     await asyncio.gather(*busy)
@@ -160,8 +160,8 @@ async def measure_switch(cluster: Cluster, setting: Setting) -> Switch:
     return Switch(
         load_started_s=loading - asked,
         granted_s=granted - asked,
-        slice_s=slice_s,
-        bound_s=slice_s * (1 + SLICE_OVERTIME) + hold_s,
+        slice_s=known.slice_s(setting.slice_min_s),
+        bound_s=known.bound_s(setting.slice_min_s),
         streams=streams,
     )
 
@@ -170,16 +170,33 @@ def _moment_s(entries: Sequence[Entry], kind: str) -> float:
     return next(entry.at_ms for entry in entries if entry.kind == kind and entry.get("model") == "model-b") / 1000
 
 
-async def _slice_s(cluster: Cluster, setting: Setting) -> tuple[float, float]:
-    """The slice from what the store has learned, and A's mean lease."""
-    client: Any = redis.asyncio.Redis.from_url(cluster.store_url, decode_responses=True, protocol=2)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What the store has learned of two models, seconds."""
+
+    hold_s: float
+    """The busy one's mean lease."""
+    load_s: float
+    """The other one's mean load."""
+
+    def slice_s(self, slice_min_s: float) -> float:
+        """What the policy states."""
+        return max(slice_min_s, 3 * self.load_s, 2 * self.hold_s)
+
+    def bound_s(self, slice_min_s: float) -> float:
+        """Until the other one's load begins: the slice, its overtime, and one mean lease that is in flight then."""
+        return self.slice_s(slice_min_s) * (1 + SLICE_OVERTIME) + self.hold_s
+
+
+async def learned(store_url: str, *, busy: str, wanted: str) -> Learned:
+    """Ask the store."""
+    client: Any = redis.asyncio.Redis.from_url(store_url, decode_responses=True, protocol=2)
     try:
-        hold_ms = await client.hget(f"{BASE}:model:model-a", "hold_ms") or 0
-        load_ms = await client.hget(f"{BASE}:model:model-b", "load_ms") or 0
+        hold_ms = await client.hget(f"{BASE}:model:{busy}", "hold_ms") or 0
+        load_ms = await client.hget(f"{BASE}:model:{wanted}", "load_ms") or 0
     finally:
         await client.aclose()
-    hold_s, load_s = int(hold_ms) / 1000, int(load_ms) / 1000
-    return max(setting.slice_min_s, 3 * load_s, 2 * hold_s), hold_s
+    return Learned(hold_s=int(hold_ms) / 1000, load_s=int(load_ms) / 1000)
 
 
 async def measure_flood(cluster: Cluster, setting: Setting) -> Flood:

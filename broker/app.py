@@ -17,21 +17,25 @@ from fastapi import FastAPI
 
 from broker.api.auth import ApiKey, Authenticator
 from broker.api.connections import guarded
-from broker.api.explanation import explain, prospect
 from broker.api.routes import Application, describe, install
-from broker.api.services import Picture, Services
-from broker.api.views import Outlook
-from broker.config import Config, KeyEntry
+from broker.api.services import Services
+from broker.config import Config
 from broker.core.activity import Activity
-from broker.core.lease import LeaseRecord
+from broker.daybook import Daybook
+from broker.gateway.accounts import Accounts
 from broker.gateway.gateway import gateway_of
+from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
+from broker.key_config import KeyEntry
 from broker.leasing import Leasing
+from broker.load_accounts import LoadAccounts
+from broker.lookout import Lookout
 from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.randomness import Randomness, new_generation_key
-from broker.scheduler import Scheduler
+from broker.scheduler import Round, Scheduler
+from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
 from broker.waiters import EventFeed, Waiters
 
@@ -53,6 +57,7 @@ class Broker:
     feed: EventFeed
     scheduler: Scheduler
     ingress: Ingress
+    book: Daybook
 
     async def run(self) -> None:
         """Make the pool, then work until cancelled."""
@@ -63,6 +68,8 @@ class Broker:
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
                 ("ingress", self.ingress.step),
+                ("daybook", self.book.step),
+                ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
 
@@ -73,7 +80,10 @@ class Broker:
 
 
 def build(config: Config, store: Store) -> Broker:
-    """Wire one broker to a store."""
+    """Wire one broker to a store.
+
+    Longer than a function should be: it is one list of parts and of who is given which, with nothing to decide.
+    """
     metrics = Metrics()
     randomness = Randomness()
     waiters = Waiters(limit=config.limits.max_waiters)
@@ -81,6 +91,9 @@ def build(config: Config, store: Store) -> Broker:
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
     settings = config.pool_settings()
     policy = config.policy.settings()
+    every_s, kept_s = config.gateway.report_times()
+    book = Daybook(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
+    loads = LoadAccounts(book)
     scheduler = Scheduler(
         store,
         pool=settings,
@@ -90,34 +103,25 @@ def build(config: Config, store: Store) -> Broker:
         new_key=new_generation_key,
         clock=time.monotonic,
     )
+    lookout = Lookout(scheduler, policy)
     gateway = gateway_of(
         config.gateway_settings(),
         leasing,
         waiters,
-        metrics,
-        lambda record: prospect(record, picture(), outlook(record)),
+        Accounts(metrics, book),
+        lookout.prospect,
         config.gateway.timing(),
+        _routing(config, store, (metrics, book), lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
+    feed.listeners.append(loads.note)
+    scheduler.listeners.append(loads.committed)
     loops = Loops(metrics)
     started_s = time.monotonic()
-
-    def picture() -> Picture | None:
-        last = scheduler.last
-        if last is None:
-            return None
-        return Picture(snapshot=last.snapshot, plan=last.plan, age_s=time.monotonic() - last.at_s)
 
     def troubles() -> list[str]:
         draining = ["shutting down"] if waiters.draining else []
         return draining + loops.troubles + ([] if scheduler.last else ["the pool has not been looked at yet"])
-
-    def outlook(record: LeaseRecord) -> Outlook:
-        reason = scheduler.why_waiting(record.model)
-        seen = scheduler.forecast(record.model, max(1, record.position))
-        if seen is None:
-            return Outlook(wait_reason=reason)
-        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=reason)
 
     services = Services(
         pool=config.store.pool,
@@ -129,9 +133,10 @@ def build(config: Config, store: Store) -> Broker:
         authenticator=authenticator_of(config),
         gateway=gateway,
         metrics=metrics,
-        outlook=outlook,
-        explain=lambda record: explain(record, picture(), outlook(record), policy),
-        picture=picture,
+        outlook=lookout.outlook,
+        explain=lookout.explain,
+        picture=lookout.picture,
+        today=book.today,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
@@ -145,7 +150,18 @@ def build(config: Config, store: Store) -> Broker:
         feed=feed,
         scheduler=scheduler,
         ingress=ingress,
+        book=book,
     )
+
+
+def _routing(
+    config: Config, store: Store, accounts: tuple[Metrics, Daybook], last: Callable[[], Round | None]
+) -> Routing | None:
+    if not config.has_routing:
+        return None
+    settings = config.routing_settings()
+    firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
+    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, accounts, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:
@@ -164,6 +180,7 @@ def build_app(config: Config, store: Store) -> FastAPI:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
+            await broker.book.close()
             await store.close()
             log.info("broker_stopped")
 

@@ -36,6 +36,8 @@ def broker(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"hotseat broker: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    for warning in config.warnings():
+        print(f"hotseat broker: warning: {warning}", file=sys.stderr)
     logs.set_up(config.broker.log_format, config.broker.log_level)
     return uvloop.run(_serve(config))
 

@@ -1,31 +1,36 @@
-"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, ``[gateway]``, ``[[key]]``."""
+"""The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, and what has a file of its own."""
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from broker import routing_config
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
-from broker.gateway.profiles import Profile
+from broker.gateway.clouds import CloudServer
+from broker.gateway.routed import RoutingSettings
 from broker.gateway.settings import GatewaySettings
 from broker.gateway_config import MIB, GatewaySection
+from broker.key_config import KeyEntry, keys_of
 from broker.leasing import LeaseBounds
-from broker.principals import Scope
+from broker.routing.budget import Limits
+from broker.routing.catalogue import Table
+from broker.routing.privacy import FindSecret, Firewall
 from broker.store.port import ModelSettings, PoolSettings
 from schemas.config_file import (
     ConfigError,
     ModelEntry,
-    Name,
     Section,
     StoreSection,
     load_toml,
     models_of,
     section_of,
 )
+from schemas.config_routing import RoutingSection
 
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _POLICY = PolicySettings()
@@ -174,32 +179,6 @@ class PolicySection(Section):
         return PolicySettings(**{name: getattr(self, name) for name in type(self).model_fields})
 
 
-class KeyEntry(Section):
-    """``[[key]]``: an API key. ``hotseat key new NAME`` makes one and prints this table."""
-
-    name: Name = Field(max_length=64)
-    """Who it is; in the audit log, and owner of the leases it asked for."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the key, hexadecimal: the file does not hold the key."""
-    scopes: tuple[Scope, ...] = (Scope.LEASE,)
-    """lease (ask, renew, release), observe (look at everything), operate (slots, revoke), admin (all)."""
-    models: tuple[str, ...] = ()
-    """Models it may use, ``*`` and ``?`` allowed; empty: all."""
-    max_priority: Priority = Priority.INTERACTIVE
-    """Most urgent class it may ask for."""
-    max_ttl_s: float | None = Field(default=None, ge=1, le=86_400)
-    """Longest TTL it may ask for, seconds; None: ``limits.ttl_max_s``."""
-    max_open: int = Field(default=0, ge=0, le=1_000_000)
-    """Live leases it may have at once; 0: no limit."""
-    rate_per_s: float = Field(default=0.0, ge=0, le=1_000_000)
-    """Requests per second in the long run, two seconds' worth at once; 0: no limit. Per broker process."""
-    priority: Priority | None = None
-    """Class of its requests to ``/v1`` that name none; None: normal."""
-    profile: Profile | None = None
-    """What its streams to ``/v1`` are sent while they wait: openai, anthropic, reasoning, comment or none. None: as the
-    request says, or by its protocol."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All the broker reads."""
@@ -211,10 +190,40 @@ class Config:
     gateway: GatewaySection
     keys: tuple[KeyEntry, ...]
     models: tuple[ModelEntry, ...]
+    routing: RoutingSection = field(default_factory=RoutingSection)
+
+    def routing_table(self) -> Table:
+        """All names that can be asked for."""
+        return routing_config.table(self.routing, self.models)
+
+    def firewall(self, find_secret: FindSecret | None) -> Firewall:
+        """What makes a request private; without a scanner every content does."""
+        return routing_config.firewall(self.routing, find_secret)
+
+    def budgets(self) -> Limits:
+        """What may be spent at upstreams."""
+        return routing_config.limits(self.routing, self.keys)
+
+    @property
+    def has_routing(self) -> bool:
+        """Is there anything to be decided? Else every model is served under its own name."""
+        return bool(self.routing.alias or self.routing.family or self.routing.upstream)
+
+    def routing_settings(self) -> RoutingSettings:
+        """What the data path is told of routing."""
+        return routing_config.settings(self.routing, self.models, self.keys, self.policy.settings())
+
+    def upstreams(self) -> tuple[CloudServer, ...]:
+        """The upstreams, with their keys."""
+        return routing_config.servers(self.routing)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know though it works."""
+        return tuple(line for upstream in self.routing.upstream for line in upstream.warnings())
 
     def lease_bounds(self) -> LeaseBounds:
         """What callers may ask for."""
-        return LeaseBounds(**{field.name: getattr(self.limits, field.name) for field in fields(LeaseBounds)})
+        return LeaseBounds(**{one.name: getattr(self.limits, one.name) for one in fields(LeaseBounds)})
 
     def pool_settings(self) -> PoolSettings:
         """What the store keeps, so that N brokers act alike."""
@@ -242,6 +251,10 @@ class Config:
             max_open=section.max_open,
             reader_stall_s=section.reader_stall_s,
             dead_server_s=section.dead_server_s,
+            head_s=section.head_s,
+            suspicion=section.suspicion(),
+            canary_pause_s=section.canary_pause_s,
+            kinds={ModelName(entry.name): entry.kind for entry in self.models},
             kept_s=min(self.limits.claim_ttl_s, self.limits.waiter_ttl_s),
             profiles={key.name: key.profile for key in self.keys if key.profile is not None},
             priorities={key.name: key.priority for key in self.keys if key.priority is not None},
@@ -273,23 +286,13 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         limits=section_of(LimitsSection, raw, "limits"),
         policy=section_of(PolicySection, raw, "policy"),
         gateway=section_of(GatewaySection, raw, "gateway"),
-        keys=_keys_of(raw),
+        keys=keys_of(raw),
         models=models_of(raw),
+        routing=section_of(RoutingSection, raw, "routing"),
     )
     if not config.models:
         raise ConfigError("model: needs at least one [[model]]")
     if not config.keys and not config.broker.anonymous:
         raise ConfigError("key: nobody could call; add a [[key]] (hotseat key new NAME), or set broker.anonymous")
+    routing_config.check(config.routing, config.models)
     return config
-
-
-def _keys_of(raw: Mapping[str, Any]) -> tuple[KeyEntry, ...]:
-    tables = raw.get("key", [])
-    if not isinstance(tables, list):
-        raise ConfigError("key: write [[key]], one table per API key")
-    keys = tuple(section_of(KeyEntry, {f"key[{i}]": table}, f"key[{i}]") for i, table in enumerate(tables))
-    for field in ("name", "sha256"):
-        values = [getattr(key, field) for key in keys]
-        if len(set(values)) != len(values):
-            raise ConfigError(f"key: two entries have the same {field}")
-    return keys

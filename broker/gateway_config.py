@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from broker.answers.suspicion import SuspicionSettings
 from broker.gateway.patience import Limits
 from broker.upstream.pool import Timing
 from schemas.config_file import Section
@@ -12,6 +13,7 @@ from schemas.config_file import Section
 MIB = 1024 * 1024
 _LIMITS = Limits()
 _TIMING = Timing()
+_SUSPICION = SuspicionSettings()
 
 
 class GatewaySection(Section):
@@ -42,14 +44,35 @@ class GatewaySection(Section):
     """From the request to the model server's first byte, seconds; without streaming that is the whole generation."""
     stall_s: float = Field(default=_TIMING.stall_s, gt=0, le=86_400)
     """Between two pieces of its answer, seconds."""
+    head_s: float = Field(default=1.0, ge=0, le=60)
+    """The beginning of an answer in which nothing can be seen yet is kept back this long at most, seconds: until
+    something of it was sent, an answer that turns out to be of no use is asked for once more and nobody notices."""
+    suspect_at: float = Field(default=_SUSPICION.suspect_at, gt=0, le=1000)
+    """Bad answers in a row, good ones taken off at a quarter each, after which a model is asked last and tested."""
+    quarantine_at: float = Field(default=_SUSPICION.quarantine_at, gt=0, le=1000)
+    """The same, after which it is asked no more: 503 ``model_quarantined`` until its tests pass."""
+    canary_pause_s: float = Field(default=5.0, gt=0, le=3600)
+    """Between two test questions of this broker, seconds: they take a lease and GPU time."""
+    canary_timeout_s: float = Field(default=_SUSPICION.canary_timeout_s, gt=0, le=3600)
+    """A test question that has no answer after this has failed, seconds; waiting in line does not count."""
+    quarantine_s: float = Field(default=_SUSPICION.quarantine_s, gt=0, le=86_400)
+    """From quarantine to the first test, seconds; doubles with each that fails, up to ``quarantine_max_s``."""
+    quarantine_max_s: float = Field(default=_SUSPICION.quarantine_max_s, gt=0, le=864_000)
+    """The longest such pause, seconds."""
     dead_server_s: float = Field(default=5.0, gt=0, le=300)
     """A model server that broke off before its first byte is given this long to be reported dead before the request is
     tried again where it was, seconds; workers report within one."""
+    report_every_s: float = Field(default=5.0, gt=0, le=300)
+    """What was counted for `hotseat report` goes to the store this often, seconds: a killed broker loses this much."""
+    report_kept_days: int = Field(default=400, ge=1, le=3650)
+    """A day's counts are kept so long, days: a year and the month to compare; some 10 KiB a day."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.max_body_mib > self.max_bodies_mib:
             raise ValueError("max_body_mib must not be above max_bodies_mib")
+        if self.suspect_at > self.quarantine_at:
+            raise ValueError("suspect_at must not be above quarantine_at")
         return self
 
     def limits(self) -> Limits:
@@ -61,6 +84,16 @@ class GatewaySection(Section):
             max_wait_s=self.max_wait_s,
         )
 
+    def suspicion(self) -> SuspicionSettings:
+        """When a model's answers count against it."""
+        return SuspicionSettings(
+            suspect_at=self.suspect_at,
+            quarantine_at=self.quarantine_at,
+            canary_timeout_s=self.canary_timeout_s,
+            quarantine_s=self.quarantine_s,
+            quarantine_max_s=self.quarantine_max_s,
+        )
+
     def timing(self) -> Timing:
         """What model servers are allowed."""
         return Timing(first_byte_s=self.first_byte_s, stall_s=self.stall_s)
@@ -68,3 +101,7 @@ class GatewaySection(Section):
     def broker_name(self, port: int) -> str:
         """See ``name``."""
         return self.name or f"{socket.gethostname()[:48]}-{port}"
+
+    def report_times(self) -> tuple[float, float]:
+        """How often counts leave, and how long they are kept, seconds."""
+        return self.report_every_s, self.report_kept_days * 86_400.0

@@ -95,6 +95,8 @@ class Scheduler:
         self._again_s: float | None = None
         self._bell = "0-0"
         self.last: Round | None = None
+        self.listeners: list[Callable[[Decision], None]] = []
+        """Told of every decision that this broker carried out."""
 
     # ------------------------------------------------------------------------------------------------- listening
     def note(self, event: Event) -> None:
@@ -219,6 +221,8 @@ class Scheduler:
                 log.debug("decision_refused", extra={"kind": type(decision).__name__, "detail": str(error)})
                 return False
             self._metrics.decisions.labels(type(decision).__name__, decision.why.value).inc()
+            for listener in self.listeners:
+                listener(decision)
             log.info("decision_committed", extra=_words(decision))
         return True
 

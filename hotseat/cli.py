@@ -38,12 +38,17 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "ps": Subcommand(target="hotseat.looking:ps", summary="who holds what, who waits for what"),
     "why": Subcommand(target="hotseat.looking:why", summary="why does this lease wait, and for how long at most"),
+    "report": Subcommand(target="hotseat.reporting:report", summary="what /v1 served on one day, and how long it took"),
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),
     "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
     "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),
     "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
     "mcp": Subcommand(target="hotseat.mcp_server:main", summary="serve the GPU to MCP clients"),
     "key": Subcommand(target="broker.cli:key", summary="make an API key"),
+    "import": Subcommand(
+        target="hotseat.importing:main", summary="turn llama-swap's or LiteLLM's configuration into ours"
+    ),
+    "export": Subcommand(target="hotseat.exporting:main", summary="print the provider block for LiteLLM or OpenClaw"),
     "export-schemas": Subcommand(target="broker.cli:export_schemas", summary="write JSON Schema and OpenAPI files"),
 }
 

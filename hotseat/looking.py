@@ -63,7 +63,7 @@ def _slot_lines(picture: Picture) -> list[str]:
         rows += [("", "", f"foreign: {process}", "", "", "", "") for process in slot["foreign"]]
     if not status["slots"]:
         rows.append(("-", "no worker has reported yet", "", "", "", "", ""))
-    return _table(rows)
+    return table(rows)
 
 
 def _failure(failure: Picture) -> str:
@@ -89,7 +89,7 @@ def _lease_lines(picture: Picture) -> list[str]:
                 lease["sessionKey"],
             )
         )
-    return ["", *_table(rows)] if len(rows) > 1 else ["", "nobody holds or waits"]
+    return ["", *table(rows)] if len(rows) > 1 else ["", "nobody holds or waits"]
 
 
 def _eta(lease: Picture) -> str:
@@ -102,7 +102,8 @@ def _eta(lease: Picture) -> str:
     return f"{span}, {reason}" if reason else span
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as they must be."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -274,6 +274,8 @@ class ModelInfo(Body):
     waiters: int
     wait_reason: str | None = None
     is_default: bool
+    trust: Literal["trusted", "suspect", "canary", "quarantined"] = "trusted"
+    """In its answers, as this broker has seen them; a suspect is asked last, one in quarantine is asked no more."""
 
 
 class Models(Body):

@@ -110,6 +110,16 @@ class ModelEntry(Section):
     """Models of this catalogue that may answer instead, best first."""
     kind: Literal["chat", "completion", "embedding"] = "chat"
     """Decides the first request that proves readiness: one generated token, or one embedding."""
+    context_tokens: int | None = Field(default=None, gt=0, le=100_000_000)
+    """Prompt and reply together that it takes, one parallel request's share. None: routing does not check."""
+    max_tools: int | None = Field(default=None, ge=0, le=100_000)
+    """Requests with more tools go to another candidate. None: routing does not check, as with the next two."""
+    structured: bool | None = None
+    """Can it answer in a given form (JSON mode, a schema)?"""
+    vision: bool | None = None
+    """Does it take pictures?"""
+    private: bool = False
+    """Whoever asks for it is private, with the session: nothing of that conversation may leave."""
 
     driver: str = Field(default="process", pattern=r"^[a-z][a-z0-9_]{0,31}$")
     """Which driver of the worker starts it."""

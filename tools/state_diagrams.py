@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from broker.answers import suspicion
 from broker.core.lease import TRANSITIONS
 from broker.core.slot import RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
 
@@ -16,8 +17,8 @@ TARGET = Path(__file__).parent.parent / "docs" / "state-machines.md"
 
 HEAD = """# State machines
 
-Drawn from the tables in `broker/core/lease.py` and `broker/core/slot.py` by `python -m tools.state_diagrams`; the same
-tables stand at the head of the store's function library.
+Drawn from the tables in `broker/core/lease.py`, `broker/core/slot.py` and `broker/answers/suspicion.py` by
+`python -m tools.state_diagrams`; the first three also stand at the head of the store's function library.
 """
 
 
@@ -42,6 +43,7 @@ def page() -> str:
         + diagram("Lease (a ticket is a lease that is queued)", TRANSITIONS)
         + diagram("Slot", SLOT_TRANSITIONS)
         + diagram("Residency", RESIDENCY_TRANSITIONS)
+        + diagram("Trust in a model's answers", suspicion.TRANSITIONS)
     )
 
 

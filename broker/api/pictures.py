@@ -1,6 +1,7 @@
 """The scheduler's picture as the bodies of ``/status``, ``/models`` and ``/queue``."""
 
 import math
+from collections.abc import Callable
 
 from broker.api.services import Picture
 from broker.api.views import Outlook
@@ -58,13 +59,13 @@ def _failure(failure: FailureView, now_s: float) -> api.FailureInfo:
     )
 
 
-def models_of(picture: Picture) -> list[api.ModelInfo]:
-    """The catalogue, by name."""
+def models_of(picture: Picture, trust: Callable[[ModelName], str]) -> list[api.ModelInfo]:
+    """The catalogue, by name; ``trust`` tells what is thought of a model's answers."""
     snapshot = picture.snapshot
-    return [_model(snapshot.models[name], snapshot, picture.plan) for name in sorted(snapshot.models)]
+    return [_model(snapshot.models[name], snapshot, picture.plan, trust(name)) for name in sorted(snapshot.models)]
 
 
-def _model(model: ModelView, snapshot: Snapshot, plan: Plan) -> api.ModelInfo:
+def _model(model: ModelView, snapshot: Snapshot, plan: Plan, trust: str) -> api.ModelInfo:
     places = [
         (slot, residency) for slot in snapshot.slots for residency in slot.residencies if residency.model == model.name
     ]
@@ -83,6 +84,7 @@ def _model(model: ModelView, snapshot: Snapshot, plan: Plan) -> api.ModelInfo:
         waiters=model.waiting,
         wait_reason=None if reason is None else reason.value,
         is_default=model.is_default,
+        trust=trust,  # type: ignore[arg-type]  # a value of Trust
     )
 
 

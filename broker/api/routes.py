@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.api import activity, spans
+from broker.api import activity, reports, spans
 from broker.api.documented import leases
 from broker.api.leases import LeaseRoutes
 from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
@@ -71,6 +71,7 @@ def install(app: Application, services: Services) -> None:
 def describe(app: FastAPI) -> None:
     """Put in what the OpenAPI document is made from."""
     app.include_router(control)
+    app.include_router(reports.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
 
@@ -82,7 +83,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             version=app.version,
             summary="A GPU lease broker",
             description=DESCRIPTION,
-            routes=[*leases.routes, *control.routes],
+            routes=[*leases.routes, *control.routes, *reports.router.routes],
         )
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = Problem.model_json_schema(by_alias=True)

@@ -42,6 +42,8 @@ class Services:
     """When a ticket may be served, from the scheduler's last plan."""
     explain: Callable[[LeaseRecord], Awaitable[Why]]
     picture: Callable[[], Picture | None]
+    today: Callable[[], str]
+    """The UTC day whose counts are being kept."""
     troubles: Callable[[], list[str]]
     """Why this process is not ready; empty: it is."""
     uptime_s: Callable[[], float]

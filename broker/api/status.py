@@ -30,13 +30,13 @@ SlotName = Annotated[str, Path(pattern=api.MODEL_PATTERN)]
 _bearer = HTTPBearer(auto_error=False, description="API key: hsk_… (hotseat key new NAME)")
 
 
-async def _known_query(request: Request) -> None:
+async def known_query(request: Request) -> None:
     """A misspelt parameter is an error, not ignored."""
     route: APIRoute = request.scope["route"]
     query_of(request.scope, frozenset(parameter.alias for parameter in route.dependant.query_params))
 
 
-control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503), dependencies=[Depends(_known_query)])
+control = APIRouter(responses=problems(401, 403, 422, 429, 500, 503), dependencies=[Depends(known_query)])
 
 
 class NoPictureError(CapacityError):
@@ -137,7 +137,8 @@ async def models(services: Here, _caller: Anybody) -> api.Models:
     picture = services.picture()
     if picture is None:
         raise NoPictureError("the broker has just started and not seen the pool yet; ask again")
-    return api.Models(models=models_of(picture))
+    reputations = services.gateway.desk.reputations
+    return api.Models(models=models_of(picture, lambda model: reputations.of(model).state.value))
 
 
 @control.get("/lease/{lease_id}/why", tags=["leases"], responses=problems(404))

@@ -1,10 +1,10 @@
 """``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes."""
 
 from collections.abc import Awaitable
-from fnmatch import fnmatchcase
 from time import perf_counter
 
 import msgspec
+from msgspec import structs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.api.limits import header
@@ -15,6 +15,7 @@ from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ModelView, Snapshot
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint
 from broker.gateway.gateway import Arrived
+from broker.gateway.routed_plan import may_use
 from broker.gateway.troubles import body_of, trouble_of
 from broker.principals import Principal
 from broker.principals import Scope as KeyScope
@@ -27,6 +28,7 @@ _RANK = {
     Residency.UNLOADING: 2,
     Residency.ABSENT: 3,
 }
+_ORDER = {state.value: rank for state, rank in _RANK.items()}
 
 
 class V1:
@@ -97,8 +99,18 @@ class V1:
     def _cards(self, caller: Principal) -> list["ModelCard"]:
         """From memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
-        names = [name for name in self._gateway.desk.settings.served_names if _may_use(caller, name)]
-        return [_card(name, None if picture is None else picture.snapshot) for name in names]
+        snapshot = None if picture is None else picture.snapshot
+        desk = self._gateway.desk
+        cards: dict[str, ModelCard] = {
+            name: structs.replace(_card(name, snapshot), trust=desk.reputations.of(name).state.value)
+            for name in desk.settings.served_names
+            if may_use(caller, name)
+        }
+        for routed in desk.names:
+            local = [cards[name] for name in routed.local if name in cards]
+            if local or any(may_use(caller, name) for name in routed.outside):
+                cards[routed.name] = _routed_card(routed.name, local)
+        return list(cards.values())
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +124,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     display_name: str
     created_at: str = "1970-01-01T00:00:00Z"
     state: str
-    """``ready``, ``loading``, ``unloading``, ``absent``, or ``unknown`` before the pool was looked at."""
+    """``ready``, ``loading``, ``unloading``, ``absent``; ``unknown`` before the pool was looked at; ``remote``: an
+    upstream's."""
     progress: int = 0
     """Of its load, percent."""
     waiting: int = 0
@@ -121,6 +134,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Held."""
     served: bool = True
     """Does any slot serve it now?"""
+    trust: str = "trusted"
+    """In its answers: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (asked no more)."""
 
 
 def _list(cards: list[ModelCard]) -> dict[str, object]:
@@ -145,8 +160,12 @@ def _card(name: str, snapshot: Snapshot | None) -> ModelCard:
     )
 
 
-def _may_use(caller: Principal, model: str) -> bool:
-    return not caller.models or any(fnmatchcase(model, pattern) for pattern in caller.models)
+def _routed_card(name: str, local: list[ModelCard]) -> ModelCard:
+    """Of a name that leads to others: the state of the one that is soonest there."""
+    if not local:
+        return ModelCard(id=name, display_name=name, state="remote")
+    best = min(local, key=lambda card: (not card.served, _ORDER.get(card.state, 9), card.waiting))
+    return msgspec.structs.replace(best, id=name, display_name=name)
 
 
 class _Counted:

@@ -1,19 +1,17 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from broker.daybook import Daybook
+from broker.gateway.answer_accounts import AnswerAccounts
 from broker.metrics import WAIT_BUCKETS, Metrics
 
 log = logging.getLogger("hotseat.gateway")
 
 FIRST_BYTE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
-_USAGE = re.compile(rb'"(prompt_tokens|input_tokens|completion_tokens|output_tokens)"\s*:\s*(\d{1,9})')
-_KINDS = {b"prompt_tokens": "prompt", b"input_tokens": "prompt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +37,17 @@ class Account:
     sent: int
     """Bytes of the model server's."""
     retries: int
+    answer: str = ""
+    """What the last answer of a model server was worth (``broker.answers.verdict.Reason``); empty: there was none."""
 
 
 class Accounts:
-    """The data path's series."""
+    """The data path's series, and its part of the day's report."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, book: Daybook) -> None:
+        self._book = book
         registry = metrics.registry
+        self.answers = AnswerAccounts(registry, book)
         self._requests = Counter(
             "hotseat_gateway_requests",
             "Requests of /v1 by what became of them",
@@ -66,44 +68,43 @@ class Accounts:
             buckets=FIRST_BYTE_BUCKETS,
             registry=registry,
         )
-        self._tokens = Counter(
-            "hotseat_gateway_tokens", "As the answers' usage says", ["model", "kind"], registry=registry
-        )
         self._retries = Counter(
             "hotseat_gateway_retries", "Requests tried again before their first byte", ["model"], registry=registry
         )
         self._children: dict[tuple[str, ...], Counter] = {}
         self._by_model: dict[str, tuple[Histogram, Histogram]] = {}
 
-    def close(self, account: Account, tail: Iterable[bytes]) -> None:
+    def close(self, account: Account) -> None:
         """A request is over."""
         labels = (account.path, account.model, account.route, account.reason, account.outcome)
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self._requests.labels(*labels)
         child.inc()
+        self._book.count("requests", account.route, account.reason)
+        self._book.count("outcomes", account.route, account.outcome)
         if account.lease_id and account.model:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
-        if account.sent and account.model:
-            for kind, count in tokens_in(b"".join(tail)).items():
-                self._tokens.labels(account.model, kind).inc(count)
+            self._book.count("retries", account.model, by=account.retries)
         log.info("request_closed", extra=_fields(account))
 
     def _measure(self, account: Account) -> None:
-        pair = self._by_model.get(account.model)
-        if pair is None:
-            pair = (self._waits.labels(account.model), self._first_bytes.labels(account.model))
-            self._by_model[account.model] = pair
-        pair[0].observe(account.waited_s)
+        waits, first_bytes = self._series_of(account.model)
+        waits.observe(account.waited_s)
+        self._book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
-            pair[1].observe(account.first_byte_s)
+            first_bytes.observe(account.first_byte_s)
+            self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
 
-
-def tokens_in(tail: bytes) -> dict[str, int]:
-    """The last usage that the end of an answer mentions, by ``prompt`` and ``completion``."""
-    return {_KINDS.get(name, "completion"): int(count) for name, count in _USAGE.findall(tail)}
+    def _series_of(self, model: str) -> tuple[Histogram, Histogram]:
+        """A model's children, kept: looking one up takes longer than counting."""
+        found = self._by_model.get(model)
+        if found is None:
+            found = (self._waits.labels(model), self._first_bytes.labels(model))
+            self._by_model[model] = found
+        return found
 
 
 def _fields(account: Account) -> dict[str, object]:
@@ -122,4 +123,5 @@ def _fields(account: Account) -> dict[str, object]:
         "took_ms": round(account.took_s * 1000),
         "sent_bytes": account.sent,
         "retries": account.retries,
+        "answer": account.answer,
     }

@@ -11,7 +11,7 @@ from starlette.types import Send
 from broker.gateway.headers import Headers, is_event_stream
 
 TAIL = 4
-"""Last pieces that are remembered: the usage is in them."""
+"""Last pieces that are remembered: how a stream ended is in them."""
 _FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 

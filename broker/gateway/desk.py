@@ -1,14 +1,17 @@
 """What all exchanges of one process share, and what one of them is about."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from broker.core.lease import Priority
+from broker.answers.verdict import Verdict
+from broker.core.lease import ModelName, Priority
 from broker.gateway.accounts import Accounts
 from broker.gateway.bodies import Room
-from broker.gateway.candidates import Rule, as_named
+from broker.gateway.candidates import Candidate, Listed, Plan, RoutedName
 from broker.gateway.client_side import ClientSide
+from broker.gateway.contract import Strict
 from broker.gateway.endpoints import Endpoint, Shape
 from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
@@ -16,29 +19,13 @@ from broker.gateway.identity import Asked, Identity
 from broker.gateway.patience import Limits
 from broker.gateway.places import Places
 from broker.gateway.profiles import Profile, Waiting, keepalive
+from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.spans import Spans
 from broker.leasing import Leasing
 from broker.principals import Principal
 from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """Shared by all exchanges."""
-
-    settings: GatewaySettings
-    leasing: Leasing
-    waiters: Waiters
-    upstreams: Upstreams
-    prospects: Prospects
-    accounts: Accounts
-    room: Room
-    holds: Holds
-    places: Places = field(default_factory=Places)
-    spans: Spans = field(default_factory=Spans)
-    rule: Rule = as_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +73,16 @@ class Progress:
     """Loop time."""
     eta_s: float | None = None
     retries: int = 0
+    plan: Plan | None = None
+    strict: Strict | None = None
+    """What its answer must hold."""
+    verdict: Verdict | None = None
+    """On the last answer of a model server."""
+
+    @property
+    def body(self) -> bytes:
+        """What the next try sends."""
+        return self.call.body if self.strict is None else self.strict.body
 
     def since_start_s(self) -> float:
         """Since the request arrived."""
@@ -125,3 +122,45 @@ class Progress:
             created_s=self.call.created_s,
         )
         await self.client.keepalive(keepalive(self.call.profile, self.call.endpoint.shape, waiting))
+
+
+Rule = Callable[[Progress], Plan]
+
+
+def as_named(progress: Progress) -> Plan:
+    """The model that the client named, and no other."""
+    return Listed((Candidate(model=ModelName(progress.call.asked.model)),))
+
+
+class Routing(Protocol):
+    """Decides who serves what."""
+
+    @property
+    def names(self) -> tuple[RoutedName, ...]:
+        """What can be asked for beside the models."""
+
+    def rule(self, progress: Progress) -> Plan:
+        """The candidates of one request."""
+
+    async def close(self) -> None:
+        """The process ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Shared by all exchanges."""
+
+    settings: GatewaySettings
+    leasing: Leasing
+    waiters: Waiters
+    upstreams: Upstreams
+    prospects: Prospects
+    accounts: Accounts
+    room: Room
+    holds: Holds
+    reputations: Reputations
+    places: Places = field(default_factory=Places)
+    spans: Spans = field(default_factory=Spans)
+    rule: Rule = as_named
+    names: tuple[RoutedName, ...] = ()
+    """What can be asked for beside the models."""

@@ -1,8 +1,9 @@
 """One request, from its place in line to the last byte of its answer.
 
-1. The candidates are tried in order, each with a seat of its own.
+1. The candidates are tried in order, each with a seat of its own; quarantined models are left out, suspects come last.
 2. A seat gets a lease, at once or after waiting in line.
-3. The model server is asked; a break before its first byte is tried once more, on a lease that is good then.
+3. The model server is asked; a break before its first byte, or an answer of no use that nobody saw, is tried once more,
+   on a lease that is good then; where the model is suspect by now, by the next candidate.
 4. Its pieces are passed on as they come; a break after the first one ends the answer with an error in its protocol.
 5. The lease is given back after the last byte, when the client goes away (also from the line), and on every error; only
    a client that was sent away keeps its place.
@@ -11,11 +12,14 @@ Everything may be interrupted, at any wait: the client goes, the lease ends, the
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from broker.core.errors import BackendError, HotseatError
 from broker.core.lease import LeaseRecord, LeaseState
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Plan, TooLateError
+from broker.gateway.contract import BrokenTryError, ContractBrokenError
+from broker.gateway.delivery import UselessAnswerError
 from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.holding import Given, Hold
 from broker.gateway.line import Line, SentAwayError
@@ -26,6 +30,7 @@ from broker.leasing import Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
 
 TRIES = 2
+NOBODY = Trouble(status=503, code="unavailable", message="nothing may serve this request now", retry_after_s=5)
 
 
 class Cause(Enum):
@@ -55,6 +60,9 @@ class Exchange:
         """The interruption that ended it, if one did."""
         self._hold: Hold | None = None
         self._given: Given | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
+        self._had_useless = False
+        """Was an answer thrown away? That is done once in an exchange."""
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
@@ -71,7 +79,7 @@ class Exchange:
             self.interrupt(Cause.CLIENT_STALLED)
 
     # --------------------------------------------------------------------------------------------------- candidates
-    async def serve(self, candidates: tuple[Candidate, ...]) -> None:
+    async def serve(self, plan: Plan) -> None:
         """Serve the request.
 
         Raises:
@@ -79,22 +87,67 @@ class Exchange:
             CancelledError: Interrupted; ``cause`` says why, None: the process ends.
         """
         self._task = asyncio.current_task()
+        failed: Exception = TroubleError(NOBODY)
         try:
-            for candidate in candidates[:-1]:
+            while (candidate := await plan.following()) is not None:
                 try:
-                    return await self._by(candidate)
-                except SentAwayError:
+                    return await self._by(candidate, plan)
+                except (SentAwayError, ContractBrokenError):
                     raise
-                except (TroubleError, HotseatError):
+                except (TroubleError, HotseatError) as error:
                     if self._client.answered:
                         raise
-            return await self._by(candidates[-1])
+                    failed = error
+            raise failed
         finally:
             self._task = None
 
-    async def _by(self, candidate: Candidate) -> None:
-        call, progress = self._call, self._progress
+    async def _by(self, candidate: Candidate, plan: Plan) -> None:
+        progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
+        progress.lease_id, progress.position, progress.eta_s, progress.granted_s = "", 0, None, None
+        if candidate.call is not None:
+            await self._outside(candidate.call)
+        elif candidate.until_s is None:
+            await self._inside(candidate)
+        else:
+            await self._inside_until(candidate, candidate.until_s, plan)
+
+    async def _outside(self, call: Callable[[], Awaitable[None]]) -> None:
+        """No lease is renewed meanwhile, so the reader is looked at by a timer."""
+        self._watch_reader()
+        try:
+            await call()
+        finally:
+            if self._reader_timer is not None:
+                self._reader_timer.cancel()
+
+    def _watch_reader(self) -> None:
+        self._look_at_reader()
+        pause_s = self._desk.settings.reader_stall_s / 4
+        self._reader_timer = asyncio.get_running_loop().call_later(pause_s, self._watch_reader)
+
+    async def _inside_until(self, candidate: Candidate, until_s: float, plan: Plan) -> None:
+        """Leave the line at ``until_s`` if somebody else may serve."""
+        loop, patience = asyncio.get_running_loop(), asyncio.timeout(None)
+
+        def look() -> None:
+            if self._hold is None and plan.has_more():
+                patience.reschedule(loop.time())
+
+        timer = loop.call_at(until_s, look)
+        try:
+            async with patience:
+                await self._inside(candidate)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise TooLateError(candidate.model) from None
+        finally:
+            timer.cancel()
+
+    async def _inside(self, candidate: Candidate) -> None:
+        call = self._call
         wanted = Seat(
             call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
         )
@@ -110,17 +163,34 @@ class Exchange:
         self._let_go(seat)
 
     async def _tries(self, candidate: Candidate, seat: Seat) -> None:
-        for tried in range(1, TRIES + 1):
+        tried = 1
+        while True:
             if self._hold is None:
                 await self._take_lease(candidate, seat)
             try:
-                return await self._with_lease()
+                return await self._with_lease(tries_left=0 if self._had_useless else TRIES - tried)
+            except BrokenTryError as broken:
+                self._try_cooler(broken)
+            except UselessAnswerError:
+                self._had_useless = True
+                plan = self._progress.plan
+                if plan is not None and plan.has_more() and not self._desk.reputations.of(candidate.model).preferred:
+                    self._progress.retries += 1
+                    raise
+                self._forget_ended()
             except (UnreachableError, BrokenAnswerError, RefusedError, LeaseLostError):
                 if self._client.answered or tried == TRIES:
                     raise
+                await self._verdict()
+                tried += 1
             self._progress.retries += 1
-            await self._verdict()
-        return None
+
+    def _try_cooler(self, broken: BrokenTryError) -> None:
+        self._desk.accounts.answers.broke_schema(self._progress.model)
+        strict = self._progress.strict
+        assert strict is not None
+        strict.again(broken)
+        self._forget_ended()
 
     # -------------------------------------------------------------------------------------------------------- lease
     async def _take_lease(self, candidate: Candidate, seat: Seat) -> None:
@@ -138,7 +208,9 @@ class Exchange:
         record = await leasing.acquire(call.caller, request)
         self._given = Given(record.lease_id, record.nonce, call.caller)
         progress.lease_id = record.lease_id
-        if record.state is LeaseState.QUEUED:
+        waits = record.state is LeaseState.QUEUED
+        progress.reason = (candidate.in_line if waits else candidate.at_once) or candidate.reason
+        if waits:
             record = await Line(self._desk, progress).wait(record)
         if record.state is not LeaseState.ACTIVE:
             raise TroubleError(_why_not(record))
@@ -149,12 +221,12 @@ class Exchange:
     def _lost(self) -> None:
         self.interrupt(Cause.LEASE_ENDED)
 
-    async def _with_lease(self) -> None:
+    async def _with_lease(self, *, tries_left: int) -> None:
         hold = self._hold
         assert hold is not None
         hold.on_end = self._lost
         try:
-            await Passing(self._desk, self._progress, hold.record).run()
+            await Passing(self._desk, self._progress, hold.record, tries_left=tries_left).run()
         except asyncio.CancelledError:
             if self.cause is not Cause.LEASE_ENDED or self._task is None:
                 raise
@@ -180,8 +252,12 @@ class Exchange:
             hold.on_end = lambda: None if known.done() else known.set_result(None)
             await asyncio.wait({known}, timeout=self._desk.settings.dead_server_s)
             hold.on_end = None
-        if hold.ended is not None:
-            self._desk.holds.drop(hold)
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """A lease that ended under us is no good for another try."""
+        if self._hold is not None and self._hold.ended is not None:
+            self._desk.holds.drop(self._hold)
             self._hold = self._given = None
 
     def _let_go(self, seat: Seat) -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from broker.answers.verdict import Shape
 from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bodies import Body, MediaTypeError, Room
-from broker.gateway.candidates import Described
+from broker.gateway.canaries import Canaries
 from broker.gateway.client_side import ClientSide
-from broker.gateway.desk import Call, Desk, Progress
+from broker.gateway.contract import strict_of
+from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
 from broker.gateway.holding import Holds
@@ -20,10 +22,11 @@ from broker.gateway.identity import UnreadableError, asked_of, identify, priorit
 from broker.gateway.patience import within
 from broker.gateway.places import fingerprint
 from broker.gateway.profiles import Profile, profile_for
+from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
+from broker.gateway.trusted import Trusted
 from broker.leasing import ClientGoneError, Leasing
-from broker.metrics import Metrics
 from broker.principals import Principal
 from broker.store.port import Event
 from broker.upstream.pool import Timing, Upstreams
@@ -32,6 +35,7 @@ from broker.waiters import Waiters
 log = logging.getLogger("hotseat.gateway")
 
 PROFILE_HEADER = b"x-hotseat-profile"
+REFUSED = "refused"
 BUG = Trouble(status=500, code="internal", message="the broker failed; the operator finds the cause in its log")
 ENDING = Trouble(status=503, code="draining", message="the broker is shutting down; ask again", retry_after_s=1)
 
@@ -49,8 +53,13 @@ class Arrived:
 class Gateway:
     """Serves ``/v1``."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, routing: Routing | None = None) -> None:
         self.desk = desk
+        self.canaries = Canaries(desk)
+        self.routing = routing
+        outside = {model for name in desk.names for model in name.outside}
+        self.known = frozenset(outside | set(desk.settings.served_names))
+        """Models that may be named in series and log."""
 
     async def serve(self, arrived: Arrived, send: Send) -> None:
         """Answer one request; a client that is gone gets no answer."""
@@ -69,6 +78,8 @@ class Gateway:
         try:
             call = self._call(arrived, headers, await body.read(arrived.receive), started_s)
             progress = Progress(call=call, client=client)
+            shape = Shape(call.endpoint.shape.value)
+            progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
             outcome = await self._exchange(progress, arrived.receive)
         except ClientGoneError:
             outcome = "client_gone"
@@ -109,17 +120,12 @@ class Gateway:
         )
 
     async def _exchange(self, progress: Progress, receive: Receive) -> str:
-        call = progress.call
-        candidates = self.desk.rule(
-            Described(
-                caller=call.caller, endpoint=call.endpoint, asked=call.asked, identity=call.identity, body=call.body
-            )
-        )
-        exchange = Exchange(self.desk, call, progress)
+        progress.plan = plan = Trusted(self.desk.rule(progress), self.desk.reputations, progress)
+        exchange = Exchange(self.desk, progress.call, progress)
         watch = asyncio.get_running_loop().create_task(_gone(receive))
         watch.add_done_callback(lambda _: exchange.interrupt(Cause.CLIENT_GONE))
         try:
-            await exchange.serve(tuple(candidates))
+            await exchange.serve(plan)
         except asyncio.CancelledError:
             if exchange.cause is None:
                 raise
@@ -148,8 +154,10 @@ class Gateway:
     def _close(
         self, arrived: Arrived, client: ClientSide, progress: Progress | None, outcome: str, started_s: float
     ) -> None:
-        known = progress is not None and progress.model in self.desk.settings.served_names
-        seen = progress if known else None
+        seen = progress if progress is not None and progress.model in self.known else None
+        told = progress if seen or (progress is not None and progress.route == REFUSED) else None
+        if seen is not None and seen.plan is not None and client.status == 200:
+            seen.plan.close(client.tail)
         first_s = None
         if seen is not None and client.first_byte_s is not None and seen.granted_s is not None:
             first_s = client.first_byte_s - seen.granted_s
@@ -157,8 +165,8 @@ class Gateway:
             Account(
                 path=arrived.endpoint.path,
                 model=seen.model if seen else "",
-                route=seen.route if seen else "",
-                reason=seen.reason if seen else "",
+                route=told.route if told else "",
+                reason=told.reason if told else "",
                 outcome=outcome,
                 status=client.status,
                 key=arrived.caller.name,
@@ -168,17 +176,22 @@ class Gateway:
                 first_byte_s=first_s,
                 sent=client.sent,
                 retries=seen.retries if seen else 0,
-            ),
-            client.tail,
+                answer=seen.verdict.reason if seen and seen.verdict else "",
+            )
         )
 
     def note(self, event: Event) -> None:
         """Listen to the event stream."""
         self.desk.holds.note(event)
+        if event.fields.get("why") == "heal" and event.fields.get("who", "").startswith("operator:"):
+            self.desk.reputations.heal(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Let go of leases and connections."""
+        await self.canaries.stop()
         await self.desk.holds.settle(2.0)
+        if self.routing is not None:
+            await self.routing.close()
         self.desk.upstreams.close()
 
 
@@ -186,9 +199,10 @@ def gateway_of(
     settings: GatewaySettings,
     leasing: Leasing,
     waiters: Waiters,
-    metrics: Metrics,
+    accounts: Accounts,
     prospects: Prospects,
     timing: Timing,
+    routing: Routing | None = None,
 ) -> Gateway:
     """Put the data path together."""
     return Gateway(
@@ -198,10 +212,14 @@ def gateway_of(
             waiters=waiters,
             upstreams=Upstreams(timing),
             prospects=prospects,
-            accounts=Accounts(metrics),
+            accounts=accounts,
+            reputations=Reputations(settings.suspicion, accounts.answers),
             room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
             holds=Holds(leasing),
-        )
+            rule=routing.rule if routing else as_named,
+            names=routing.names if routing else (),
+        ),
+        routing,
     )
 
 

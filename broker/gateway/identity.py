@@ -50,6 +50,9 @@ class _Body(msgspec.Struct, frozen=True):
     prompt_cache_key: Any = None
     user: Any = None
     metadata: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
 
 
 _read = msgspec.json.Decoder(_Body).decode
@@ -63,6 +66,8 @@ class Asked:
     stream: bool
     session_hints: tuple[object, ...] = ()
     """From the body, the better one first."""
+    wants_nothing: bool = False
+    """No tokens are asked for, to warm a cache perhaps: an empty answer is a good one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
         raise UnknownNameError("there is no such model; GET /v1/models lists what there is")
     of_metadata = read.metadata.get("user_id") if isinstance(read.metadata, dict) else None
     hints = (read.prompt_cache_key, read.user, of_metadata)
-    return Asked(model=read.model, stream=read.stream is True, session_hints=hints)
+    wants_nothing = 0 in (read.max_tokens, read.max_completion_tokens, read.max_output_tokens)
+    return Asked(model=read.model, stream=read.stream is True, session_hints=hints, wants_nothing=wants_nothing)
 
 
 def _form(body: bytes, content_type: bytes) -> _Body:

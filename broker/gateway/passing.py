@@ -1,18 +1,19 @@
 """Passes one request to a model server and its answer back, piece by piece.
 
-Rule: the client's answer begins with the model server's first piece and not before, so that whatever goes wrong until
-then can be tried again. Only a wait that is too long for the client begins it earlier.
+Rule: the client's answer begins with the model server's first piece of use and not before, so that whatever goes wrong
+until then can be tried again. Only a wait that is too long for the client begins it earlier.
 """
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
+from broker.answers.verdict import Expected, Shape
 from broker.core.errors import BackendError
-from broker.core.lease import LeaseRecord, ModelName
+from broker.core.lease import LeaseRecord
+from broker.gateway.delivery import Delivery
 from broker.gateway.desk import Desk, Progress
-from broker.gateway.headers import is_event_stream, to_the_client, to_the_model
+from broker.gateway.headers import is_event_stream, to_the_model
 from broker.gateway.speaker import Speaker
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.upstream.answer import Answer
@@ -33,7 +34,9 @@ class RefusedError(BackendError):
 class Passing:
     """One attempt on one lease."""
 
-    def __init__(self, desk: Desk, progress: Progress, lease: LeaseRecord) -> None:
+    def __init__(self, desk: Desk, progress: Progress, lease: LeaseRecord, *, tries_left: int) -> None:
+        """``tries_left`` as for ``Delivery``."""
+        self._tries_left = tries_left
         self._desk = desk
         self._progress = progress
         self._client = progress.client
@@ -45,35 +48,31 @@ class Passing:
         Raises:
             UpstreamError: The model server broke off, or fell silent.
             RefusedError: It did not take the request.
+            UselessAnswerError: Its answer is of no use, and the client got nothing of it.
             TroubleError: It answered with an error after the client's answer had begun.
         """
         speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
+        delivery = Delivery(self._desk, self._progress, self._expected(), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
             if answer.status in NOT_READY:
                 raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
             piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
             await speaker.stop()
-            await self._pass_on(answer, piece)
+            if self._client.status and (answer.status != 200 or not is_event_stream(answer.headers)):
+                raise await self._error_of(answer, piece)
+            await delivery.run(answer, piece)
         finally:
             speaker.abort()
             if answer is not None:
                 answer.close()
 
-    async def _pass_on(self, answer: Answer, piece: bytes) -> None:
-        client = self._client
-        if client.status == 0:
-            client.answered = True
-            await client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
-        elif answer.status != 200 or not is_event_stream(answer.headers):
-            raise await self._error_of(answer, piece)
-        client.answered = True
-        while piece:
-            await client.piece(piece)
-            piece = await answer.read(self._desk.upstreams.timing.stall_s)
-        await client.finish()
+    def _expected(self) -> Expected:
+        call = self._progress.call
+        names = (self._served_name(), self._lease.model)
+        return Expected(shape=Shape(call.endpoint.shape.value), models=names, may_be_empty=call.asked.wants_nothing)
 
     def _request(self) -> Request:
         call = self._progress.call
@@ -81,8 +80,11 @@ class Passing:
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(call.body, self._lease.model, self._desk.settings.served_names),
+            body=renamed(self._progress.body, call.asked.model, self._served_name()),
         )
+
+    def _served_name(self) -> str:
+        return self._desk.settings.served_names.get(self._lease.model) or self._lease.model
 
     async def _error_of(self, answer: Answer, piece: bytes) -> TroubleError:
         """What the model server said instead of a stream."""
@@ -96,13 +98,12 @@ class Passing:
         return TroubleError(Trouble(status=status, code="upstream_error", message=message))
 
 
-def renamed(body: bytes, model: ModelName, served_names: Mapping[ModelName, str]) -> bytes:
-    """The body with the name that the model's own server knows; the very same bytes where the names are alike.
+def renamed(body: bytes, asked: str, served: str) -> bytes:
+    """The body with the name that the model's own server knows; the very same bytes where it was asked for by that.
 
     Other fields keep their bytes. A form is left alone.
     """
-    served = served_names.get(model) or model
-    if served == model or body[:1] != b"{":
+    if served == asked or body.lstrip()[:1] != b"{":
         return body
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(served))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from broker.answers.suspicion import SuspicionSettings
 from broker.core.lease import LeaseRecord, ModelName, Priority
 from broker.gateway.patience import Limits
 from broker.gateway.profiles import Profile
@@ -22,6 +23,12 @@ class GatewaySettings:
     """A client that takes nothing for this long is given up: it holds a lease."""
     dead_server_s: float = 5.0
     """A model server that broke off is believed dead, or alive after all, within this."""
+    head_s: float = 1.0
+    """The beginning of an answer in which nothing can be seen yet is kept back for this long at most."""
+    suspicion: SuspicionSettings = field(default_factory=SuspicionSettings)
+    """When a model that answers badly is doubted, tested, and asked no more."""
+    canary_pause_s: float = 5.0
+    """Between two test questions of this process, whatever the models."""
     kept_s: float = 30.0
     """A ticket or an unclaimed grant of a client that is away outlives this."""
     profiles: Mapping[str, Profile] = field(default_factory=dict)
@@ -30,6 +37,8 @@ class GatewaySettings:
     """The usual class, by the API key's name."""
     served_names: Mapping[ModelName, str] = field(default_factory=dict)
     """The catalogue: what each model is called by its own server."""
+    kinds: Mapping[ModelName, str] = field(default_factory=dict)
+    """The catalogue's word for what each model does: chat, completion or embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What a client is told when it gets no answer of the model, in its own protocol: as a body, or as a last event."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -58,11 +59,14 @@ class Trouble:
     lease_id: str | None = None
     position: int | None = None
     eta_s: float | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Further fields, by name."""
 
     def detail(self) -> dict[str, object]:
         """The fields of our own."""
-        fields: dict[str, object] = {"lease_id": self.lease_id, "position": self.position, "eta_s": self.eta_s}
-        return {} if self.lease_id is None else fields
+        if self.lease_id is None:
+            return dict(self.more)
+        return {"lease_id": self.lease_id, "position": self.position, "eta_s": self.eta_s, **self.more}
 
 
 class TroubleError(Exception):

@@ -14,7 +14,9 @@ from broker.core.pool import Pool
 from broker.core.pool_rows import EventRow, LeaseRow
 from broker.core.snapshot import Snapshot
 from broker.store.labels import ask_of, label, settings_of, specs_of, text_hash, to_ms
+from broker.store.memory_days import MemoryDays
 from broker.store.memory_mail import Inbox, Log, observation_of
+from broker.store.memory_outside import MemoryOutside
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from schemas.messages import Orders, Report, Want
 
@@ -37,6 +39,8 @@ class MemoryStore:
         self._bells: Log[SlotId] = Log(BELLS_KEPT)
         self._rings: Log[SlotId] = Log(BELLS_KEPT)
         self._ingress = Inbox()
+        self.days = MemoryDays(self._living_ms)
+        self.outside = MemoryOutside(self._logical_ms)
 
     # ------------------------------------------------------------------------------------------- outside the port
     def restart(self, run: str) -> None:
@@ -47,6 +51,8 @@ class MemoryStore:
         """Lose everything, as ``FLUSHALL`` does."""
         self.pool = Pool()
         self._reports.clear()
+        self.days.flush()
+        self.outside.flush()
 
     def put_report(self, slot: SlotId, report: Report) -> None:
         """What the worker does: replace its report and ring the bell."""
@@ -100,6 +106,13 @@ class MemoryStore:
         step = self._wall_ms() - pool.meta.clock_wall
         pool.now = pool.meta.clock_log + min(max(step, 0), pool.settings.max_step_ms)
         return pool
+
+    def _living_ms(self) -> int:
+        self._reading()
+        return self._wall_ms()
+
+    def _logical_ms(self) -> int:
+        return self._reading().now
 
     def _wall_ms(self) -> int:
         return int(self._clock() * 1000)

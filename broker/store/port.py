@@ -9,6 +9,8 @@ from typing import Protocol
 
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, Priority, SlotId
 from broker.core.snapshot import Snapshot
+from broker.store.days import Days
+from broker.store.outside import Outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,14 @@ class Violation:
 
 class Store(Protocol):
     """Leases, queues, slots of one pool."""
+
+    @property
+    def days(self) -> Days:
+        """What is kept of past days."""
+
+    @property
+    def outside(self) -> Outside:
+        """Private sessions and money."""
 
     async def init(self, settings: PoolSettings) -> None:
         """Create the pool or update its settings and catalogue; leaves leases and slots as they are."""

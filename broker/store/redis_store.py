@@ -16,8 +16,10 @@ from broker.store import redis_wire as wire
 from broker.store.labels import label, text_hash, to_ms
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis_codec import ask_words, error_of, lease_of, text
+from broker.store.redis_days import RedisDays
 from broker.store.redis_library import check_server, ensure_library
 from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
+from broker.store.redis_outside import RedisOutside
 from schemas.messages import base_key
 
 BELLS_READ = 1000
@@ -31,6 +33,8 @@ class RedisStore:
         self._link = link
         self._blocking = blocking
         self._ingress_seen = "0-0"
+        self.days = RedisDays(self._function, self._reading)
+        self.outside = RedisOutside(self._function, self._function_once, self._reading)
         self._ready = False
         self.warnings: Sequence[str] = ()
         """What ``hello`` found unwise about the server."""
@@ -47,9 +51,14 @@ class RedisStore:
     # ---------------------------------------------------------------------------------------------------- calling
     async def _call(self, *words: Word) -> Any:
         try:
-            return await self._link.call(*words)
+            return await self._once(*words)
         except LinkLostError:
             return await self._again(words)
+
+    async def _once(self, *words: Word) -> Any:
+        """For what must not happen twice: a lost reply is the caller's to judge."""
+        try:
+            return await self._link.call(*words)
         except ReplyError as refusal:
             error = error_of(str(refusal))
             if not isinstance(error, LibraryError):
@@ -65,6 +74,9 @@ class RedisStore:
 
     async def _function(self, name: str, *args: Word) -> Any:
         return await self._call("FCALL", f"hotseat1_{name}", 1, self._base, *args)
+
+    async def _function_once(self, name: str, *args: Word) -> Any:
+        return await self._once("FCALL", f"hotseat1_{name}", 1, self._base, *args)
 
     async def _reading(self, name: str, *args: Word) -> Any:
         return await self._call("FCALL_RO", f"hotseat1_{name}", 1, self._base, *args)

@@ -72,6 +72,22 @@ class Answer:
             self._connection.resume_reading()
         return part
 
+    async def has_news(self, within_s: float) -> bool:
+        """Wait until there is something to read, or the end; nothing is taken and nothing fails.
+
+        Returns:
+            False: neither came ``within_s``.
+        """
+        if not (self._parts or self.done or self._error is not None):
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(max(0.0, within_s), self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        return bool(self._parts) or self.done or self._error is not None
+
     def close(self) -> None:
         """Done with it: the connection is kept for the next request where that is safe, else closed at once."""
         self._connection.release(self)

@@ -56,6 +56,7 @@ class Upstreams:
         self.timing = timing
         self._idle: dict[_Address, list[Connection]] = {}
         self._addresses: dict[str, _Address] = {}
+        self._context: ssl.SSLContext | None = None
 
     async def ask(self, base_url: str, request: Request) -> Answer:
         """Send a request and wait for the head of its answer; close the answer when it was read.
@@ -107,7 +108,7 @@ class Upstreams:
                 connection.abort()
 
         loop = asyncio.get_running_loop()
-        context = ssl.create_default_context() if address.secure else None
+        context = self._trusted() if address.secure else None
         try:
             async with asyncio.timeout(self.timing.connect_s):
                 _, connection = await loop.create_connection(
@@ -120,6 +121,12 @@ class Upstreams:
             msg = f"the model server at {address.authority} cannot be reached: {error.strerror or error}"
             raise UnreachableError(msg) from None
         return connection
+
+    def _trusted(self) -> ssl.SSLContext:
+        """The system's authorities, read once: that takes tens of milliseconds."""
+        if self._context is None:
+            self._context = ssl.create_default_context()
+        return self._context
 
     def _address(self, base_url: str) -> _Address:
         found = self._addresses.get(base_url)

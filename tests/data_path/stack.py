@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 SHAPE = Shape(width=256, layers=4, feed_forward=512, heads=4)
 """About 8 MB: a few hundred tokens a second on one core."""
 MEMORY_MIB, BUDGET_MIB = 600, 1000
-FLAGS = ("-c", "2048", "-np", "2", "-t", "1", "--host", "{host}", "--port", "{port}")
+SIZE = ("-c", "2048", "-np", "2", "-t", "1")
+FLAGS = (*SIZE, "--host", "{host}", "--port", "{port}")
 FLAGS += ("--api-key-file", "{api_key_file}", "--alias", "{served_name}", "-m", "{model_path}")
 
 
@@ -70,8 +71,8 @@ class Stack:
                     found.append(int(entry.name))
         return found
 
-    def stop(self) -> None:
-        """The worker first: it ends the model servers."""
+    def stop_worker(self) -> None:
+        """It ends the model servers; safe to repeat."""
         if self.worker is not None:
             self.worker.send_signal(signal.SIGTERM)
             try:
@@ -79,6 +80,10 @@ class Stack:
             except subprocess.TimeoutExpired:
                 self.worker.kill()
                 self.worker.wait()
+
+    def stop(self) -> None:
+        """The worker first."""
+        self.stop_worker()
         for model in ("a", "b", "e"):
             for pid in self.server_pids(model):
                 with contextlib.suppress(ProcessLookupError):
@@ -88,11 +93,19 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def model_toml(folder: Path, name: str, *more: str, **entry: object) -> str:
+@dataclass(frozen=True)
+class Build:
+    """What the model servers are and how large their files."""
+
+    server: Sequence[str] = field(default_factory=llama_server_argv)
+    shape: Shape = SHAPE
+
+
+def model_toml(folder: Path, name: str, *more: str, build: Build, **entry: object) -> str:
     """One ``[[model]]``; its file is written where it is missing."""
     path = folder / f"{name}.gguf"
-    write_tiny_gguf(path, name=name, seed=ord(name[0]), shape=SHAPE)
-    command = [*llama_server_argv(), *FLAGS, *more]
+    write_tiny_gguf(path, name=name, seed=ord(name[0]), shape=build.shape)
+    command = [*build.server, *FLAGS, *more]
     lines = [f'name = "{name}"', f"memory_mib = {MEMORY_MIB}", "lease_limit = 2", f"command = {command!r}"]
     lines += [f'model_path = "{path}"', f'env = {{PYTHONPATH = "{ROOT}"}}']
     lines += [f"{key} = {value!r}" for key, value in entry.items()]
@@ -100,15 +113,16 @@ def model_toml(folder: Path, name: str, *more: str, **entry: object) -> str:
 
 
 @contextlib.contextmanager
-def real_stack(extra: str = "") -> Iterator[Stack]:
+def real_stack(extra: str = "", build: Build | None = None) -> Iterator[Stack]:
     """Models ``a`` and ``b`` speak, ``e`` embeds."""
     folder = Path(tempfile.mkdtemp(prefix="hotseat-data-path-"))
     store = RedisServer(VALKEY, aof=True).start()
     broker = None
     stack = None
     try:
-        catalogue = model_toml(folder, "a") + model_toml(folder, "b")
-        catalogue += model_toml(folder, "e", "--embedding", "--pooling", "mean", kind="embedding")
+        build = build or Build()
+        catalogue = model_toml(folder, "a", build=build) + model_toml(folder, "b", build=build)
+        catalogue += model_toml(folder, "e", "--embedding", "--pooling", "mean", build=build, kind="embedding")
         broker = BrokerProcess(store.url, extra=extra, models=catalogue).until_ready()
         stack = Stack(folder, broker, store, catalogue=catalogue)
         stack.start_worker()

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import httpx
 
 from broker.app import Broker, DrainingServer, build_app, server_of
-from broker.config import BrokerSection, Config, KeyEntry, LimitsSection, PolicySection
+from broker.config import BrokerSection, Config, LimitsSection, PolicySection
 from broker.gateway_config import GatewaySection
+from broker.key_config import KeyEntry
 from broker.principals import Scope
 from broker.store.memory_store import MemoryStore
 from broker.store.port import Store
 from schemas.config_file import ModelEntry, StoreSection
+from schemas.config_routing import RoutingSection
 from tests.fakes.worker import FakeWorker
 
 MODELS = (
@@ -50,6 +52,7 @@ def config_of(
         gateway=GatewaySection(**(gateway or {})),  # type: ignore[arg-type]
         keys=keys,
         models=models,
+        routing=RoutingSection(),
     )
 
 

@@ -32,6 +32,11 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--die-after", type=float, metavar="S", help="SIGKILL itself so long after it is ready")
     cli.add_argument("--die-mid-stream", type=int, metavar="N", help="SIGKILL itself after N streamed tokens")
     cli.add_argument("--empty", action="store_true", help="answer without a single token")
+    cli.add_argument("--only-reasoning", action="store_true", help="chat: nothing but reasoning, cut at the limit")
+    cli.add_argument("--garbage", action="store_true", help="answer in characters that cannot be printed")
+    cli.add_argument("--answer-name", metavar="NAME", help="the name its answers give their model")
+    cli.add_argument("--error-inside", action="store_true", help="an error in a 200, after the first token of a stream")
+    cli.add_argument("--bad-answers", type=int, metavar="N", help="only the first N answers have these faults")
     cli.add_argument("--wrong-name", help="the name /v1/models lists")
     cli.add_argument("--hang-health", action="store_true", help="never answer /health")
     cli.add_argument("--hang-after", type=float, metavar="S", help="answer nothing any more so long after ready")
@@ -47,6 +52,7 @@ class Server:
     def __init__(self, flags: argparse.Namespace) -> None:
         self.flags = flags
         self.started_s = time.monotonic()
+        self.answers = 0
         self.key = Path(flags.api_key_file).read_text().strip() if flags.api_key_file else None
 
     @property
@@ -98,26 +104,22 @@ class Server:
             self.send(connection, 404, problem("File Not Found", 404))
 
     def complete(self, connection, request, *, chat) -> None:
-        count = 0 if self.flags.empty else int(request.get("max_tokens") or 8)
+        self.answers += 1
+        bad = self.flags.bad_answers is None or self.answers <= self.flags.bad_answers
+        speech = Speech(self.flags, request, chat=chat, bad=bad)
         if request.get("stream"):
-            self.stream(connection, count, chat=chat)
+            self.stream(connection, speech)
             return
-        time.sleep(self.flags.token_delay * count)
-        text = "".join(f"tok{index} " for index in range(count))
-        choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        usage = {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
-        choices = [{"index": 0, "finish_reason": "length", **choice}]
-        self.send(connection, 200, {"model": self.flags.alias, "choices": choices, "usage": usage})
+        time.sleep(self.flags.token_delay * speech.count)
+        self.send(connection, 200, speech.whole())
 
-    def stream(self, connection, count, *, chat) -> None:
+    def stream(self, connection, speech) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for index in range(count):
+        for index, event in enumerate(speech.events()):
             if self.flags.die_mid_stream is not None and index >= self.flags.die_mid_stream:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(self.flags.token_delay)
-            word = f"tok{index} "
-            choice = {"index": 0, "delta": {"content": word}} if chat else {"index": 0, "text": word}
-            send_chunk(connection, b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+            send_chunk(connection, b"data: " + json.dumps(event).encode() + b"\n\n")
         send_chunk(connection, b"data: [DONE]\n\n")
         send_chunk(connection, b"")
 
@@ -126,6 +128,43 @@ class Server:
         body = json.dumps(document).encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
+
+
+class Speech:
+    """What one answer says."""
+
+    def __init__(self, flags: argparse.Namespace, request: dict, *, chat: bool, bad: bool) -> None:
+        self.chat, self.bad, self.flags = chat, bad, flags
+        self.count = 0 if bad and flags.empty else int(request.get("max_tokens") or 8)
+        self.model = flags.answer_name if bad and flags.answer_name else flags.alias
+
+    def words(self) -> list[str]:
+        return ["\x01\ufffd" if self.bad and self.flags.garbage else f"tok{index} " for index in range(self.count)]
+
+    def said(self, text: str) -> dict:
+        """A part of a choice that says it."""
+        if not self.chat:
+            return {"text": text}
+        return {"reasoning_content" if self.bad and self.flags.only_reasoning else "content": text}
+
+    def events(self):
+        for number, word in enumerate(self.words()):
+            if number and self.bad and self.flags.error_inside:
+                yield problem("broken inside", 500)
+                return
+            said = {"delta": self.said(word)} if self.chat else self.said(word)
+            yield {"model": self.model, "choices": [{"index": 0, **said}]}
+        end = {"delta": {}} if self.chat else {"text": ""}
+        yield {"model": self.model, "choices": [{"index": 0, **end, "finish_reason": "length"}]}
+
+    def whole(self) -> dict:
+        if self.bad and self.flags.error_inside:
+            return problem("broken inside", 500)
+        said = self.said("".join(self.words()))
+        choice = {"message": {"role": "assistant", "content": "", **said}} if self.chat else said
+        usage = {"prompt_tokens": 1, "completion_tokens": self.count, "total_tokens": self.count + 1}
+        choices = [{"index": 0, "finish_reason": "length", **choice}]
+        return {"model": self.model, "choices": choices, "usage": usage}
 
 
 def problem(message: str, code: int) -> dict:

@@ -116,6 +116,29 @@ def stream(*pieces: bytes, pause_s: float = 0.0) -> Script:
     return [*steps, chunk(b"")]
 
 
+GOOD = json.dumps(
+    {
+        "choices": [{"message": {"content": "hi"}, "text": "hi"}],
+        "content": [{"type": "text", "text": "hi"}],
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}],
+    }
+).encode()
+"""A whole answer with content, at whatever address."""
+
+
+def word_of(path: str, text: str) -> bytes:
+    """One event with text of the stream at an address."""
+    if path.endswith("/responses"):
+        event: dict[str, object] = {"type": "response.output_text.delta", "delta": text}
+    elif path.endswith("/messages"):
+        event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    elif path.endswith("/chat/completions"):
+        return word(text)
+    else:
+        event = {"choices": [{"index": 0, "text": text}]}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
 def word(text: str) -> bytes:
     """One chunk of a chat."""
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}

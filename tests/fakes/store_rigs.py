@@ -88,6 +88,10 @@ class Rig:
     async def rejected(self) -> list[dict[str, str]]:
         raise NotImplementedError
 
+    async def life_of_day(self, day: str) -> float:
+        """Seconds until it is forgotten."""
+        raise NotImplementedError
+
     async def close(self) -> None:
         await self.store.close()
 
@@ -130,6 +134,9 @@ class MemoryRig(Rig):
 
     async def rejected(self) -> list[dict[str, str]]:
         return [dict(entry.fields) for entry in self.memory.rejected_ingress]
+
+    async def life_of_day(self, day: str) -> float:
+        return (self.memory.days._days[day].until_ms - self.wall_ms) / 1000
 
 
 class RedisRig(Rig):
@@ -179,6 +186,9 @@ class RedisRig(Rig):
         found = await self.link.call("XRANGE", f"{BASE}:ingress:rejected", "-", "+")
         flat = [[word.decode() for word in words] for _, words in found]
         return [dict(zip(words[::2], words[1::2], strict=True)) for words in flat]
+
+    async def life_of_day(self, day: str) -> float:
+        return await self.link.call("PTTL", f"{BASE}:day:{day}") / 1000
 
 
 def server_rig(name: str, url: str) -> RedisRig:

@@ -63,6 +63,21 @@ end))
 
 function_of('reject', writer(function(c, args) reject_ingress(c, args[1], args[2]) end), 'allow-oom')
 
+function_of('add_day', writer(add_day))
+
+function_of('day', reader(day), 'no-writes')
+function_of('mark_private', writer(function(c, args)
+  mark_private(c, args[1], args[2], whole(args[3]), whole(args[4]))
+end))
+
+function_of('is_private', reader(function(c, args)
+  return is_private(c, args[1], args[2], whole(args[3]))
+end), 'no-writes')
+
+function_of('spend', writer(spend))
+
+function_of('spent', reader(spent), 'no-writes')
+
 function_of('snapshot', reader(snapshot), 'no-writes')
 
 function_of('lease', reader(function(c, args) return lease_json(c, known_lease(c, args[1])) end), 'no-writes')

@@ -30,9 +30,9 @@ def test_every_route_is_documented_and_every_documented_route_exists():
 
 
 def _included():
-    from broker.api.status import control  # noqa: PLC0415
+    from broker.api import reports, status  # noqa: PLC0415
 
-    return control.routes
+    return [*status.control.routes, *reports.router.routes]
 
 
 class ServerThread:

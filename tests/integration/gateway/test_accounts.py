@@ -6,7 +6,7 @@ import logging
 from broker.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import gateway_scene
-from tests.fakes.scripted_server import DONE, STREAM_HEAD, chunk, stream, whole, word
+from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word
 
 CHAT = "/v1/chat/completions"
 SECRET = "my secret words"
@@ -44,7 +44,7 @@ async def test_a_request_is_one_log_line_and_a_few_counts_without_content(caplog
 async def test_what_went_wrong_is_counted_by_its_code_and_strangers_make_no_series(caplog):
     caplog.set_level(logging.INFO)
     config = config_of(gateway={"dead_server_s": 0.1})
-    scripts = [[None], whole(b"{}"), [STREAM_HEAD, chunk(word("one")), None]]
+    scripts = [[None], whole(GOOD), [STREAM_HEAD, chunk(word("one")), None]]
     async with gateway_scene({"a": scripts}, config) as scene:
         await scene.client.post(CHAT, json={"model": "a"})
         await scene.client.post(CHAT, json={"model": "a", "stream": True})

@@ -8,10 +8,10 @@ import pytest
 
 from tests.fakes.broker_scene import config_of, until
 from tests.fakes.gateway_scene import RawClient, gateway_scene
-from tests.fakes.scripted_server import DONE, STREAM_HEAD, chunk, whole, word
+from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, whole, word
 
 CHAT = "/v1/chat/completions"
-GOOD = json.dumps({"model": "a", "messages": []}).encode()
+ASKED = json.dumps({"model": "a", "messages": []}).encode()
 STREAMED = json.dumps({"model": "a", "messages": [], "stream": True}).encode()
 BODIES = {
     b"": 400,
@@ -46,7 +46,7 @@ FORMS = [
 
 async def still_serves(scene) -> None:
     scene.models["a"].scripts[:] = [whole(b'{"fine": true}')]
-    answer = await scene.client.post(CHAT, content=GOOD)
+    answer = await scene.client.post(CHAT, content=ASKED)
     assert (answer.status_code, answer.content) == (200, b'{"fine": true}')
     await scene.all_given_back()
     assert (scene.desk.room.open, scene.desk.room.bytes) == (0, 0)
@@ -54,7 +54,7 @@ async def still_serves(scene) -> None:
 
 
 async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_server():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         for path in (CHAT, "/v1/messages"):
             for body, status in BODIES.items():
                 answer = await scene.client.post(path, content=body)
@@ -71,7 +71,7 @@ async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_se
             ({"x-hotseat-priority": "99"}, 400),
             ({"x-hotseat-profile": "loud"}, 400),
         ):
-            answer = await scene.client.post(CHAT, content=GOOD, headers=headers)
+            answer = await scene.client.post(CHAT, content=ASKED, headers=headers)
             assert answer.status_code == status, answer.text
         assert scene.models["a"].asked == []
         assert scene.leases() == []
@@ -79,14 +79,14 @@ async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_se
 
 
 async def test_odd_but_sound_requests_pass():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         for headers in (
             [(b"x-hotseat-session", b"\xff\xfe{} " + b"s" * 5000)],
             [(b"session_id", "日本".encode())],
             [(b"traceparent", b"00-zz")],
             [(b"content-type", b"text/plain")],
         ):
-            answer = await scene.client.post(CHAT, content=GOOD, headers=[*headers])
+            answer = await scene.client.post(CHAT, content=ASKED, headers=[*headers])
             assert answer.status_code == 200, answer.text
         invalid = b'{"model": "a", "messages": [{"content": "\xff\xfe"}], "n": 1e999}'
         await scene.client.post(CHAT, content=invalid)
@@ -95,7 +95,7 @@ async def test_odd_but_sound_requests_pass():
 
 async def test_bodies_over_the_bound_are_refused_however_they_are_framed():
     config = config_of(gateway={"max_body_mib": 1, "max_bodies_mib": 2})
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         huge = b'{"model": "a", "x": "' + b"x" * 1_100_000 + b'"}'
 
         async def pieces():
@@ -130,7 +130,7 @@ async def test_the_bodies_of_all_open_requests_are_bounded_together():
 
 async def test_a_body_that_stalls_is_cut_off_and_takes_no_lease():
     config = config_of(broker={"request_timeout_s": 0.3})
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         for framing in ("content-length: 100", "transfer-encoding: chunked"):
             client = await RawClient.to(scene.url)
             start = b'{"model": "a"' if framing.startswith("c") else b'd\r\n{"model": "a"\r\n'
@@ -142,7 +142,7 @@ async def test_a_body_that_stalls_is_cut_off_and_takes_no_lease():
 
 
 async def test_a_client_that_goes_away_in_its_body_leaves_nothing():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         client = await RawClient.to(scene.url)
         client.writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
         await until(lambda: scene.desk.room.open == 1)
@@ -164,7 +164,7 @@ async def test_a_half_closed_socket_counts_as_gone():
 
 
 async def test_ten_megabytes_of_headers_are_refused_while_they_come():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         client = await RawClient.to(scene.url)
         client.writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nx-big: ".encode())
 
@@ -225,7 +225,7 @@ async def test_odd_answers_of_a_model_server_are_passed_on_or_told_as_such(name)
     script, status = ODD_ANSWERS[name]
     config = config_of(gateway={"dead_server_s": 0.1})
     async with gateway_scene({"a": [script]}, config) as scene:
-        answer = await scene.client.post(CHAT, content=GOOD)
+        answer = await scene.client.post(CHAT, content=ASKED)
         assert answer.status_code == status, answer.text
         assert answer.headers["x-hotseat-lease"] != "fake"
         if status == 502:
@@ -239,7 +239,7 @@ async def test_an_answer_with_a_length_that_breaks_off_is_cut_so_that_nobody_tak
     script = [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\nabc", 0.05, None]
     async with gateway_scene({"a": [script]}) as scene:
         client = await RawClient.to(scene.url)
-        client.post(CHAT, GOOD)
+        client.post(CHAT, ASKED)
         assert (await client.head())[0] == 200
         assert await client.reader.read() == b"abc"
         client.close()

@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate
+from broker.gateway.candidates import Candidate, Listed
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import CHAT, QUICK, SAID, body_of, gateway_scene, streamed
-from tests.fakes.scripted_server import STREAM_HEAD, chunk, stream, whole, word
+from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole, word
 
 
 def route_to(scene, *models: str) -> None:
     candidates = [Candidate(model=ModelName(name), reason=f"choice-{n}") for n, name in enumerate(models)]
-    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: candidates)
+    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(candidates))
 
 
 async def test_the_next_candidate_serves_what_the_first_one_cannot():
-    scripts = {"a": [[None]], "b": [whole(b"{}")]}
+    scripts = {"a": [[None]], "b": [whole(GOOD)]}
     async with gateway_scene(scripts, config_of(gateway={"dead_server_s": 0.1})) as scene:
         for models in (("nobody", "huge", "b"), ("a", "b")):  # unknown, too large; breaks off twice
             route_to(scene, *models)

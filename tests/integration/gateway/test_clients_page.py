@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.fakes.gateway_scene import gateway_scene
-from tests.fakes.scripted_server import DONE, stream, whole, word
+from tests.fakes.scripted_server import DONE, GOOD, stream, whole, word
 
 pytest.importorskip("anthropic")
 pytest.importorskip("openai")
@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.parametrize("code", EXAMPLES)
 async def test_the_python_of_the_page_runs(code):
     said = io.StringIO()
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         server = scene.models["a"]
 
         def choose(asked) -> None:

@@ -9,10 +9,10 @@ import pytest
 from broker.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import RawClient, gateway_scene
-from tests.fakes.scripted_server import DONE, STREAM_HEAD, chunk, stream, whole, word
+from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word
 
 CHAT = "/v1/chat/completions"
-ANSWER = b'{"id": "x",  "choices": [], "unknown": {"deep": [1e400, "\\u0000"]}}\n'
+ANSWER = GOOD[:-1] + b',  "unknown": {"deep": [1e400, "\\u0000"]}}\n'
 PATHS = [
     "/chat/completions",
     "/completions",
@@ -50,7 +50,7 @@ async def test_a_body_passes_both_ways_untouched_under_a_lease(path):
 
 
 async def test_a_form_with_a_file_passes_by_its_model_field():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         files = {"file": ("speech.wav", b"RIFF\x00\r\n--\xff" * 1000, "audio/wav")}
         answer = await scene.client.post("/v1/audio/transcriptions", data={"model": "a"}, files=files)
         assert answer.status_code == 200, answer.text
@@ -84,7 +84,7 @@ async def test_chunks_of_a_stream_keep_their_boundaries_and_come_at_once():
 
 async def test_the_clients_credentials_stay_here_and_the_loads_own_key_goes():
     config = config_of(keys=(key_entry("k", Scope.LEASE),))
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         for headers in ({"Authorization": "Bearer hsk_k"}, {"x-api-key": "hsk_k"}):
             scene.client.headers.pop("Authorization", None)
             more = {"Cookie": "c=hsk_k", "X-Secret": "hsk_k", "Proxy-Authorization": "Basic hsk_k", "api-key": "hsk_k"}
@@ -97,7 +97,7 @@ async def test_the_clients_credentials_stay_here_and_the_loads_own_key_goes():
 
 async def test_who_may_not_is_told_in_the_protocol_it_speaks():
     config = config_of(keys=(key_entry("k", Scope.LEASE, models=("b",)), key_entry("o", Scope.OBSERVE)))
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         del scene.client.headers["Authorization"]
         for path in (CHAT, "/v1/messages"):
             for key, status in ((None, 401), ("hsk_wrong", 401), ("hsk_o", 403), ("hsk_k", 403)):
@@ -122,7 +122,7 @@ async def test_a_model_servers_own_errors_pass_untouched():
 
 
 async def test_models_are_listed_with_their_state_in_openais_and_anthropics_shape():
-    async with gateway_scene({"a": [whole(b"{}")], "b": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)], "b": [whole(GOOD)]}) as scene:
         await scene.client.post(CHAT, json=body_of())
         await until(lambda: scene.broker.scheduler.last.snapshot.slots[0].residencies)
         started_s = time.monotonic()
@@ -139,7 +139,7 @@ async def test_models_are_listed_with_their_state_in_openais_and_anthropics_shap
 
 
 async def test_addresses_below_v1_that_do_not_exist_say_so():
-    async with gateway_scene({"a": [whole(b"{}")]}) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         assert (await scene.client.get(CHAT)).status_code == 405
         answer = await scene.client.post("/v1/files", json={})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
@@ -157,7 +157,7 @@ async def test_a_client_that_goes_away_mid_stream_gives_its_lease_back_and_stops
 
 
 async def test_a_client_that_goes_away_in_line_leaves_it_at_once_and_the_load_goes_on():
-    async with gateway_scene({"a": [whole(b"{}")]}, load_s=0.5) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, load_s=0.5) as scene:
         client = await RawClient.to(scene.url)
         client.post(CHAT, json.dumps(body_of()).encode(), "x-hotseat-session: s1")
         other = asyncio.create_task(scene.client.post(CHAT, json=body_of(), headers={"x-hotseat-session": "s2"}))
@@ -210,7 +210,7 @@ async def test_a_body_is_renamed_only_where_the_server_knows_the_model_by_anothe
     from schemas.config_file import ModelEntry  # noqa: PLC0415
 
     models = (ModelEntry(name="a", memory_mib=900, served_name="org/A"),)
-    async with gateway_scene({"a": [whole(b"{}")]}, config_of(models=models)) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of(models=models)) as scene:
         body = b'{"x":1.00,"model":"a","y":"\\u0041"}'
         assert (await scene.client.post(CHAT, content=body)).status_code == 200
         assert scene.models["a"].asked[0].body == b'{"x":1.00,"model":"org/A","y":"\\u0041"}'

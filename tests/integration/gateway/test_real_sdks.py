@@ -13,6 +13,9 @@ openai = pytest.importorskip("openai")
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 
+from broker.answers.canary import canary_for, proves_health  # noqa: E402
+from broker.answers.verdict import Reason  # noqa: E402
+from broker.answers.watcher import Watcher  # noqa: E402
 from tests.data_path.clients import Tally, talk  # noqa: E402  needs the packages above
 from tests.data_path.stack import Stack, real_stack  # noqa: E402
 
@@ -118,6 +121,27 @@ def test_anthropics_sdk_speaks_to_two_models_in_turn(claude):
             assert events.get_final_message().content[0].text == whole.content[0].text
         assert claude.messages.count_tokens(model=model, messages=HELLO).input_tokens > 3
     assert {"a", "b", "e"} == {model.id for model in claude.models.list()}
+
+
+@pytest.mark.parametrize("kind, model", [("chat", "a"), ("completion", "b"), ("embedding", "e")])
+def test_a_canary_of_every_kind_is_answered_well(stack, kind, model):
+    canary = canary_for(kind, model, names=(model,))
+    answer = httpx.post(f"{stack.v1}{canary.path}", content=canary.body, timeout=60)
+    watcher = Watcher(canary.expected)
+    watcher.begin(answer.status_code, [(name.lower(), value) for name, value in answer.headers.raw], 0.0)
+    watcher.feed(answer.content, 1.0)
+    verdict = watcher.end(2.0)
+    assert (verdict.reason, verdict.model, proves_health(verdict)) == (Reason.FINE, model, True)
+
+
+def test_answers_that_break_their_schema_are_a_422_after_four_tries(client):
+    array = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}
+    strict = {"x-hotseat-validate": "strict"}
+    with pytest.raises(openai.UnprocessableEntityError) as raised:
+        client.chat.completions.create(
+            model="a", messages=HELLO, max_tokens=1, response_format=array, extra_headers=strict
+        )
+    assert (raised.value.code, raised.value.body["attempts"]) == ("schema_violations", 4)
 
 
 def kill_after_a_while(stack: Stack, model: str) -> None:

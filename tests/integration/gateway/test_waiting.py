@@ -12,7 +12,7 @@ from broker.principals import Scope
 from tests.data_path.waits import measure
 from tests.fakes.broker_scene import broker_on, config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, SAID, RawClient, body_of, data_of, events_of, gateway_scene, streamed
-from tests.fakes.scripted_server import STREAM_HEAD, chunk, stream, whole, word
+from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole, word
 
 
 async def test_a_short_wait_is_silent_and_leaves_no_trace_in_the_stream():
@@ -38,7 +38,7 @@ KEEPALIVES = {
 @pytest.mark.parametrize("profile, path", KEEPALIVES)
 async def test_a_long_wait_is_filled_with_keepalives_of_the_profile(profile, path):
     config = config_of(gateway=QUICK)
-    async with gateway_scene({"a": [stream(*SAID)]}, config, load_s=0.8) as scene:
+    async with gateway_scene({"a": [stream(*SAID)]}, config, load_s=2.0) as scene:
         answer = await streamed(scene, path, headers={"x-hotseat-profile": profile} if profile else None)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream"
@@ -68,7 +68,7 @@ async def test_a_model_that_works_long_before_its_first_byte_is_covered_with_kee
 
 async def test_who_does_not_stream_is_sent_away_with_its_place_kept_and_comes_back_to_it():
     config = config_of(gateway=QUICK, claim_ttl_s=3.0)
-    async with gateway_scene({"a": [whole(b"{}")], "b": [whole(b"{}")]}, config, load_s=2.0) as scene:
+    async with gateway_scene({"a": [whole(GOOD)], "b": [whole(GOOD)]}, config, load_s=2.0) as scene:
 
         async def rivals() -> list:
             return [asyncio.create_task(streamed(scene, headers={"x-hotseat-session": f"r{n}"})) for n in range(3)]
@@ -96,7 +96,7 @@ async def test_who_does_not_stream_is_sent_away_with_its_place_kept_and_comes_ba
 
 async def test_a_grant_that_came_while_the_client_was_away_is_its_own():
     config = config_of(gateway=QUICK)
-    async with gateway_scene({"a": [whole(b"{}")]}, config, load_s=0.6) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=0.6) as scene:
         first = await scene.client.post(CHAT, json=body_of(user="me"))
         assert first.status_code == 429
         await until(lambda: scene.leases("active"))
@@ -107,7 +107,7 @@ async def test_a_grant_that_came_while_the_client_was_away_is_its_own():
 
 async def test_a_retry_that_is_built_anew_finds_the_place_of_its_session():
     config = config_of(gateway=QUICK, claim_ttl_s=3.0)
-    async with gateway_scene({"a": [whole(b"{}")]}, config, load_s=2.0) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=2.0) as scene:
         headers = {"x-session-affinity": "s:1"}
         first = await scene.client.post(CHAT, json=body_of(now=1), headers=headers)
         await asyncio.sleep(float(first.headers["retry-after"]))
@@ -117,7 +117,7 @@ async def test_a_retry_that_is_built_anew_finds_the_place_of_its_session():
 
 
 async def test_an_sdk_with_a_short_time_out_of_its_own_waits_all_the_same():
-    async with gateway_scene({"a": [whole(b'{"choices": []}')]}, config_of(claim_ttl_s=2.0), load_s=2.5) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of(claim_ttl_s=2.0), load_s=2.5) as scene:
         async with openai.AsyncOpenAI(base_url=f"{scene.url}/v1", api_key="any", timeout=1.0, max_retries=10) as client:
             await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}])
         assert len(scene.models["a"].asked) == 1
@@ -125,7 +125,7 @@ async def test_an_sdk_with_a_short_time_out_of_its_own_waits_all_the_same():
 
 
 async def test_a_stream_is_not_begun_while_the_models_last_load_failed():
-    config = config_of(gateway=QUICK, load_backoff_s=30.0)
+    config = config_of(gateway=QUICK | {"commit_after_s": 1.0}, load_backoff_s=30.0)
     async with gateway_scene({"a": [stream(*SAID)]}, config, broken=("a",)) as scene:
         answer = await streamed(scene)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queued")
@@ -133,7 +133,7 @@ async def test_a_stream_is_not_begun_while_the_models_last_load_failed():
 
 async def test_what_no_worker_serves_is_refused_with_503_and_a_reason():
     config = config_of(gateway=QUICK)
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         answer = await scene.client.post(CHAT, json=body_of("b"))
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_worker")
         assert "no worker serves b" in answer.json()["error"]["message"]
@@ -153,7 +153,7 @@ async def test_a_quarantined_model_is_refused_at_once():
 
 
 async def test_a_ticket_that_an_operator_cancels_is_told_and_a_new_one_may_be_had():
-    async with gateway_scene({"a": [whole(b"{}")]}, load_s=1.0) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, load_s=1.0) as scene:
         request = asyncio.create_task(scene.client.post(CHAT, json=body_of()))
         await until(lambda: scene.leases("queued"))
         await scene.store.end(scene.leases("queued")[0].id, who="operator:x", why="operator")
@@ -163,7 +163,7 @@ async def test_a_ticket_that_an_operator_cancels_is_told_and_a_new_one_may_be_ha
 
 
 async def test_a_store_that_is_away_for_a_moment_costs_nobody_its_place():
-    async with gateway_scene({"a": [whole(b"{}")]}, config_of(repoll_s=1.0), load_s=2.5) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of(repoll_s=1.0), load_s=2.5) as scene:
         request = asyncio.create_task(scene.client.post(CHAT, json=body_of()))
         await until(lambda: scene.leases("queued"))
         real, failed = scene.store.poll, []
@@ -182,7 +182,7 @@ async def test_a_store_that_is_away_for_a_moment_costs_nobody_its_place():
 
 async def test_a_broker_that_stops_sends_waiting_clients_away_and_its_successor_knows_their_place():
     config = config_of(gateway=QUICK | {"name": "one", "max_silent_s": 20.0})
-    async with gateway_scene({"a": [whole(b"{}")]}, config, load_s=30.0) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
         request = asyncio.create_task(scene.client.post(CHAT, json=body_of()))
         await until(lambda: scene.leases("queued"))
         scene.broker.services.waiters.drain()
@@ -210,7 +210,7 @@ async def test_a_broker_that_stops_ends_a_stream_in_flight_with_an_error_event_a
 
 async def test_the_session_comes_from_a_registered_span_and_the_class_from_header_or_key():
     config = config_of(keys=(key_entry("k", Scope.LEASE, priority="background"),))
-    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config) as scene:
         seen = []
         scene.models["a"].on_ask = lambda _: seen.extend(scene.leases("active"))
         span = {"spanId": "00f067aa0ba902b7", "sessionKey": "agent:main:x", "model": "hotseat/a"}
@@ -228,7 +228,7 @@ async def test_the_session_comes_from_a_registered_span_and_the_class_from_heade
 
 async def test_a_thousand_held_requests_do_not_slow_healthz_down():
     config = config_of(gateway={"max_open": 1000}, max_queue_session=2000)
-    async with gateway_scene({"a": [whole(b"{}")]}, config, load_s=30.0) as scene:
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
         clients = [await RawClient.to(scene.url) for _ in range(1000)]
         for number, client in enumerate(clients):
             client.post(CHAT, json.dumps(body_of()).encode(), f"x-hotseat-session: s{number}")

@@ -16,6 +16,10 @@ import redis
 import yaml
 
 from broker.config import load_config as load_broker
+from broker.core.lease import ModelName
+from broker.store.days import Batch
+from broker.store.port import ModelSettings, PoolSettings
+from broker.store.redis_store import RedisStore
 from gpu_worker.config import load_config as load_worker
 from hooks.openclaw.poller.activity import Warm
 from hooks.openclaw.poller.config import load_config as load_poller
@@ -99,6 +103,20 @@ def test_worker_writes_its_own_report_and_nothing_else(guarded_store: str) -> No
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 forbidden()
+
+
+@pytest.mark.redis
+async def test_broker_counts_a_day_and_a_hook_does_not(guarded_store: str) -> None:
+    with connected(guarded_store, "hotseat-broker") as client:
+        client.ping()  # tries again where the socket is there and nobody listens yet
+    store = RedisStore.connect(f"unix://hotseat-broker:hotseat-broker@{guarded_store}")
+    await store.init(PoolSettings(models=(ModelSettings(name=ModelName("a"), memory_mib=1),)))
+    batch = Batch(day="2026-11-21", source="one", number=1, counts={"retries|a": 2})
+    await store.days.add(batch, kept_s=60.0)
+    assert await store.days.read("2026-11-21") == batch.counts
+    await store.close()
+    with connected(guarded_store, "hotseat-hook") as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.fcall("hotseat1_add_day", 1, "hotseat:{default}", "2026-11-21", "me", "1", "1000", "retries|a", "1")
 
 
 @pytest.mark.redis

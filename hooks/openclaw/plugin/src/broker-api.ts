@@ -268,6 +268,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report
+         * @description What `/v1` served on one day, by route and reason, with waits, tokens and loads; a few seconds behind.
+         */
+        get: operations["report_report_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/sessions/span": {
         parameters: {
             query?: never;
@@ -371,6 +391,18 @@ export interface components {
              * @enum {string}
              */
             type: "activity" | "release";
+        };
+        /**
+         * Counted
+         * @description How often.
+         */
+        Counted: {
+            /** Count */
+            count: number;
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
         };
         /**
          * Endpoint
@@ -570,6 +602,13 @@ export interface components {
              * @description Its deepest residency: ready, loading, unloading or absent.
              */
             state: string;
+            /**
+             * Trust
+             * @description In its answers, as this broker has seen them; a suspect is asked last, one in quarantine is asked no more.
+             * @default trusted
+             * @enum {string}
+             */
+            trust: "trusted" | "suspect" | "canary" | "quarantined";
             /** Waitreason */
             waitReason?: string | null;
             /** Waiters */
@@ -752,6 +791,33 @@ export interface components {
             ttlSeconds?: number | null;
         };
         /**
+         * Report
+         * @description One day, all brokers of the pool together; what did not happen is not in it.
+         */
+        Report: {
+            /**
+             * Counts
+             * @description ``requests``, ``outcomes``, ``tokens``, ``loads``, ``swaps`` and others, each by its labels.
+             */
+            counts: {
+                [key: string]: components["schemas"]["Counted"][];
+            };
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            /** Pool */
+            pool: string;
+            /**
+             * Times
+             * @description ``wait`` for a lease, ``firstByte`` after it, ``load``; the entry without labels is all of them together.
+             */
+            times: {
+                [key: string]: components["schemas"]["Timed"][];
+            };
+        };
+        /**
          * ResidencyInfo
          * @description A model on a slot.
          */
@@ -864,6 +930,22 @@ export interface components {
             uptimeSeconds: number;
             /** Version */
             version: string;
+        };
+        /**
+         * Timed
+         * @description How long, estimated from buckets.
+         */
+        Timed: {
+            /** Count */
+            count: number;
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+            /** P50Seconds */
+            p50Seconds: number;
+            /** P95Seconds */
+            p95Seconds: number;
         };
         /**
          * Why
@@ -2231,6 +2313,83 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_report_get: {
+        parameters: {
+            query?: {
+                /** @description UTC; today if it is left out */
+                day?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Report"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -6,7 +6,6 @@ import pytest
 
 from broker.core.errors import BadArgumentError
 from broker.core.lease import Priority
-from broker.gateway.accounts import tokens_in
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
 from broker.gateway.forms import FormError, form_fields
 from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for, read_timeout_s
@@ -225,13 +224,3 @@ def test_keepalives_are_whole_events(profile):
 def test_the_last_event_is_one_event(endpoint):
     trouble = Trouble(status=502, code="upstream_broken", message='it "broke"\n\ndata: x')
     assert last_event(trouble, endpoint).count(b"\n\n") == 1
-
-
-def test_tokens_are_counted_where_the_end_of_an_answer_mentions_them():
-    openai = b'..."usage":{"completion_tokens":8,"prompt_tokens":33,"total_tokens":41}}\n\ndata: [DONE]\n\n'
-    assert tokens_in(openai) == {"prompt": 33, "completion": 8}
-    assert tokens_in(b'"usage":{"cache_read_input_tokens":24,"input_tokens": 1,"output_tokens":8}') == {
-        "prompt": 1,
-        "completion": 8,
-    }
-    assert tokens_in(b"nothing") == {}

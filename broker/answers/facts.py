@@ -1,0 +1,130 @@
+"""What has been learned about one answer so far: gathered event by event, judged at the end."""
+
+from typing import Any
+
+from broker.answers.verdict import Usage
+
+MAX_TOKENS = 10**9
+"""A count above it is a mistake, and not kept."""
+NAME_LIMIT = 256
+
+_REPLACEMENT = "\ufffd"
+
+
+class Facts:
+    """Mutable, one per answer. Facts only ever get more."""
+
+    __slots__ = (
+        "_cached", "_completion", "_prompt", "_reasoned", "blank", "content", "error", "finish", "garbled", "model",
+        "reasoning", "unreadable",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.content = False
+        """Something a client can use: visible text, a tool call, a vector, an image."""
+        self.reasoning = False
+        self.blank = False
+        """Text of white space only."""
+        self.garbled = False
+        """Text without one printable character, and not of white space only."""
+        self.unreadable = False
+        """Something that is not what the protocol says."""
+        self.error: str | None = None
+        self.model: str | None = None
+        self.finish: str | None = None
+        self._prompt: int | None = None
+        self._completion: int | None = None
+        self._cached: int | None = None
+        self._reasoned: int | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """The token counts."""
+        return Usage(prompt=self._prompt, completion=self._completion, cached=self._cached, reasoning=self._reasoned)
+
+    def saw_text(self, text: object) -> None:
+        """A piece of the visible answer."""
+        if self.content or not isinstance(text, str) or not text:
+            return
+        if is_visible(text):
+            self.content = True
+        elif text.isspace():
+            self.blank = True
+        else:
+            self.garbled = True
+
+    def saw_reasoning(self, text: object) -> None:
+        """A piece of reasoning; an encrypted one counts too."""
+        if isinstance(text, str) and text:
+            self.reasoning = True
+
+    def saw_model(self, name: object) -> None:
+        """The name the answer gives its model; the first one counts."""
+        if self.model is None and isinstance(name, str) and name:
+            self.model = name[:NAME_LIMIT]
+
+    def saw_finish(self, word: object) -> None:
+        """Why it ended."""
+        if word and isinstance(word, str):
+            self.finish = word[:64]
+
+    def saw_error(self, error: object) -> None:
+        """An error object or text inside the answer. Its message is not kept: it may quote the prompt."""
+        if not error:
+            return
+        kind = error.get("code") or error.get("type") if isinstance(error, dict) else None
+        self.error = str(kind)[:64] if isinstance(kind, str | int) else "error"
+
+    def saw_usage(self, usage: object) -> None:
+        """OpenAI's counts, of either API; the last ones win."""
+        if not isinstance(usage, dict):
+            return
+        of_prompt = _details(usage, "prompt_tokens_details", "input_tokens_details")
+        of_completion = _details(usage, "completion_tokens_details", "output_tokens_details")
+        self._merge(
+            prompt=_count(usage, "prompt_tokens", "input_tokens"),
+            completion=_count(usage, "completion_tokens", "output_tokens"),
+            cached=_count(of_prompt, "cached_tokens"),
+            reasoning=_count(of_completion, "reasoning_tokens"),
+        )
+
+    def saw_anthropic_usage(self, usage: object) -> None:
+        """Anthropic's counts: cached tokens are beside ``input_tokens``, not in it."""
+        if not isinstance(usage, dict):
+            return
+        cached = _count(usage, "cache_read_input_tokens")
+        prompt = _count(usage, "input_tokens")
+        if prompt is not None:
+            prompt += (cached or 0) + (_count(usage, "cache_creation_input_tokens") or 0)
+        self._merge(prompt=prompt, completion=_count(usage, "output_tokens"), cached=cached, reasoning=None)
+
+    def saw_timings(self, timings: object) -> None:
+        """llama.cpp's counts, in every last chunk; only where ``usage`` says nothing."""
+        if not isinstance(timings, dict) or self._completion is not None:
+            return
+        cached, evaluated = _count(timings, "cache_n"), _count(timings, "prompt_n")
+        prompt = None if evaluated is None else evaluated + (cached or 0)
+        self._merge(prompt=prompt, completion=_count(timings, "predicted_n"), cached=cached, reasoning=None)
+
+    def _merge(self, *, prompt: int | None, completion: int | None, cached: int | None, reasoning: int | None) -> None:
+        self._prompt = self._prompt if prompt is None else prompt
+        self._completion = self._completion if completion is None else completion
+        self._cached = self._cached if cached is None else cached
+        self._reasoned = self._reasoned if reasoning is None else reasoning
+
+
+def is_visible(text: str) -> bool:
+    """Has it a character one can see? The replacement character stands for what could not be decoded."""
+    return any(char.isprintable() and char not in {" ", _REPLACEMENT} for char in text)
+
+
+def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
+
+
+def _count(table: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = table.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
+            return value
+    return None

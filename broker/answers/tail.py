@@ -1,0 +1,28 @@
+"""The last bytes of what passed: cheap to add to, exact when it is asked for."""
+
+TAIL_BYTES = 8 * 1024
+"""What is kept: the last events of a stream have some hundred bytes each."""
+_SLACK = 4 * TAIL_BYTES
+"""Pieces are kept as they are until there is so much of them, then joined once."""
+
+
+class Tail:
+    """Mutable, one per answer."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """One more piece."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > _SLACK:
+            self._pieces = [self.content()]
+            self._size = len(self._pieces[0])
+
+    def content(self) -> bytes:
+        """The last ``TAIL_BYTES``, however they were cut."""
+        return b"".join(self._pieces)[-TAIL_BYTES:]

@@ -1,0 +1,249 @@
+"""Watches one answer pass: fed with the very pieces that go to the client, it keeps what a verdict needs.
+
+Rule: the verdict depends on the bytes, not on how they were cut. Cost is bounded: events are read up to the first with
+content; from then on only the stream's end is kept, for token counts, errors and the reason of the end are there. A
+whole answer is kept up to ``MAX_WHOLE`` bytes and read at its end.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from broker.answers.events import OVERSIZE, EventSplitter, last_events
+from broker.answers.facts import Facts
+from broker.answers.judge import is_another_model, judge
+from broker.answers.readers import READERS
+from broker.answers.tail import TAIL_BYTES, Tail
+from broker.answers.verdict import Expected, Marks, Passed, Reason, Shape, Usage, Verdict
+
+MAX_WHOLE = 2 * 1024 * 1024
+"""Bytes of an answer that is no stream; a larger one is content by its size, its ends are searched for the counts."""
+
+_LAST_EVENTS = 4
+"""Read at the end of a stream: counts, the reason of the end and an error are in these, before ``[DONE]``."""
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.){1,256}")')
+
+
+class Watcher:
+    """One answer: ``begin``, ``feed`` every piece before or after it is sent, then ``end`` or ``abandon``."""
+
+    __slots__ = (
+        "_begun_s", "_binary", "_body", "_expected", "_facts", "_first_byte_s", "_first_content_s", "_first_token_s",
+        "_judged", "_read", "_size", "_splitter", "_tail",
+    )  # fmt: skip
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._facts = Facts()
+        self._read = READERS[expected.shape]
+        self._splitter: EventSplitter | None = None
+        self._body = bytearray()
+        self._tail = Tail()
+        self._size = 0
+        self._judged = self._binary = False
+        self._begun_s = 0.0
+        self._first_byte_s: float | None = None
+        self._first_token_s: float | None = None
+        self._first_content_s: float | None = None
+
+    # ---------------------------------------------------------------------------------------------------- what passes
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
+        """Status and headers, names in lower case. What is not a readable 200 is not judged."""
+        self._begun_s = now_s
+        table = dict(headers)
+        encoding = table.get(b"content-encoding", b"identity").strip().lower()
+        kind = table.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+        self._judged = status == 200 and encoding in {b"", b"identity"}
+        if kind == b"text/event-stream":
+            self._splitter = EventSplitter()
+        else:
+            self._binary = self._expected.shape is Shape.WHOLE and bool(kind) and not kind.endswith(b"json")
+
+    @property
+    def is_settled(self) -> bool:
+        """Is nothing of what follows looked at but the stream's end? Then ``skim`` will do."""
+        return not self._judged or (self._splitter is not None and self._facts.content)
+
+    @property
+    def skim(self) -> Callable[[bytes], None]:
+        """What takes ``feed``'s place where it is settled: every call counts there."""
+        return self._tail.add
+
+    def feed(self, piece: bytes, now_s: float) -> None:
+        """Take in one piece of the body."""
+        if not piece:
+            return
+        if self._first_byte_s is None:
+            self._first_byte_s = now_s
+        if not self._judged:
+            return
+        self._tail.add(piece)
+        if self._splitter is None:
+            self._keep(piece, now_s)
+        elif not self._facts.content:
+            for data in self._splitter.feed(piece):
+                self._event(data, now_s)
+
+    # -------------------------------------------------------------------------------------------------- what is known
+    @property
+    def passed(self) -> Passed:
+        """How much a client could have seen so far, this piece included. Of a whole answer: all or nothing."""
+        if self._first_byte_s is None:
+            return Passed.NOTHING
+        if self._facts.content or not self._judged or self._splitter is None:
+            return Passed.CONTENT
+        return Passed.REASONING if self._facts.reasoning else Passed.PREAMBLE
+
+    @property
+    def is_useless(self) -> bool:
+        """Is it of no use whatever follows? So is an error, and the answer of another model."""
+        return self._judged and (self._facts.error is not None or is_another_model(self._facts, self._expected))
+
+    @property
+    def undecided(self) -> bool:
+        """May it still turn out to be of no use, or is it, with nothing in it so far that a client could use?"""
+        if self.is_useless:
+            return True
+        if not self._judged or self._facts.content or self._facts.reasoning:
+            return False
+        return self._splitter is not None or self._size <= MAX_WHOLE
+
+    def end(self, now_s: float) -> Verdict:
+        """It is complete: judge it. Call once."""
+        if self._judged and self._splitter is not None:
+            self._read_rest(self._splitter, now_s)
+        elif self._judged:
+            self._read_whole(now_s)
+        streamed = self._splitter is not None
+        reason, detail = (
+            judge(self._facts, self._expected, streamed=streamed)
+            if self._judged
+            else (Reason.UNJUDGED, "not a readable answer with status 200")
+        )
+        return self._verdict(reason, detail)
+
+    def abandon(self) -> Verdict:
+        """It broke off, or the client went away: what is known so far."""
+        return self._verdict(Reason.ABANDONED, "ended before its end")
+
+    # --------------------------------------------------------------------------------------------------------- inside
+    def _event(self, data: bytes, now_s: float) -> None:
+        if not self._facts.content:
+            self._read_event(data)
+            self._mark(now_s)
+
+    def _read_event(self, data: bytes) -> None:
+        if data == OVERSIZE:
+            self._facts.content = True
+        elif data.strip() != b"[DONE]":
+            document = _decoded(data)
+            if document is None:
+                self._facts.unreadable = True
+            else:
+                self._read(document, self._facts)
+
+    def _read_rest(self, splitter: EventSplitter, now_s: float) -> None:
+        """The stream has ended. Reading an event a second time adds nothing: facts only get more."""
+        for data in splitter.close():
+            self._event(data, now_s)
+        if not self._facts.content:
+            return
+        end = self._tail.content()
+        if not _is_worth_reading(end):
+            return
+        for data in last_events(end, _LAST_EVENTS):
+            if _is_worth_reading(data):
+                self._read_event(data)
+        if b'"usage"' in end and self._facts.usage == Usage():
+            self._search(end)
+
+    def _mark(self, now_s: float) -> None:
+        facts = self._facts
+        if self._first_token_s is None and (facts.content or facts.reasoning):
+            self._first_token_s = now_s
+        if self._first_content_s is None and facts.content:
+            self._first_content_s = now_s
+
+    def _keep(self, piece: bytes, now_s: float) -> None:
+        self._size += len(piece)
+        if self._binary:
+            self._facts.content = True
+            self._mark(now_s)
+            return
+        if len(self._body) < MAX_WHOLE:
+            self._body += piece[: MAX_WHOLE - len(self._body)]
+
+    def _read_whole(self, now_s: float) -> None:
+        if self._binary or not self._size:
+            return
+        facts = self._facts
+        if self._size > MAX_WHOLE:
+            facts.content = True
+            self._search(bytes(self._body[:TAIL_BYTES]))
+            self._search(self._tail.content())
+        elif (document := _decoded(bytes(self._body))) is None:
+            facts.unreadable = True
+        else:
+            self._read(document, facts)
+        self._mark(now_s)
+        self._body.clear()
+
+    def _search(self, part: bytes) -> None:
+        """Model and counts, in a part of what is too large to be read."""
+        if (name := _MODEL.search(part)) is not None:
+            self._facts.saw_model(_json(name[1]))
+        if (usage := _USAGE.search(part)) is not None:
+            self._facts.saw_usage(_json(usage[1]))
+
+    def _verdict(self, reason: Reason, detail: str) -> Verdict:
+        facts = self._facts
+        return Verdict(
+            reason=reason,
+            detail=detail,
+            passed=self.passed,
+            streamed=self._splitter is not None,
+            model=facts.model,
+            finish=facts.finish,
+            usage=facts.usage,
+            marks=Marks(
+                begun_s=self._begun_s,
+                first_byte_s=self._first_byte_s,
+                first_token_s=self._first_token_s,
+                first_content_s=self._first_content_s,
+            ),
+        )
+
+
+def _is_worth_reading(data: bytes) -> bool:
+    """Has it counts, an error, or the reason of the end? Looking is cheaper than reading."""
+    return (
+        b'"usage"' in data
+        or b'_reason":"' in data
+        or b'_reason": "' in data
+        or b'"timings"' in data
+        or b'"error"' in data
+    )
+
+
+def _decoded(data: bytes) -> dict[str, object] | None:
+    """The JSON object, or None."""
+    value = _json(data)
+    return value if isinstance(value, dict) else None
+
+
+def _json(data: bytes) -> object:
+    """What clients' parsers make of it: where the fast one is too strict, the standard library's is asked.
+
+    That is so for numbers beyond all bounds, half a surrogate pair, and bytes that are no UTF-8.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,88 @@
+"""Prometheus series of what model servers answer: tokens, first tokens, failures, and what is thought of the models."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from broker.answers.verdict import Verdict
+from broker.daybook import Daybook
+
+LOCAL = "local"
+"""The route of the pool's own models, as in ``broker.routing``."""
+FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
+
+
+class AnswerAccounts:
+    """The series; models are the catalogue's, so they are few."""
+
+    def __init__(self, registry: CollectorRegistry, book: Daybook) -> None:
+        self._book = book
+        self._tokens = Counter(
+            "hotseat_gateway_tokens",
+            "As the answers' usage says; those that were thrown away included",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._first_tokens = Histogram(
+            "hotseat_gateway_first_token_seconds",
+            "From the request to the model server to the first token of its stream, reasoning included",
+            ["model"],
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "hotseat_gateway_semantic_failures",
+            "Answers with status 200 that are of no use, unseen ones and canaries included",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self._trust = Gauge(
+            "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
+        )
+        self._by_model: dict[str, tuple[Counter, Counter, Histogram]] = {}
+
+    def judged(self, model: str, verdict: Verdict, asked_s: float) -> None:
+        """A model has answered.
+
+        Args:
+            model: Of the catalogue.
+            verdict: On its answer.
+            asked_s: When it was asked, by the verdict's clock.
+        """
+        prompt, completion, first_tokens = self._series_of(model)
+        if verdict.failed:
+            self._failures.labels(model, verdict.reason).inc()
+            self._book.count("semanticFailures", model, verdict.reason)
+        if verdict.usage.prompt:
+            prompt.inc(verdict.usage.prompt)
+            self._book.count("tokens", LOCAL, model, "prompt", by=verdict.usage.prompt)
+        if verdict.usage.completion:
+            completion.inc(verdict.usage.completion)
+            self._book.count("tokens", LOCAL, model, "completion", by=verdict.usage.completion)
+        if verdict.streamed and verdict.marks.first_token_s is not None:
+            took_s = max(0.0, verdict.marks.first_token_s - asked_s)
+            first_tokens.observe(took_s)
+            self._book.took("firstToken", model, seconds=took_s)
+
+    def broke_schema(self, model: str) -> None:
+        """An answer broke the schema that its request wants held."""
+        self._failures.labels(model, "schema").inc()
+        self._book.count("semanticFailures", model, "schema")
+
+    def trust(self, model: str, states: Mapping[str, bool]) -> None:
+        """What is thought of a model has changed; every state, and whether it is in it."""
+        for state, is_in_it in states.items():
+            self._trust.labels(model, state).set(is_in_it)
+
+    def _series_of(self, model: str) -> tuple[Counter, Counter, Histogram]:
+        """A model's children, kept: looking one up takes longer than counting."""
+        found = self._by_model.get(model)
+        if found is None:
+            tokens = self._tokens
+            found = (
+                tokens.labels(model, "prompt"),
+                tokens.labels(model, "completion"),
+                self._first_tokens.labels(model),
+            )
+            self._by_model[model] = found
+        return found

@@ -1,0 +1,115 @@
+"""What this process thinks of each model's answers: who is asked last, who is asked no more, who is to be tested.
+
+Rule: it is about the models of the pool; other upstreams have circuit breakers. Values and rules are in
+``broker.answers.suspicion``; this keeps one value per model and tells when its state changes. A restart forgets it.
+"""
+
+import logging
+import math
+
+from broker.answers.canary import proves_health
+from broker.answers.suspicion import (
+    Suspicion,
+    SuspicionSettings,
+    Trust,
+    after_bad,
+    after_good,
+    canary_due,
+    canary_failed,
+    canary_passed,
+    canary_sent,
+    healed,
+    timed_out,
+)
+from broker.answers.verdict import Reason, Verdict
+from broker.core.lease import ModelName
+from broker.gateway.answer_accounts import AnswerAccounts
+from broker.gateway.troubles import Trouble
+
+log = logging.getLogger("hotseat.gateway")
+
+LOCAL = "local"
+"""The route of the pool's models."""
+MAX_RETRY_AFTER_S = 60
+_NEW = Suspicion()
+
+
+class Reputations:
+    """One ``Suspicion`` per model; seconds are loop time."""
+
+    def __init__(self, settings: SuspicionSettings, accounts: AnswerAccounts) -> None:
+        self._settings = settings
+        self._accounts = accounts
+        self._known: dict[ModelName, Suspicion] = {}
+        self._last: dict[ModelName, Reason] = {}
+        self._put_off: dict[ModelName, float] = {}
+
+    def of(self, model: ModelName) -> Suspicion:
+        """What is known about a model."""
+        return self._known.get(model, _NEW)
+
+    # ---------------------------------------------------------------------------------------------------- requests
+    def refusal(self, model: ModelName, now_s: float) -> Trouble:
+        """Why it is not asked."""
+        wait_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(self.of(model).next_canary_s - now_s)))
+        last = self._last.get(model, Reason.EMPTY)
+        message = f"{model} is quarantined: its answers were of no use too often (last: {last}); it is being tested"
+        return Trouble(status=503, code="model_quarantined", message=message, retry_after_s=wait_s)
+
+    def judged(self, model: ModelName, verdict: Verdict, now_s: float) -> None:
+        """A client's request was answered."""
+        if verdict.blames_model:
+            self._last[model] = verdict.reason
+            self._put(model, after_bad(self.of(model), now_s, self._settings))
+        elif verdict.reason is Reason.FINE and model in self._known:
+            self._put(model, after_good(self._known[model], now_s, self._settings))
+
+    # ---------------------------------------------------------------------------------------------------- canaries
+    def due(self, now_s: float) -> ModelName | None:
+        """Who is to be tested now: the one that is due for longest."""
+        for model, known in list(self._known.items()):
+            self._put(model, timed_out(known, now_s, self._settings))
+        waiting = [
+            (max(known.next_canary_s, self._put_off.get(model, 0.0)), model)
+            for model, known in self._known.items()
+            if canary_due(known, now_s) and now_s >= self._put_off.get(model, 0.0)
+        ]
+        return min(waiting, default=(0.0, None))[1]
+
+    def put_off(self, model: ModelName, until_s: float) -> None:
+        """It could not be tested."""
+        self._put_off[model] = until_s
+
+    def canary_sent(self, model: ModelName, now_s: float) -> bool:
+        """A test question is about to be asked; False: nobody wants one any more."""
+        if not canary_due(self.of(model), now_s):
+            return False
+        self._put(model, canary_sent(self.of(model), now_s))
+        return True
+
+    def canary_answered(self, model: ModelName, verdict: Verdict | None, now_s: float) -> None:
+        """It was answered; None: not at all."""
+        good = verdict is not None and proves_health(verdict)
+        if verdict is not None and verdict.failed:
+            self._last[model] = verdict.reason
+        log.info("canary_answered", extra={"model": model, "reason": verdict.reason if verdict else "none"})
+        known = self.of(model)
+        self._put(model, (canary_passed if good else canary_failed)(known, now_s, self._settings))
+
+    def heal(self, now_s: float) -> None:
+        """The operator says that all is mended."""
+        for model, known in list(self._known.items()):
+            self._put(model, healed(known, now_s))
+
+    # ------------------------------------------------------------------------------------------------------ inside
+    def _put(self, model: ModelName, known: Suspicion) -> None:
+        before = self.of(model).state
+        if known.state is Trust.TRUSTED and known.doubt <= 0:
+            self._known.pop(model, None)
+            self._put_off.pop(model, None)
+        else:
+            self._known[model] = known
+        if known.state is not before:
+            self._accounts.trust(model, {state.value: state is known.state for state in Trust})
+            told = {"model": model, "from": before, "to": known.state, "doubt": round(known.doubt, 2)}
+            log.warning("trust_changed", extra=told | {"last_failure": self._last.get(model, "")})

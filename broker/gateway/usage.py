@@ -1,0 +1,51 @@
+"""What an answer says it cost in tokens: the ``usage`` of OpenAI's and Anthropic's bodies and streams.
+
+Rule: only the beginning and the end of an answer are kept. Inside a string the word's quotes are escaped, so a text
+that speaks of usage is not taken for one.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HEAD = 16 * 1024
+TAIL = 64 * 1024
+_USAGE = re.compile(r'"usage"\s*:\s*(?=\{)')
+_decode = json.JSONDecoder().raw_decode
+
+
+class Meter:
+    """Of one answer."""
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+
+    def feed(self, piece: bytes) -> None:
+        """A piece was passed on."""
+        if len(self._head) < HEAD:
+            kept = HEAD - len(self._head)
+            self._head += piece[:kept]
+            piece = piece[kept:]
+        if piece:
+            self._tail = (self._tail + piece)[-TAIL:]
+
+    def usage(self) -> Mapping[str, Any] | None:
+        """The last word on every count; None: it does not say."""
+        return usage_in(self._head + self._tail)
+
+
+def usage_in(raw: bytes) -> Mapping[str, Any] | None:
+    """Every ``usage`` of some bytes, the later one's counts before the earlier one's: Anthropic tells them in parts."""
+    text = raw.decode("utf-8", "replace")
+    found: dict[str, Any] = {}
+    for match in _USAGE.finditer(text):
+        try:
+            fields, _ = _decode(text, match.end())
+        except (ValueError, RecursionError):
+            continue
+        found |= {name: value for name, value in fields.items() if value is not None}
+    return found or None

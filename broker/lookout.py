@@ -1,0 +1,45 @@
+"""What the scheduler last saw, in the words of the HTTP API."""
+
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from broker.api import explanation
+from broker.api.services import Picture
+from broker.api.views import Outlook
+from broker.core.lease import LeaseRecord
+from broker.core.settings import PolicySettings
+from broker.gateway.settings import Prospect
+from broker.scheduler import Scheduler
+from schemas.api import Why
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """See above; every answer is of the moment it is asked for."""
+
+    scheduler: Scheduler
+    policy: PolicySettings
+
+    def picture(self) -> Picture | None:
+        """The last look at the pool; None before the first."""
+        last = self.scheduler.last
+        if last is None:
+            return None
+        return Picture(snapshot=last.snapshot, plan=last.plan, age_s=time.monotonic() - last.at_s)
+
+    def outlook(self, record: LeaseRecord) -> Outlook:
+        """What a ticket may expect, seconds; without a forecast only why it waits."""
+        reason = self.scheduler.why_waiting(record.model)
+        seen = self.scheduler.forecast(record.model, max(1, record.position))
+        if seen is None:
+            return Outlook(wait_reason=reason)
+        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=reason)
+
+    def explain(self, record: LeaseRecord) -> Awaitable[Why]:
+        """Why a lease waits."""
+        return explanation.explain(record, self.picture(), self.outlook(record), self.policy)
+
+    def prospect(self, record: LeaseRecord) -> Prospect:
+        """What the data path is told about a ticket's future."""
+        return explanation.prospect(record, self.picture(), self.outlook(record))

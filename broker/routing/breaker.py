@@ -1,0 +1,134 @@
+"""A circuit breaker for one upstream, as a table: it stops calls that would fail, and tries one now and then.
+
+closed --fail (the last of several)--> open --its time is up--> half_open --fail--> open, for twice as long
+half_open --success--> closed
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    """May the upstream be called?"""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    """One call is out to see."""
+
+
+class BreakerEvent(StrEnum):
+    """What happens to it."""
+
+    SUCCESS = "success"
+    FAIL = "fail"
+    PROBE = "probe"
+
+
+TRANSITIONS: dict[BreakerState, dict[BreakerEvent, BreakerState]] = {
+    BreakerState.CLOSED: {
+        BreakerEvent.SUCCESS: BreakerState.CLOSED,
+        BreakerEvent.FAIL: BreakerState.OPEN,
+    },
+    BreakerState.OPEN: {
+        BreakerEvent.SUCCESS: BreakerState.CLOSED,
+        BreakerEvent.FAIL: BreakerState.OPEN,
+        BreakerEvent.PROBE: BreakerState.HALF_OPEN,
+    },
+    BreakerState.HALF_OPEN: {
+        BreakerEvent.SUCCESS: BreakerState.CLOSED,
+        BreakerEvent.FAIL: BreakerState.OPEN,
+        BreakerEvent.PROBE: BreakerState.HALF_OPEN,
+    },
+}
+"""A fail opens a closed breaker only as the last of ``failures``. A late answer of a call from before counts as any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerRule:
+    """When it opens and for how long."""
+
+    failures: int = 5
+    """In a row."""
+    open_s: float = 15.0
+    """The first time, seconds; doubles with each probe that fails."""
+    longest_s: float = 300.0
+    """At most, seconds."""
+    probe_s: float = 60.0
+    """A probe that nothing was heard of for so long is taken for lost: the next one may go, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """One upstream's. Every method gives a new one; clocks are passed in."""
+
+    rule: BreakerRule = BreakerRule()
+    state: BreakerState = BreakerState.CLOSED
+    failed: int = 0
+    """In a row."""
+    opened: int = 0
+    """Times in a row that it opened."""
+    until_s: float = 0.0
+    """Open: until then. Half open: when the probe is lost."""
+
+    def allows(self, now_s: float) -> bool:
+        """May a call go out? Where the breaker is not closed, ``begin`` must be called with it."""
+        return self.state is BreakerState.CLOSED or now_s >= self.until_s
+
+    def begin(self, now_s: float) -> "Breaker":
+        """A call goes out: with a breaker that is not closed it is the probe, and the only one."""
+        if self.state is BreakerState.CLOSED or not self.allows(now_s):
+            return self
+        return self._to(BreakerEvent.PROBE, until_s=now_s + self.rule.probe_s)
+
+    def succeed(self) -> "Breaker":
+        """The upstream answered."""
+        return self._to(BreakerEvent.SUCCESS, until_s=0.0, failed=0, opened=0)
+
+    def fail(self, now_s: float) -> "Breaker":
+        """It did not, or said that it cannot."""
+        failed = self.failed + 1
+        if self.state is BreakerState.CLOSED and failed < self.rule.failures:
+            return replace(self, failed=failed)
+        if self.state is BreakerState.OPEN:
+            return replace(self, failed=failed)
+        pause_s = min(self.rule.open_s * 2.0 ** min(self.opened, 30), self.rule.longest_s)
+        return self._to(BreakerEvent.FAIL, until_s=now_s + pause_s, failed=failed, opened=self.opened + 1)
+
+    def _to(
+        self, event: BreakerEvent, *, until_s: float, failed: int | None = None, opened: int | None = None
+    ) -> "Breaker":
+        return replace(
+            self,
+            state=TRANSITIONS[self.state][event],
+            until_s=until_s,
+            failed=self.failed if failed is None else failed,
+            opened=self.opened if opened is None else opened,
+        )
+
+
+class Breakers:
+    """Those of all upstreams, in one process's memory: every process finds out by itself."""
+
+    def __init__(self, upstreams: Iterable[str], rule: BreakerRule | None = None) -> None:
+        """All closed."""
+        self._by_name = {name: Breaker(rule=rule or BreakerRule()) for name in upstreams}
+
+    def open(self, now_s: float) -> frozenset[str]:
+        """Upstreams that are not to be called now: for ``State.open_breakers``."""
+        return frozenset(name for name, breaker in self._by_name.items() if not breaker.allows(now_s))
+
+    def begin(self, upstream: str, now_s: float) -> bool:
+        """A call is about to go out; False: it must not."""
+        allowed = self._by_name[upstream].allows(now_s)
+        self._by_name[upstream] = self._by_name[upstream].begin(now_s)
+        return allowed
+
+    def succeed(self, upstream: str) -> None:
+        """The upstream answered, be it with a 4xx that is about the request."""
+        self._by_name[upstream] = self._by_name[upstream].succeed()
+
+    def fail(self, upstream: str, now_s: float) -> None:
+        """It did not answer, or with 429 or 5xx."""
+        self._by_name[upstream] = self._by_name[upstream].fail(now_s)

@@ -1,0 +1,44 @@
+"""The words of the protocols' bodies: which parts can be read, which cannot, which are pictures."""
+
+import re
+
+from broker.routing.request import Kind
+
+SPOKEN_FIELDS = {
+    Kind.CHAT: frozenset({"messages"}),
+    Kind.COMPLETION: frozenset({"prompt", "suffix"}),
+    Kind.RESPONSES: frozenset({"input", "instructions"}),
+    Kind.MESSAGES: frozenset({"messages", "system"}),
+    Kind.EMBEDDINGS: frozenset({"input"}),
+}
+"""Where the conversation is; objects in it must be of known types."""
+
+IMAGE_PARTS = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
+TOOL_RESULTS = frozenset({"tool_result", "function_call_output", "custom_tool_call_output", "computer_call_output"})
+"""A picture in one was made by a tool on the user's machine: a screen, a camera, a file."""
+OPAQUE_PARTS = frozenset({
+    "audio", "input_audio", "file", "input_file", "video_url", "input_video", "redacted_thinking", "item_reference",
+    "container_upload", "mcp_tool_use", "mcp_tool_result",
+})  # fmt: skip
+"""Known, and not to be read by us."""
+KNOWN_PARTS = IMAGE_PARTS | TOOL_RESULTS | OPAQUE_PARTS | frozenset({
+    "text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "thinking", "reasoning",
+    "message", "function", "custom", "function_call", "custom_tool_call", "computer_call", "tool_use",
+    "server_tool_use", "document", "search_result", "base64", "url", "content",
+})  # fmt: skip
+"""Every type an object of a conversation may have; the last three are an Anthropic source's."""
+
+FREE_FIELDS = frozenset({
+    "arguments", "input", "action", "cache_control", "citations", "annotations", "metadata", "logprobs",
+    "encrypted_content", "signature", "type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "status",
+})  # fmt: skip
+"""Inside a part: any JSON or a plain word, its strings are kept and its shape is nobody's business."""
+
+UNSEEN_FIELDS = frozenset({"previous_response_id", "conversation", "container", "mcp_servers", "prompt_id"})
+"""The upstream would add what we never saw."""
+
+MARKS = re.compile(
+    r"screen[ _-]?(?:shot|grab|cap|record)|\b(?:camera|webcam|photo|selfie)\b|\b(?:IMG|DSCN?|PXL|MVIMG)_?\d",
+    re.IGNORECASE,
+)
+"""Says of a picture that it shows a screen or what a camera saw."""

@@ -1,0 +1,97 @@
+"""`hotseat export litellm|openclaw`: the block that makes another program use this broker."""
+
+import argparse
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hotseat.client import BrokerError, Client
+from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, litellm_block, openclaw_block, remarks
+from schemas.config_file import ConfigError, ModelEntry
+
+BLOCKS = {"litellm": litellm_block, "openclaw": openclaw_block}
+FAILED, UNREACHABLE = 1, 3
+
+
+def main(argv: list[str]) -> int:
+    """Print the block, and on standard error what else is needed.
+
+    Returns:
+        0: printed; 1: the configuration or the answer is of no use; 2: usage; 3: no answer from the broker.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        base_url, offers = _from_file(arguments) if arguments.config else _from_broker(arguments)
+        base_url = _checked(arguments.base_url or base_url)
+    except ConfigError as error:
+        print(f"hotseat export: {error}", file=sys.stderr)
+        return FAILED
+    except BrokerError as error:
+        print(f"hotseat export: {error}", file=sys.stderr)
+        return FAILED if error.status else UNREACHABLE
+    print(BLOCKS[arguments.target](base_url, offers), end="")
+    for remark in remarks(base_url, offers, target=arguments.target):
+        print(f"note: {remark}", file=sys.stderr)
+    return 0
+
+
+def context_of(entry: ModelEntry) -> int | None:
+    """Tokens of one request, from a llama-server command: it divides its context among its parallel requests."""
+    words = entry.command
+    size = _after(words, ("-c", "--ctx-size"))
+    parallel = _after(words, ("-np", "--parallel")) or 1
+    return size // parallel if size else None
+
+
+def _after(words: tuple[str, ...], options: tuple[str, ...]) -> int | None:
+    values = [value for option, value in pairwise(words) if option in options]
+    return int(values[-1]) if values and values[-1].isdecimal() and len(values[-1]) < 10 else None
+
+
+def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
+    from broker.config import load_config  # noqa: PLC0415 - a quarter of a second that --url does not need
+
+    config = load_config(arguments.config, os.environ)
+    host = f"[{config.broker.host}]" if ":" in config.broker.host else config.broker.host
+    offers = [
+        Offer(name=entry.name, kind=entry.kind, context_tokens=context_of(entry) or arguments.context_tokens)
+        for entry in config.models
+    ]
+    return f"http://{host}:{config.broker.port}/v1", offers
+
+
+def _from_broker(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
+    client = Client.from_environment(url=arguments.url)
+    models = client.get("/models").get("models")
+    names = [model.get("name") for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+    offers = [Offer(name=name, context_tokens=arguments.context_tokens) for name in names if isinstance(name, str)]
+    if not offers:
+        raise ConfigError(f"{client.url} has no models; is it a broker?")
+    return f"{client.url}/v1", offers
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ConfigError(f"{url!r} is not an http:// or https:// address without credentials")
+    return url.rstrip("/")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hotseat export",
+        description="Print the provider block that makes LiteLLM or OpenClaw use this broker.",
+    )
+    parser.add_argument("target", choices=sorted(BLOCKS))
+    parser.add_argument("--config", type=Path, help="models from this hotseat.toml instead of a running broker")
+    parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
+    parser.add_argument("--base-url", help="the address of /v1 that clients use, where it is another one")
+    parser.add_argument(
+        "--context-tokens",
+        type=int,
+        default=CONTEXT_TOKENS,
+        help="for models whose command does not say it (default: %(default)s)",
+    )
+    return parser

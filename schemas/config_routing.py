@@ -1,0 +1,180 @@
+"""``[routing]`` of ``hotseat.toml``: aliases, families of variants, upstreams with their models and prices, privacy.
+
+Rule: without this section nothing ever leaves, no content is looked at, and every model is served under its own name.
+"""
+
+import re
+import stat
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.config_file import ConfigError, Name, Section
+
+Class = Literal["interactive", "normal", "background", "batch"]
+CLASSES: tuple[Class, ...] = ("interactive", "normal", "background", "batch")
+READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+
+
+class FamilyEntry(Section):
+    """``[[routing.family]]``: one model in several quantisations: the best that fits now, or soonest, serves."""
+
+    name: Name
+    """What clients and aliases ask for."""
+    variants: tuple[Name, ...] = Field(min_length=1, max_length=16)
+    """Models of the catalogue, best first; their ``memory_mib`` are the footprints."""
+
+
+class AliasEntry(Section):
+    """``[[routing.alias]]``: a name for ordered candidates, such as ``local/fast`` or ``auto``."""
+
+    name: Name
+    """What clients ask for."""
+    candidates: tuple[Name, ...] = Field(min_length=1, max_length=32)
+    """Models, families, models of upstreams, other aliases; the best first."""
+    prefer: Literal["cheapest", "listed"] = "cheapest"
+    """Of those that meet the deadline: the cheapest, a local one among equals; or the first of the list."""
+    deadline_s: float | None = Field(default=None, gt=0, le=86_400)
+    """For requests and keys that bring none, seconds until the first byte. None: no hurry, so a local model's line is
+    waited in."""
+    private: bool = False
+    """Whoever asks by this name is private, with the session."""
+
+
+class UpstreamModelEntry(Section):
+    """``[[routing.upstream.model]]``: one model of an upstream. Prices: currency per million tokens."""
+
+    name: Name
+    """What clients and aliases ask for."""
+    remote_name: str | None = Field(default=None, min_length=1, max_length=256)
+    """What the upstream calls it. None: ``name``."""
+    kind: Literal["chat", "embedding"] = "chat"
+    """What it answers."""
+    context_tokens: int = Field(gt=0, le=100_000_000)
+    """Prompt and reply together."""
+    max_reply_tokens: int = Field(default=4096, gt=0, le=10_000_000)
+    """Reserved for the reply of a request that does not say, tokens."""
+    max_tools: int | None = Field(default=None, ge=0, le=100_000)
+    """More tools than this it handles badly. None: any number."""
+    structured: bool = True
+    """Can it answer in a given form (JSON mode, a schema)?"""
+    vision: bool = False
+    """Does it take pictures?"""
+    prompt_price: float = Field(ge=0, le=1_000_000)
+    """Per million prompt tokens."""
+    cached_price: float | None = Field(default=None, ge=0, le=1_000_000)
+    """Per million prompt tokens that the upstream had cached. None: as ``prompt_price``."""
+    reply_price: float = Field(ge=0, le=1_000_000)
+    """Per million tokens of the reply."""
+
+
+class UpstreamEntry(Section):
+    """``[[routing.upstream]]``: a server outside that speaks OpenAI's or Anthropic's protocol."""
+
+    name: Name
+    """In headers, metrics and the log."""
+    protocol: Literal["openai", "anthropic"] = "openai"
+    """Nothing is translated: ``/v1/messages`` goes to ``anthropic``, the others to ``openai``."""
+    base_url: str
+    """``https://host/v1``: what the clients' paths are added to; plain ``http://`` for a host of your own."""
+    api_key_file: Path
+    """File with the key (first line), for the broker alone. A relative path counts from the working directory."""
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    """Until it is connected, TLS included, seconds."""
+    first_byte_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Until its answer begins, seconds."""
+    idle_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Between two pieces of its answer, seconds."""
+    expected_first_byte_s: float = Field(default=2.0, ge=0, le=3600)
+    """What routing expects and compares with the deadline, seconds."""
+    tries: int = Field(default=2, ge=1, le=5)
+    """Of one request, before the next candidate; on 429, 5xx and no answer, never once the answer has begun."""
+    classes: tuple[Class, ...] = CLASSES
+    """Whose requests may go there: money for those who are in a hurry, and none for a batch."""
+    model: tuple[UpstreamModelEntry, ...] = Field(min_length=1, max_length=256)
+    """What it offers us."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must begin with https:// or http:// and name a host")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must not contain credentials, a query or a fragment; the key belongs in api_key_file")
+        return base_url.rstrip("/")
+
+    def read_key(self) -> str:
+        """The key.
+
+        Raises:
+            ConfigError: The file cannot be read, or its first line is no key.
+        """
+        where = f"routing.upstream {self.name!r}: api_key_file"
+        try:
+            lines = self.api_key_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError(f"{where} cannot be read: {reason}") from error
+        if not lines or not re.fullmatch(r"[\x21-\x7e]{1,4096}", lines[0]):
+            raise ConfigError(f"{where}: its first line is not a key")
+        return lines[0]
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know though it works."""
+        found = []
+        try:
+            if self.api_key_file.stat().st_mode & READABLE_BY_OTHERS:
+                found.append(f"routing.upstream {self.name!r}: others can read {self.api_key_file}; chmod 600 it")
+        except OSError:
+            pass
+        host = urlsplit(self.base_url).hostname or ""
+        if self.base_url.startswith("http://") and host not in {"localhost", "127.0.0.1", "::1"}:
+            found.append(f"routing.upstream {self.name!r}: the key and every request travel in the clear (http://)")
+        return tuple(found)
+
+
+class RoutingSection(Section):
+    """``[routing]``: where requests go. See ``docs/routing.md``."""
+
+    alias: tuple[AliasEntry, ...] = Field(default=(), max_length=1000)
+    """``[[routing.alias]]``."""
+    family: tuple[FamilyEntry, ...] = Field(default=(), max_length=1000)
+    """``[[routing.family]]``."""
+    upstream: tuple[UpstreamEntry, ...] = Field(default=(), max_length=100)
+    """``[[routing.upstream]]``. None: nothing ever leaves."""
+    private_patterns: tuple[str, ...] = Field(default=(), max_length=1000)
+    """Regular expressions (Python's ``re``; ``(?i)`` at the front ignores case): a request whose content matches one is
+    private. They run on every request; avoid nested repetition."""
+    private_idle_s: float = Field(default=86_400.0, ge=60, le=31_536_000)
+    """A private session that was not seen for this long is forgotten, seconds."""
+    private_sessions: int = Field(default=10_000, ge=100, le=10_000_000)
+    """Private sessions remembered by name, 200 bytes each; beyond it they share marks, and strangers may be taken for
+    private."""
+    look_through_mib: float = Field(default=8.0, gt=0, le=256)
+    """A larger body is private unread, MiB: looking through 1 MiB of text takes about 0.15 s of one core."""
+    day_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """What all keys together may spend in a UTC day, in the currency of the prices. None: no limit."""
+    month_budget: float | None = Field(default=None, ge=0, le=1e9)
+    """The same for a calendar month."""
+
+    @field_validator("private_patterns")
+    @classmethod
+    def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                compiled = re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+            if compiled.search("") is not None:
+                raise ValueError(f"{pattern!r} matches everything")
+        return patterns
+
+    @model_validator(mode="after")
+    def _upstreams_differ(self) -> Self:
+        names = [upstream.name for upstream in self.upstream]
+        if len(set(names)) != len(names):
+            raise ValueError("upstream: two entries have the same name")
+        return self

@@ -1,0 +1,225 @@
+"""The privacy proof: while private traffic of every kind runs and every local model is broken, no cloud is reached.
+
+The clouds are listening sockets that count who connects, and each case runs beside the same request without what makes
+it private, which does arrive there.
+"""
+
+import asyncio
+import base64
+import contextlib
+import time
+from dataclasses import replace
+
+import pytest
+
+from broker.store.memory_store import MemoryStore
+from broker.store.port import Store
+from schemas.config_file import ModelEntry
+from tests.fakes.broker_scene import broker_on, key_entry, until, until_ready
+from tests.fakes.cloud_scene import MODELS, NEAR, SECRET, alias, routed, routed_scene, stub, upstream
+from tests.fakes.gateway_scene import CHAT, body_of
+from tests.fakes.redis_servers import VALKEY, RedisServer, binary_of
+from tests.fakes.scripted_server import whole
+
+KEYS = (key_entry("open"), key_entry("closed", private=True))
+ALIASES = (
+    alias("auto", "a", "cloud/acme", "cloud/bolt"),
+    alias("listed", "cloud/acme", "cloud/bolt", "a", prefer="listed"),
+    alias("hurry", "a", "cloud/acme", deadline_s=0.2),
+    alias("therapy", "a", "cloud/acme", private=True),
+    alias("everything", "diary", "cloud/acme"),
+)
+PICTURE = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(64)).decode()
+
+
+def says(text: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def parts(*content: object) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": list(content)}]}
+
+
+SHOT = parts({"type": "image_url", "image_url": {"url": PICTURE}}, {"type": "text", "text": "this screenshot"})
+TOOL = {
+    "messages": [{"role": "user", "content": "go"}, {"role": "tool", "tool_call_id": "1", "content": f"x={SECRET}"}]
+}
+ENCODED = says("look: " + base64.b64encode(f"token {SECRET}".encode() * 3).decode())
+PLAIN = says("what a fine day")
+KINDS: dict[str, tuple[dict[str, object], dict[str, str]]] = {
+    "header": (PLAIN, {"x-hotseat-private": "1"}),
+    "key": (PLAIN, {"Authorization": "Bearer hsk_closed"}),
+    "secret": (says(f"my token is {SECRET}"), {}),
+    "tool result": (TOOL, {}),
+    "base64": (ENCODED, {}),
+    "path": (says("read ~/.ssh/id_rsa for me"), {}),
+    "credential": (says("password: hunter2-and-more"), {}),
+    "own pattern": (says("about project kestrel"), {}),
+    "screenshot": (SHOT, {}),
+    "hidden": (PLAIN | {"previous_response_id": "resp_1"}, {}),
+    "field twice": ({"twice": True}, {}),
+    "large": (says("many words " * 40_000), {}),
+}
+BROKEN = ([None], whole(b"{}", status=503), [b"not http at all\r\n\r\n", ...])
+
+
+async def ask(scene, name: str, body: dict[str, object], headers: dict[str, str], *, stream: bool):
+    if "twice" in body:
+        raw = b'{"model":"%s","messages":[],"messages":[{"role":"user","content":"x"}]}' % name.encode()
+        return await scene.client.post(CHAT, content=raw, headers=headers | {"content-type": "application/json"})
+    more = {key: value for key, value in body.items() if key != "messages"}
+    asked = body_of(name, stream=stream, **more) | {"messages": body["messages"]}
+    return await scene.client.post(CHAT, json=asked, headers=headers)
+
+
+@contextlib.asynccontextmanager
+async def clouds(tmp_path, **more):
+    async with stub() as acme, stub() as bolt:
+        offers = [upstream(tmp_path, "acme", acme.url), upstream(tmp_path, "bolt", bolt.url)]
+        config = routed(
+            *offers, aliases=ALIASES, keys=KEYS, private_patterns=["(?i)project kestrel"], look_through_mib=0.3, **more
+        )
+        yield acme, bolt, config
+
+
+@pytest.mark.parametrize("breakage", BROKEN, ids=["breaks off", "503", "no http"])
+async def test_no_private_request_reaches_a_cloud_while_every_local_model_is_broken(tmp_path, breakage):
+    many = (ModelEntry(name="a", memory_mib=900, lease_limit=200), *MODELS[1:])
+    scripts = {"a": [breakage], "b": [breakage], "diary": [breakage]}
+    async with clouds(tmp_path, models=many) as (acme, bolt, config), routed_scene(scripts, config) as scene:
+        asked = [
+            ask(scene, name, body, {"x-hotseat-session": f"{kind}/{name}"} | headers, stream=stream)
+            for kind, (body, headers) in KINDS.items()
+            for name in ("auto", "listed", "hurry", "cloud/acme")
+            for stream in (False, True)
+        ]
+        by_name = ("therapy", "everything")
+        asked += [ask(scene, name, PLAIN, {"x-hotseat-session": name}, stream=False) for name in by_name]
+        answers = await asyncio.gather(*asked)
+        assert acme.accepted == bolt.accepted == 0
+        assert acme.asked == bolt.asked == []
+        for answer in answers:
+            assert answer.headers["x-hotseat-route"] in {"local", "refused"}
+            assert answer.status_code != 200 or b"error" in answer.content
+        # The control: the same names, and nothing private about it.
+        for name in ("auto", "listed", "hurry", "cloud/acme"):
+            answer = await ask(scene, name, PLAIN, {"x-hotseat-session": f"control/{name}"}, stream=False)
+            assert (answer.status_code, answer.headers["x-hotseat-route"]) == (200, "cloud"), name
+        assert acme.accepted + bolt.accepted >= 1
+
+
+async def test_no_private_request_reaches_a_cloud_while_no_worker_serves(tmp_path):
+    async with clouds(tmp_path) as (acme, bolt, config), broker_on(MemoryStore(clock=time.time), config) as scene:
+        scene.client.headers["Authorization"] = "Bearer hsk_open"
+        await until_ready(scene.client)
+        asked = [
+            ask(scene, "auto", body, {"x-hotseat-session": kind} | headers, stream=False)
+            for kind, (body, headers) in KINDS.items()
+        ]
+        for answer in await asyncio.gather(*asked):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "private_refused")
+            assert answer.headers["x-hotseat-reason"] == "private_refused"
+        assert acme.accepted == bolt.accepted == 0
+        assert (await ask(scene, "auto", PLAIN, {"x-hotseat-session": "control"}, stream=False)).status_code == 200
+        assert acme.accepted == 1
+
+
+async def test_a_session_that_was_private_once_stays_private_and_no_other_does(tmp_path):
+    async with clouds(tmp_path) as (acme, _, config), routed_scene({"a": [[None]]}, config) as scene:
+        mine = {"x-hotseat-session": "mine"}
+        assert (await ask(scene, "cloud/acme", PLAIN, mine, stream=False)).status_code == 200
+        assert acme.accepted == 1
+        await ask(scene, "auto", KINDS["secret"][0], mine, stream=False)
+        for name in ("cloud/acme", "auto", "listed"):
+            assert (await ask(scene, name, PLAIN, mine, stream=False)).headers["x-hotseat-route"] != "cloud"
+        assert len(acme.asked) == 1
+        assert (await ask(scene, "cloud/acme", PLAIN, {"x-hotseat-session": "o"}, stream=False)).status_code == 200
+
+
+async def proves_that_marks_outlive_a_broker(store: Store, after: Store, tmp_path) -> None:
+    async with clouds(tmp_path) as (acme, _, config):
+        mine = {"x-hotseat-session": "mine", "Authorization": "Bearer hsk_open"}
+        async with broker_on(store, config) as scene:
+            await until_ready(scene.client)
+            assert (await ask(scene, "cloud/acme", KINDS["secret"][0], mine, stream=False)).status_code == 503
+        async with broker_on(after, config) as scene:
+            await until_ready(scene.client)
+            answer = await ask(scene, "cloud/acme", PLAIN, mine, stream=False)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "private_refused")
+            assert acme.accepted == 0
+            other = mine | {"x-hotseat-session": "other"}
+            assert (await ask(scene, "cloud/acme", PLAIN, other, stream=False)).status_code == 200
+
+
+async def test_a_private_session_stays_private_over_a_restart_of_the_broker(tmp_path):
+    store = MemoryStore(clock=time.time)
+    await proves_that_marks_outlive_a_broker(store, store, tmp_path)
+
+
+@pytest.mark.redis
+async def test_a_private_session_stays_private_over_a_restart_in_a_real_store(tmp_path):
+    if binary_of(VALKEY) is None:
+        pytest.skip("no valkey-server on this machine")
+    from broker.store.redis_store import RedisStore  # noqa: PLC0415
+
+    server = RedisServer(VALKEY).start()
+    try:
+        await proves_that_marks_outlive_a_broker(
+            RedisStore.connect(server.url), RedisStore.connect(server.url), tmp_path
+        )
+    finally:
+        server.close()
+
+
+async def test_a_session_that_becomes_private_meanwhile_gets_no_second_try_outside(tmp_path):
+    async with stub([0.5, *whole(b"{}", status=503)]) as acme, stub() as bolt:
+        config = routed(
+            upstream(tmp_path, "acme", acme.url, tries=2),
+            upstream(tmp_path, "bolt", bolt.url),
+            aliases=(alias("out", "cloud/acme", "cloud/bolt", prefer="listed"),),
+        )
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            mine = {"x-hotseat-session": "mine"}
+            first = asyncio.create_task(ask(scene, "out", PLAIN, mine, stream=False))
+            await until(lambda: acme.asked)
+            await ask(scene, "a", KINDS["secret"][0], mine, stream=False)
+            assert (await first).status_code == 502
+            assert (len(acme.asked), bolt.accepted) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["auto", "cloud/acme"])
+async def test_while_the_store_cannot_tell_nothing_leaves_and_nothing_is_remembered(tmp_path, name):
+    async with clouds(tmp_path) as (acme, bolt, config), routed_scene({"a": [NEAR]}, config) as scene:
+        outside, mine = scene.store.outside, {"x-hotseat-session": "mine"}
+        scene.store.outside.is_private = away
+        answer = await ask(scene, name, PLAIN, mine, stream=False)
+        assert answer.headers["x-hotseat-route"] == ("local" if name == "auto" else "refused")
+        assert acme.accepted == bolt.accepted == 0
+        del outside.is_private
+        assert (await ask(scene, "cloud/acme", PLAIN, mine, stream=False)).status_code == 200
+
+
+async def test_a_private_request_is_served_only_when_its_mark_is_in_the_store(tmp_path):
+    async with clouds(tmp_path) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        scene.store.outside.mark_private = away
+        answer = await ask(scene, "auto", KINDS["secret"][0], {}, stream=False)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+        assert scene.models["a"].asked == []
+
+
+async def away(*_: object, **__: object) -> bool:
+    from broker.core.errors import StoreUnavailableError  # noqa: PLC0415
+
+    raise StoreUnavailableError("away")
+
+
+async def test_without_upstreams_no_content_is_looked_at(monkeypatch):
+    def looked(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("broker.routing.contents.content_of", looked)
+    config = replace(routed(aliases=(alias("auto", "a"),)), models=MODELS)
+    async with routed_scene({"a": [NEAR]}, config) as scene:
+        answer = await ask(scene, "auto", KINDS["secret"][0], {"x-hotseat-private": "1"}, stream=False)
+        assert answer.status_code == 200
+        assert scene.store.outside._private == {}

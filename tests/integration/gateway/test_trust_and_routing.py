@@ -1,0 +1,45 @@
+"""A model that answers badly does not block an alias that has other ways; private words stay here all the same."""
+
+import json
+
+from tests.fakes.broker_scene import until
+from tests.fakes.cloud_scene import SAID, alias, routed, routed_scene, stub, upstream
+from tests.fakes.gateway_scene import CHAT, QUICK, body_of
+from tests.fakes.scripted_server import whole
+
+AUTO = alias("auto", "a", "cloud/acme")
+EMPTY = whole(b'{"choices": [{"message": {"content": ""}}]}')
+SWIFT = QUICK | {"canary_pause_s": 0.01, "quarantine_s": 600.0, "max_silent_s": 10.0}
+ARRAY = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}
+
+
+async def test_a_quarantined_model_is_passed_over_but_not_by_private_requests(tmp_path):
+    async with stub() as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), gateway=SWIFT)
+        async with routed_scene({"a": [EMPTY]}, config) as scene:
+            answer = await scene.client.post(CHAT, json=body_of("a"))
+            assert answer.status_code == 200
+
+            async def refused() -> bool:
+                return (await scene.client.post(CHAT, json=body_of("a"))).status_code == 503
+
+            await until(refused)
+            answer = await scene.client.post(CHAT, json=body_of("auto"))
+            assert (answer.status_code, answer.headers["x-hotseat-route"]) == (200, "cloud")
+            before = cloud.accepted
+            private = {"x-hotseat-private": "1", "x-hotseat-session": "private"}
+            answer = await scene.client.post(CHAT, json=body_of("auto"), headers=private)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_quarantined")
+            assert cloud.accepted == before
+            await scene.all_given_back()
+
+
+async def test_checked_output_is_never_asked_of_an_upstream(tmp_path):
+    async with stub(SAID) as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), gateway=SWIFT)
+        async with routed_scene({"a": [[None]]}, config) as scene:
+            body = body_of("auto", response_format=ARRAY, temperature=0)
+            answer = await scene.client.post(CHAT, json=body, headers={"x-hotseat-validate": "strict"})
+            assert (answer.status_code, cloud.accepted) == (502, 0)
+            assert json.loads(scene.models["a"].asked[0].body)["response_format"] == ARRAY
+            assert (await scene.client.post(CHAT, json=body)).headers["x-hotseat-route"] == "cloud"

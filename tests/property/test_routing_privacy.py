@@ -1,0 +1,198 @@
+"""Nothing private ever gets a cloud candidate, whatever happens around it."""
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.core.lease import Priority
+from broker.routing.capability import tokens_of
+from broker.routing.decision import Route
+from broker.routing.fallback import following
+from broker.routing.request import Content, Described, Image, Kind
+from broker.routing.route import State
+from broker.routing.sessions import PrivateSessions
+from broker.routing.variants import ModelState
+from tests.fakes.routing_cases import router_of
+
+ROUTER = router_of()
+NAMES = sorted(ROUTER.table.entries)
+MODELS = sorted(
+    {v.name for entry in ROUTER.table.entries.values() for c in entry.candidates for v in getattr(c, "variants", ())}
+)
+PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel")
+SESSIONS = [f"s{number}" for number in range(4)]
+IDLE_S = 100.0
+
+MODEL_STATES = [ModelState(ready=ready, wait_s=wait_s) for ready in (True, False) for wait_s in (0, 3, 40, 300, None)]
+
+thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+harmless = st.builds(
+    Content,
+    texts=st.just(("hello", "read the manual")),
+    prompt_tokens=st.integers(0, 10_000),
+    reply_tokens=st.none() | st.integers(1, 1000),
+)
+contents = st.builds(
+    Content,
+    texts=st.lists(st.sampled_from(("hello", "read the manual", *PRIVATE_TEXTS)), max_size=3).map(tuple),
+    images=st.lists(st.builds(Image, marked=st.booleans()), max_size=2).map(tuple),
+    tools=st.integers(0, 40),
+    structured=st.booleans(),
+    prompt_tokens=st.integers(0, 300_000),
+    reply_tokens=st.none() | st.integers(1, 50_000),
+    hidden=st.sampled_from(("", "", "", "file")),
+)
+going_out = st.builds(
+    Described,
+    name=st.sampled_from(("auto", "patient", "outside", "cloud/best", "cloud/mid", "talk")),
+    kind=st.just(Kind.CHAT),
+    content=harmless,
+    deadline_s=st.none() | st.floats(0.5, 500),
+)
+"""Most of these have a cloud candidate, unless their session is private."""
+requests = going_out | st.builds(
+    Described,
+    name=st.sampled_from(NAMES),
+    kind=st.sampled_from(Kind),
+    content=harmless | contents,
+    size_bytes=st.sampled_from((1000, 1000, 1000, 10**8)),
+    key_private=st.sampled_from((False, False, True)),
+    header_private=st.sampled_from((False, False, True)),
+    deadline_s=st.none() | st.floats(0.5, 500),
+    priority=st.sampled_from(Priority),
+)
+states = st.builds(
+    State,
+    models=st.dictionaries(st.sampled_from(MODELS), st.sampled_from(MODEL_STATES), max_size=3),
+    free_mib=st.sampled_from((0, 8000, 48_000)),
+    open_breakers=st.just(frozenset()) | st.sets(st.sampled_from(("acme", "bolt", "delta"))).map(frozenset),
+    allowance_micro=st.none() | st.integers(-5, 10**6),
+)
+steps = st.tuples(
+    st.sampled_from(SESSIONS),
+    requests,
+    states,
+    st.lists(st.tuples(states, st.booleans()), max_size=3),
+    st.floats(0, IDLE_S / 2),
+)
+
+
+def is_private(request: Described) -> bool:
+    """A second writing-down of the marks that the drawn requests can bear."""
+    content = request.content.read()
+    flagged = request.key_private or request.header_private or request.name in {"diary", "therapy", "everything"}
+    judged = bool(content.hidden) or any(image.marked for image in content.images) or request.size_bytes > 2**23
+    return flagged or (
+        request.kind is not Kind.OTHER and (judged or any(text in PRIVATE_TEXTS for text in content.texts))
+    )
+
+
+def with_session(state: State, *, private: bool) -> State:
+    return replace(state, session_private=private)
+
+
+@thorough
+@given(st.lists(steps, max_size=6))
+def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
+    """As the gateway does it: judge, mark, try one choice after the other while the world changes.
+
+    Every session is seen again before it has been idle for too long; the memory for names holds two of four sessions.
+    """
+    sessions = PrivateSessions(limit=2, idle_s=IDLE_S * (len(sequence) + 1), crowd=64)
+    once: set[str] = set()
+    now_s = 0.0
+    for session, request, state, later, pause_s in sequence:
+        now_s += pause_s
+        decision = ROUTER.route(request, with_session(state, private=sessions.is_private(session, now_s)))
+        if decision.private:
+            sessions.mark(session, now_s)
+        if is_private(request):
+            once.add(session)
+        if session in once or request.kind is Kind.OTHER:
+            assert all(choice.route is Route.LOCAL for choice in decision.choices)
+        tried = []
+        for then, another_makes_it_private in later:
+            if another_makes_it_private:
+                sessions.mark(session, now_s)
+                once.add(session)
+            choice = following(decision, tried, with_session(then, private=sessions.is_private(session, now_s)))
+            if choice is None:
+                break
+            tried.append(choice)
+            assert choice.route is Route.LOCAL or session not in once
+
+
+MARKS = {
+    "key": lambda request: replace(request, key_private=True),
+    "header": lambda request: replace(request, header_private=True),
+    "alias": lambda request: replace(request, name="therapy"),
+    "alias of a private model": lambda request: replace(request, name="everything"),
+    "large": lambda request: replace(request, size_bytes=10**8),
+    "hidden": lambda request: replace(request, content=replace(request.content, hidden="file")),
+    "picture": lambda request: replace(
+        request, content=replace(request.content, images=(Image(), Image(marked=True), Image()))
+    ),
+    **{
+        text: lambda request, text=text: replace(
+            request, content=replace(request.content, texts=(*request.content.texts, text, "and more"))
+        )
+        for text in PRIVATE_TEXTS
+    },
+}
+
+
+@thorough
+@given(going_out, states, st.sampled_from(sorted(MARKS)))
+def test_one_mark_is_enough(request, state, mark):
+    decision = ROUTER.route(MARKS[mark](request), state)
+    assert decision.private
+    assert all(choice.route is Route.LOCAL for choice in decision.choices)
+
+
+@thorough
+@given(going_out, st.floats(min_value=10, max_value=500))
+def test_without_a_mark_it_may_go_out(request, deadline_s):
+    """Else the tests above would say nothing."""
+    decision = ROUTER.route(replace(request, deadline_s=deadline_s), State())
+    assert decision.private is None
+    assert decision.route is Route.CLOUD
+
+
+@thorough
+@given(requests, states)
+def test_the_same_picture_gives_the_same_decision(request, state):
+    assert ROUTER.route(request, state) == ROUTER.route(request, state)
+
+
+@thorough
+@given(requests, states)
+def test_every_candidate_is_a_choice_or_passed_over(request, state):
+    decision = ROUTER.route(request, state)
+    entry = ROUTER.table.entries[request.name]
+    assert len(decision.choices) + len(decision.passed_over) == len(entry.candidates)
+    assert decision.choices or decision.route is Route.REFUSED
+
+
+@thorough
+@given(requests, states)
+def test_no_choice_is_too_short_too_dear_or_down(request, state):
+    decision = ROUTER.route(request, state)
+    clouds = {one.name: one for one in ROUTER.table.entries[request.name].candidates}
+    for choice in decision.choices:
+        if choice.route is Route.LOCAL:
+            assert choice.model in state.models
+            continue
+        cloud = clouds[choice.model]
+        tokens = tokens_of(request.content.read(), request.kind, cloud.reply_tokens)
+        assert tokens <= cloud.abilities.context_tokens
+        assert choice.upstream not in state.open_breakers
+        assert state.allowance_micro is None or choice.reserve_micro <= max(0, state.allowance_micro)
+
+
+@thorough
+@given(requests, states)
+def test_what_is_in_time_comes_before_what_is_late(request, state):
+    lates = [choice.late for choice in ROUTER.route(request, state).choices]
+    assert lates == sorted(lates)

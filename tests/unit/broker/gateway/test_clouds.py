@@ -1,0 +1,71 @@
+"""What an upstream is sent, and what of its answer is none of a client's business."""
+
+import json
+
+import pytest
+
+from broker.gateway.clouds import Clouds, CloudServer, from_upstream
+from broker.routing.catalogue import Protocol
+
+HEADERS = {
+    b"authorization": b"Bearer mine", b"x-api-key": b"mine", b"cookie": b"c=1", b"accept": b"*/*",
+    b"content-type": b"application/json", b"traceparent": b"00-1", b"anthropic-version": b"2024-01-01",
+    b"x-hotseat-session": b"s", b"user-agent": b"someone", b"x-anything": b"1",
+}  # fmt: skip
+
+
+def server(protocol: Protocol = Protocol.OPENAI) -> CloudServer:
+    return CloudServer(name="u", base_url="https://u.example/v1", api_key="sk-1", protocol=protocol)
+
+
+def sent(body: bytes, target: str = "/chat/completions", **more):
+    return server(**more).request(HEADERS, target, body, "big-2")
+
+
+def test_the_clients_credentials_are_replaced_by_the_brokers():
+    assert dict(sent(b'{"model":"a"}').headers) == {
+        b"accept": b"*/*", b"content-type": b"application/json", b"anthropic-version": b"2024-01-01",
+        b"user-agent": b"hotseat", b"authorization": b"Bearer sk-1",
+    }  # fmt: skip
+    of_anthropics = dict(sent(b'{"model":"a"}', protocol=Protocol.ANTHROPIC).headers)
+    assert of_anthropics[b"x-api-key"] == b"sk-1"
+    assert b"authorization" not in of_anthropics
+    assert "sk-1" not in repr(server())
+
+
+def test_every_other_field_keeps_its_bytes():
+    body = b' {"model":"a","t":1.0e1,"big":12345678901234567890,"s":"\\u00e9","o":{ "x" : [1 ,2] }}'
+    assert (
+        sent(body).body == b'{"model":"big-2","t":1.0e1,"big":12345678901234567890,"s":"\\u00e9","o":{ "x" : [1 ,2] }}'
+    )
+
+
+@pytest.mark.parametrize(
+    "target, path",
+    [
+        ("/messages", "/messages"),
+        ("/messages?beta=true", "/messages?beta=true"),
+        ("/messages?key=mine", "/messages"),
+        ("/messages?beta=true&key=mine", "/messages"),
+    ],
+)
+def test_no_query_leaves_but_the_harmless_one(target, path):
+    assert sent(json.dumps({"model": "a"}).encode(), target).path == path
+
+
+def test_the_operators_account_is_kept_back():
+    headers = [
+        (b"content-type", b"x"),
+        (b"set-cookie", b"c=1"),
+        (b"openai-organization", b"us"),
+        (b"x-request-id", b"1"),
+    ]
+    assert from_upstream(headers) == [(b"content-type", b"x"), (b"x-request-id", b"1")]
+
+
+def test_each_upstream_has_time_outs_of_its_own_and_a_breaker():
+    clouds = Clouds([server()])
+    assert clouds.connections["u"].timing is clouds.servers["u"].timing
+    for _ in range(5):
+        clouds.breakers.fail("u", 0.0)
+    assert clouds.breakers.open(1.0) == {"u"}

@@ -1,0 +1,143 @@
+"""The circuit breaker, and what comes after a failure."""
+
+import pytest
+
+from broker.routing.breaker import Breaker, BreakerRule, Breakers, BreakerState
+from broker.routing.decision import Choice, Decision, Reason
+from broker.routing.fallback import Failure, Move, RetryRule, after, following, retry_after_s
+from broker.routing.route import State
+
+RULE = BreakerRule(failures=3, open_s=10, longest_s=35, probe_s=60)
+
+
+def failed(breaker: Breaker, *moments_s: float) -> Breaker:
+    for now_s in moments_s:
+        breaker = breaker.fail(now_s)
+    return breaker
+
+
+def test_it_opens_after_several_failures_in_a_row():
+    breaker = failed(Breaker(rule=RULE), 0, 1)
+    assert breaker.allows(1)
+    breaker = breaker.fail(2)
+    assert (breaker.state, breaker.allows(11.9), breaker.allows(12)) == (BreakerState.OPEN, False, True)
+
+
+def test_a_success_between_failures_counts_them_anew():
+    breaker = failed(failed(Breaker(rule=RULE), 0, 1).succeed(), 2, 3)
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_one_probe_goes_and_closes_it():
+    breaker = failed(Breaker(rule=RULE), 0, 0, 0).begin(10)
+    assert (breaker.state, breaker.allows(11)) == (BreakerState.HALF_OPEN, False)
+    assert breaker.begin(11) is breaker
+    closed = breaker.succeed()
+    assert (closed.state, closed.allows(11), closed.failed, closed.opened) == (BreakerState.CLOSED, True, 0, 0)
+
+
+def test_each_probe_that_fails_doubles_the_pause_up_to_the_bound():
+    breaker, now_s, pauses = failed(Breaker(rule=RULE), 0, 0, 0), 0.0, []
+    for _ in range(4):
+        pauses.append(breaker.until_s - now_s)
+        now_s = breaker.until_s
+        breaker = breaker.begin(now_s).fail(now_s)
+    assert pauses == [10, 20, 35, 35]
+
+
+def test_a_probe_nobody_heard_of_again_makes_way_for_the_next():
+    breaker = failed(Breaker(rule=RULE), 0, 0, 0).begin(10)
+    assert (breaker.allows(69), breaker.allows(70)) == (False, True)
+
+
+def test_late_failures_of_calls_from_before_do_not_prolong_the_pause():
+    breaker = failed(Breaker(rule=RULE), 0, 0, 0)
+    assert breaker.fail(9).until_s == breaker.until_s
+
+
+def test_a_closed_breaker_is_not_touched_by_a_call():
+    assert Breaker().begin(5) == Breaker()
+
+
+def test_each_upstream_has_its_own_breaker():
+    breakers = Breakers(["acme", "bolt"], RULE)
+    for now_s in (0, 1, 2):
+        assert breakers.begin("acme", now_s)
+        breakers.fail("acme", now_s)
+    assert breakers.open(3) == {"acme"}
+    assert not breakers.begin("acme", 3)
+    assert breakers.begin("bolt", 3)
+    assert breakers.open(12) == frozenset()
+    assert breakers.begin("acme", 12)
+    assert not breakers.begin("acme", 12), "one probe at a time"
+    breakers.succeed("acme")
+    assert breakers.begin("acme", 12)
+
+
+@pytest.mark.parametrize(
+    "failure, tried, left_s, move, wait_s",
+    [
+        (Failure(status=503), 1, None, Move.AGAIN, 0.5),
+        (Failure(), 1, None, Move.AGAIN, 0.5),
+        (Failure(status=429, retry_after_s=3), 1, None, Move.AGAIN, 3),
+        (Failure(status=429, retry_after_s=0), 1, None, Move.AGAIN, 0),
+        (Failure(status=429, retry_after_s=11), 1, None, Move.NEXT, 0),
+        (Failure(status=429, retry_after_s=3), 1, 2, Move.NEXT, 0),
+        (Failure(status=429, retry_after_s=3), 1, 4, Move.AGAIN, 3),
+        (Failure(status=529), 2, None, Move.NEXT, 0),
+        (Failure(status=401), 1, None, Move.NEXT, 0),
+        (Failure(status=404), 1, None, Move.NEXT, 0),
+        (Failure(status=400), 1, None, Move.GIVE_BACK, 0),
+        (Failure(status=422), 1, None, Move.GIVE_BACK, 0),
+        (Failure(status=503, begun=True), 1, None, Move.GIVE_BACK, 0),
+        (Failure(begun=True), 1, None, Move.GIVE_BACK, 0),
+    ],
+)
+def test_what_comes_after_a_failure(failure, tried, left_s, move, wait_s):
+    assert after(failure, tried=tried, left_s=left_s) == (move, wait_s)
+
+
+def test_without_retry_after_the_pause_doubles():
+    rule = RetryRule(tries=4)
+    assert [after(Failure(), tried=tried, rule=rule)[1] for tried in (1, 2, 3)] == [0.5, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "value, seconds",
+    [
+        (None, None),
+        ("7", 7),
+        (" 7 ", 7),
+        ("soon", None),
+        ("-1", None),
+        ("Sat, 21 Nov 2026 16:00:10 GMT", 10),
+        ("Sat, 21 Nov 2026 15:00:00 GMT", 0),
+        ("9" * 40, 999_999_999),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value, seconds):
+    assert retry_after_s(value, now_unix_s=1_795_276_800.0) == seconds
+
+
+HOME = Choice(model="mini")
+OUT = Choice(model="cloud/mid", upstream="acme", reserve_micro=100)
+AWAY = Choice(model="cloud/alt", upstream="bolt", reserve_micro=200)
+DECISION = Decision(reason=Reason.WARM, choices=(HOME, OUT, AWAY))
+
+
+@pytest.mark.parametrize(
+    "tried, state, choice",
+    [
+        ([], State(), HOME),
+        ([HOME], State(), OUT),
+        ([HOME, OUT], State(), AWAY),
+        ([HOME, OUT, AWAY], State(), None),
+        ([HOME], State(open_breakers=frozenset({"acme"})), AWAY),
+        ([HOME], State(allowance_micro=99), None),
+        ([HOME], State(allowance_micro=100), OUT),
+        ([HOME], State(session_private=True), None),
+        ([], State(session_private=True), HOME),
+    ],
+)
+def test_the_next_choice_is_judged_by_the_state_of_now(tried, state, choice):
+    assert following(DECISION, tried, state) == choice

@@ -1,0 +1,41 @@
+"""Every row of docs/routing-cases.md and docs/routing.md is what the rules decide."""
+
+import re
+
+import pytest
+
+from broker.routing.capability import Why
+from broker.routing.decision import Reason, Route
+from broker.routing.privacy import Because
+from tests.fakes.routing_cases import ROOT, cases_of, request_of, router_of, state_of, told
+
+PAGES = ("docs/routing-cases.md", "docs/routing.md")
+CASES = [case for page in PAGES for case in cases_of(page)]
+ROUTER = router_of()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_row_is_what_is_decided(case):
+    assert told(ROUTER.route(request_of(case.request), state_of(case.state, ROUTER))) == case.decision
+
+
+def test_the_tables_are_long_enough_and_no_row_comes_twice():
+    rows = [str(case) for case in cases_of(PAGES[0])]
+    assert len(rows) == len(set(rows)) >= 150
+
+
+def test_the_rows_show_every_reason_every_mark_and_every_way_to_be_passed_over():
+    decisions = [ROUTER.route(request_of(case.request), state_of(case.state, ROUTER)) for case in CASES]
+    assert {decision.reason for decision in decisions} == set(Reason)
+    assert {decision.private for decision in decisions} - {None} == set(Because) - {Because.SCANNER}
+    assert {one.why for decision in decisions for one in decision.passed_over} == set(Why)
+
+
+def test_the_page_lists_every_reason_with_its_route():
+    page = (ROOT / "docs/routing.md").read_text()
+    listed = dict(re.findall(r"^\| `(\w+)` \| (local|cloud|refused|any) \|", page, re.MULTILINE))
+    assert set(listed) == set(Reason)
+    for case in CASES:
+        decision = ROUTER.route(request_of(case.request), state_of(case.state, ROUTER))
+        assert listed[decision.reason] in {decision.route, "any"}
+        assert (decision.route is Route.REFUSED) == (not decision.choices)

@@ -1,0 +1,256 @@
+"""What a body holds: the five shapes, and whatever tries to hide in them."""
+
+import base64
+import json
+
+import pytest
+
+from broker.routing.contents import UnreadContent, content_of
+from broker.routing.request import Kind
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+CAMERA = b"\xff\xd8\xff\xe1\x00\x20Exif\x00\x00MM" + bytes(3000)
+PDF = b"%PDF-1.7\n" + bytes(range(256))
+NEEDLE = "the needle 4711"
+
+
+def b64(data: bytes | str) -> str:
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+def read(kind: Kind, **fields):
+    return content_of(kind, json.dumps({"model": "m", **fields}).encode())
+
+
+def chat(*parts, **fields):
+    return read(Kind.CHAT, messages=[{"role": "user", "content": list(parts)}], **fields)
+
+
+def text_of(content) -> str:
+    return "\n".join(content.texts)
+
+
+@pytest.mark.parametrize(
+    "kind, fields",
+    [
+        (Kind.CHAT, {"messages": [{"role": "user", "content": NEEDLE}]}),
+        (Kind.CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": NEEDLE}]}]}),
+        (Kind.CHAT, {"messages": [{"role": "tool", "tool_call_id": "c", "content": NEEDLE}]}),
+        (Kind.CHAT, {"messages": [{"role": "assistant", "content": None, "reasoning_content": NEEDLE}]}),
+        (Kind.CHAT, {"messages": [{"role": "u", "content": ""}], "tools": [{"function": {"description": NEEDLE}}]}),
+        (Kind.CHAT, {"messages": [{"role": "u", "content": ""}], "a_new_field": {"deep": [NEEDLE]}}),
+        (Kind.CHAT, {"messages": [{"role": "u", "content": ""}], "metadata": {NEEDLE: 1}}),
+        (Kind.COMPLETION, {"prompt": NEEDLE}),
+        (Kind.COMPLETION, {"prompt": ["a", NEEDLE]}),
+        (Kind.COMPLETION, {"prompt": "a", "suffix": NEEDLE}),
+        (Kind.RESPONSES, {"input": NEEDLE}),
+        (Kind.RESPONSES, {"input": "a", "instructions": NEEDLE}),
+        (Kind.RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_text", "text": NEEDLE}]}]}),
+        (Kind.RESPONSES, {"input": [{"type": "function_call_output", "call_id": "c", "output": NEEDLE}]}),
+        (Kind.RESPONSES, {"input": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": NEEDLE}]}]}),
+        (Kind.MESSAGES, {"messages": [{"role": "user", "content": NEEDLE}]}),
+        (Kind.MESSAGES, {"messages": [], "system": [{"type": "text", "text": NEEDLE}]}),
+        (
+            Kind.MESSAGES,
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": NEEDLE}]}
+                ]
+            },
+        ),
+        (
+            Kind.MESSAGES,
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {"a": NEEDLE}}],
+                    }
+                ]
+            },
+        ),
+        (
+            Kind.MESSAGES,
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "document",
+                                "source": {"type": "base64", "media_type": "text/plain", "data": b64(NEEDLE)},
+                            }
+                        ],
+                    }
+                ]
+            },
+        ),
+        (Kind.EMBEDDINGS, {"input": NEEDLE}),
+        (Kind.EMBEDDINGS, {"input": ["a", NEEDLE]}),
+    ],
+)
+def test_the_text_is_found_and_nothing_is_hidden(kind, fields):
+    content = read(kind, **fields)
+    assert (NEEDLE in text_of(content), content.hidden) == (True, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b64(NEEDLE + " and more of it"),
+        "see " + b64("long before " + NEEDLE) + " there",
+        "data:text/plain;base64," + b64("x" * 40 + NEEDLE),
+        "data:text/plain;charset=utf-8;base64," + b64("x" * 40 + NEEDLE),
+        b64(b64("twice " + NEEDLE + " wrapped")),
+        "\n".join(b64("a" * 100 + NEEDLE + "b" * 100)[at : at + 76] for at in range(0, 300, 76)),
+        base64.urlsafe_b64encode(("??>>" * 9 + NEEDLE).encode()).decode().rstrip("="),
+        b64((NEEDLE + " in two bytes").encode("utf-16")),
+        b64((NEEDLE + " in two bytes").encode("utf-16-le")),
+        json.dumps({"arguments": NEEDLE}).replace("needle", "\\u006eeedle"),
+        ' {"a": ' + json.dumps(json.dumps({"b": NEEDLE.replace("n", "n")})) + "}",
+    ],
+)
+def test_text_is_decoded(words):
+    content = chat({"type": "text", "text": words})
+    assert (NEEDLE in text_of(content), content.hidden) == (True, "")
+
+
+@pytest.mark.parametrize(
+    "kind, body, why",
+    [
+        (Kind.CHAT, b"not json", "unreadable"),
+        (Kind.CHAT, b"\xff\xfe{}", "unreadable"),
+        (Kind.CHAT, b"[]", "unreadable"),
+        (Kind.CHAT, b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "unreadable"),
+        (Kind.CHAT, b'{"messages": ' + b'{"a":' * 600 + b"1" + b"}" * 600 + b"}", "unreadable"),
+        (Kind.CHAT, b'{"messages": [], "messages": []}', "field_twice"),
+        (Kind.CHAT, b'{"messages": [{"content": "a", "content": "b"}]}', "field_twice"),
+        (Kind.CHAT, b'{"messages": [{"content": "{\\"a\\": 1, \\"a\\": 2}"}]}', "field_twice"),
+        (Kind.CHAT, b'{"model": "m"}', "unknown_shape"),
+        (Kind.CHAT, b'{"prompt": "a"}', "unknown_shape"),
+        (Kind.OTHER, b'{"input": "a"}', "unknown_shape"),
+        (Kind.COMPLETION, b'{"prompt": [1, 2, 3]}', "numbers"),
+        (Kind.COMPLETION, b'{"prompt": [[1, 2], [3]]}', "numbers"),
+        (Kind.EMBEDDINGS, b'{"input": [1, 2, 3]}', "numbers"),
+        (Kind.RESPONSES, b'{"input": "a", "previous_response_id": "r"}', "kept_elsewhere"),
+        (Kind.RESPONSES, b'{"input": [{"type": "item_reference", "id": "i"}]}', "file"),
+        (Kind.RESPONSES, b'{"input": [{"content": [{"type": "input_file", "file_data": "x"}]}]}', "file"),
+        (Kind.RESPONSES, b'{"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}', "file"),
+        (Kind.CHAT, b'{"messages": [{"content": [{"type": "input_audio", "input_audio": {}}]}]}', "file"),
+        (Kind.CHAT, b'{"messages": [{"content": [{"type": "hologram"}]}]}', "unknown_part"),
+        (Kind.CHAT, b'{"messages": [{"content": [{"type": ["text"]}]}]}', "unknown_part"),
+        (
+            Kind.MESSAGES,
+            b'{"messages": [{"content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]}',
+            "file",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_hidden(kind, body, why):
+    assert content_of(kind, body).hidden == why
+
+
+@pytest.mark.parametrize("data", [PDF, b"PK\x03\x04" + bytes(40), bytes(range(1, 256)) * 10])
+def test_documents_that_are_no_text_are_hidden(data):
+    source = {"type": "base64", "media_type": "application/pdf", "data": b64(data)}
+    messages = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    assert read(Kind.MESSAGES, messages=messages).hidden == "binary"
+
+
+def test_four_layers_of_base64_are_too_deep():
+    text = NEEDLE + " far below the ground"
+    for _ in range(4):
+        text = b64(text)
+    assert chat({"type": "text", "text": text}).hidden == "deep"
+
+
+def test_hashes_and_signatures_are_no_hidden_data():
+    integrity = "sha512-" + b64(bytes(range(128, 192)))
+    assert chat({"type": "text", "text": integrity}).hidden == ""
+
+
+def image(data: bytes, **more):
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64(data)}", **more}}
+
+
+@pytest.mark.parametrize(
+    "part, marked",
+    [
+        (image(PNG), False),
+        (image(CAMERA), True),
+        (image(PNG, name="Screenshot 2026-11-21.png"), True),
+        ({"type": "image_url", "image_url": {"url": "https://example.org/logo.png"}}, False),
+        ({"type": "image_url", "image_url": {"url": "https://example.org/IMG_1234.jpg"}}, True),
+        ({"type": "image_url", "image_url": {"url": "https://example.org/a.png"}, "source": "camera"}, True),
+    ],
+)
+def test_pictures_and_their_marks(part, marked):
+    content = chat({"type": "text", "text": "what is this?"}, part)
+    assert [one.marked for one in content.images] == [marked]
+    assert content.hidden == ""
+    assert len(text_of(content)) < 500, "a picture's letters are no text"
+
+
+def test_a_picture_beside_the_word_screenshot_is_marked():
+    content = chat({"type": "text", "text": "[media: screenshot.png]"}, image(PNG))
+    assert content.images[0].marked
+
+
+def test_a_picture_in_a_tool_result_is_marked():
+    source = {"type": "base64", "media_type": "image/png", "data": b64(PNG)}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": source}]}
+    messages = [{"role": "user", "content": [result]}]
+    assert [one.marked for one in read(Kind.MESSAGES, messages=messages).images] == [True]
+
+
+def test_a_short_word_that_begins_like_a_picture_is_looked_at_all_the_same():
+    word = b64(b"BM" + bytes(20))
+    assert word in text_of(chat({"type": "text", "text": word}))
+
+
+def test_a_picture_inside_a_text_is_a_picture():
+    content = chat({"type": "text", "text": f"![](data:image/png;base64,{b64(PNG)})"})
+    assert len(content.images) == 1
+
+
+def test_text_that_calls_itself_a_picture_is_text():
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + b64(NEEDLE * 3)}}
+    assert NEEDLE in text_of(chat(part))
+
+
+@pytest.mark.parametrize(
+    "fields, structured, reply_tokens, tools",
+    [
+        ({}, False, None, 0),
+        ({"response_format": {"type": "json_schema"}}, True, None, 0),
+        ({"response_format": {"type": "text"}}, False, None, 0),
+        ({"response_format": None}, False, None, 0),
+        ({"text": {"format": {"type": "json_schema"}}}, True, None, 0),
+        ({"max_tokens": 10}, False, 10, 0),
+        ({"max_tokens": 10, "max_completion_tokens": 30}, False, 30, 0),
+        ({"max_tokens": 10, "n": 3}, False, 30, 0),
+        ({"max_tokens": -1}, False, None, 0),
+        ({"max_tokens": True}, False, None, 0),
+        ({"max_tokens": "10"}, False, None, 0),
+        ({"max_tokens": 10**30}, False, 10_000_000, 0),
+        ({"tools": [{}, {}], "functions": [{}]}, False, None, 3),
+    ],
+)
+def test_what_is_asked_of_the_model(fields, structured, reply_tokens, tools):
+    content = chat({"type": "text", "text": "a"}, **fields)
+    assert (content.structured, content.reply_tokens, content.tools) == (structured, reply_tokens, tools)
+
+
+def test_numbers_are_looked_at_too():
+    messages = [
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {"card": 4111111111111111}}],
+        }
+    ]
+    assert "4111111111111111" in text_of(read(Kind.MESSAGES, messages=messages))
+
+
+def test_a_body_is_read_once():
+    source = UnreadContent(Kind.COMPLETION, b'{"prompt": "a"}')
+    assert source.read() is source.read()

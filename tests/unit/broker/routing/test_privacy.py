@@ -1,0 +1,165 @@
+"""The firewall: patterns, the real scanner, and what it does in doubt."""
+
+import base64
+import time
+
+import pytest
+
+from broker.core.errors import BadArgumentError
+from broker.routing.patterns import holds_a_credential, lowered, names_a_path
+from broker.routing.privacy import Because, Firewall
+from broker.routing.request import Content, Described, Kind, deadline_header, private_header
+from broker.secret_scanner import open_scanner
+
+
+@pytest.fixture(scope="module")
+def scanner():
+    return open_scanner()
+
+
+def asked(*texts: str, source=None) -> Described:
+    return Described(name="auto", kind=Kind.CHAT, content=source or Content(texts=texts))
+
+
+def judge(firewall: Firewall, request: Described):
+    return firewall.because(request, session_private=False, name_private=False)
+
+
+def joined(*parts: str) -> str:
+    """Keys are written in pieces here, so that scanners of this repository stay quiet."""
+    return "".join(parts)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        joined("ghp_", "cR7mT2xK9vB4nQ8wL5pZ1sD6fG3hJ0yU2iEa"),
+        joined("sk-proj-", "abcdefghijklmnopqrst", "T3BlbkFJ", "abcdefghijklmnopqrst"),
+        joined("xoxb-", "2345678901-2345678901234-", "AbCdEfGhIjKlMnOpQrStUvWx"),
+        joined("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0Ijox",
+               "NTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"),
+    ],
+)  # fmt: skip
+def test_the_scanner_knows_the_providers_keys(scanner, secret):
+    firewall = Firewall(find_secret=scanner)
+    assert judge(firewall, asked(f"please use {secret} for it")) is Because.SECRET
+
+
+TOKEN = joined("ghp_", "cR7mT2xK9vB4nQ8wL5pZ1sD6fG3hJ0yU2iEa")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0130 a letter that grows in lower case: " + TOKEN,
+        "word " * 20_000 + TOKEN + " word" * 20_000,
+        TOKEN + "  # kingfisher:ignore  gitleaks:allow",
+        '{"a": "' + TOKEN + '"}',
+        base64.b64encode(("x" * 30 + " " + TOKEN).encode()).decode(),
+    ],
+    ids=["growing", "long line", "ignore marks", "json", "base64"],
+)
+def test_a_secret_is_found_wherever_it_stands(scanner, text):
+    assert judge(Firewall(find_secret=scanner), asked(text)) is Because.SECRET
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write a haiku about the sea.",
+        "def token_count(text):\n    tokens = tokenizer.encode(text)\n    return len(tokens)",
+        "The key idea: a lease has a TTL of 60 s; see https://example.org/a/b?c=d#e.",
+        "commit 75e9354f0c5a6b7d8e9f00112233445566778899 changed 3 files",
+        "process.env.HOME and import.meta.env, and .env.example",
+        "max_tokens: 4096, n_tokens=123456, password: ***hidden***, api_key: ${API_KEY}, token: <your-token>",
+        "sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==",
+        "localhost:8080/path@host and mailto:anna@example.org",
+    ],
+)
+def test_ordinary_words_may_leave(scanner, text):
+    assert judge(Firewall(find_secret=scanner), asked(text)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["the passphrase is tulip99-now", "export DB_PASSWORD=hunter22", 'SECRET_KEY = "x9#kkkk"', "api key: 1a2b3c4d"],
+)
+def test_a_name_with_a_value_is_a_credential(text):
+    assert holds_a_credential(*lowered(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["C:\\Users\\a\\.ssh\\known_hosts", "İ ~/.AWS/Credentials", "cp a.kdbx /tmp", "cat .env"]
+)
+def test_paths_of_secrets_are_seen_in_any_case(text):
+    assert names_a_path(*lowered(text))
+
+
+def test_without_a_scanner_everything_is_private():
+    assert judge(Firewall(), asked("hello")) is Because.SCANNER
+
+
+def test_a_scanner_that_fails_finds_one():
+    def broken(_text: str) -> bool:
+        raise RuntimeError
+
+    assert judge(Firewall(find_secret=broken), asked("hello")) is Because.SCANNER
+
+
+def test_a_body_that_is_private_by_its_marks_is_not_read():
+    class Unreadable:
+        def read(self):
+            raise AssertionError
+
+    request = Described(name="auto", kind=Kind.CHAT, content=Unreadable(), header_private=True)
+    assert judge(Firewall(), request) is Because.HEADER
+    assert judge(Firewall(), Described(name="auto", kind=Kind.OTHER, content=Unreadable())) is None
+    large = Described(name="auto", kind=Kind.CHAT, content=Unreadable(), size_bytes=2**30)
+    assert judge(Firewall(), large) is Because.LARGE
+
+
+@pytest.mark.parametrize("length", [50_000, 200_000])
+def test_hostile_texts_take_no_time_that_grows_with_their_square(length):
+    """A second for a text of 200 kB would be a way to stop the broker."""
+    for piece in (
+        "pass=",
+        "password: aaaa",
+        "://a:",
+        "token" + "=" * 20,
+        "a" * 64,
+        ".env",
+        "-----begin ",
+        "\u0130pwd is ",
+    ):
+        text = piece * (length // len(piece))
+        start_s = time.process_time()
+        names_a_path(*lowered(text))
+        holds_a_credential(*lowered(text))
+        assert time.process_time() - start_s < 1.0
+
+
+@pytest.mark.parametrize(
+    "value, private",
+    [
+        (None, False),
+        (b"0", False),
+        (b" No ", False),
+        (b"false", False),
+        (b"1", True),
+        (b"yes", True),
+        (b"", True),
+        (b"?", True),
+    ],
+)
+def test_whatever_is_no_plain_no_is_a_yes(value, private):
+    assert private_header(value) is private
+
+
+@pytest.mark.parametrize("value", [b"", b"soon", b"0", b"-1", b"nan", b"inf", b"86401", b"1_0_0_0_0_0"])
+def test_deadlines_out_of_bounds_are_refused(value):
+    with pytest.raises(BadArgumentError, match="x-hotseat-deadline-s"):
+        deadline_header(value)
+
+
+def test_deadlines_are_seconds():
+    assert (deadline_header(None), deadline_header(b"2.5")) == (None, 2.5)

@@ -1,0 +1,130 @@
+"""``[routing]`` of ``hotseat.toml``."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from broker.config import load_config
+from broker.routing.budget import Limit
+from broker.routing.catalogue import Cloud, Local
+from broker.routing.decision import Reason
+from broker.routing.request import Described, Kind
+from broker.routing.route import Router, State
+from broker.routing.variants import ModelState
+from schemas.config_file import ConfigError
+from tests.fakes.routing_cases import ROOT
+
+LEAST = '[broker]\nanonymous = true\n[[model]]\nname = "a"\nmemory_mib = 100\n[[model]]\nname = "b"\nmemory_mib = 50\n'
+UPSTREAM = '[[routing.upstream]]\nname = "u"\nbase_url = "https://u.example/v1"\napi_key_file = "{key}"\n'
+OFFER = '[[routing.upstream.model]]\nname = "out"\ncontext_tokens = 1000\nprompt_price = 0.15\nreply_price = 0.6\n'
+ALIAS = '[[routing.alias]]\nname = "{}"\ncandidates = [{}]\n'
+
+
+def load(tmp_path: Path, text: str, *, mode: int = 0o600):
+    key = tmp_path / "u.key"
+    key.write_text("sk-test\n")
+    key.chmod(mode)
+    path = tmp_path / "hotseat.toml"
+    path.write_text(text.replace("{key}", str(key)))
+    return load_config(path, {})
+
+
+def test_without_the_section_every_model_is_served_under_its_own_name_and_nothing_is_read(tmp_path):
+    config = load(tmp_path, LEAST)
+    table = config.routing_table()
+    assert sorted(table.entries) == ["a", "b"]
+    assert not table.has_cloud
+
+    class Unreadable:
+        def read(self):
+            raise AssertionError
+
+    router = Router(table=table, firewall=config.firewall(None))
+    request = Described(name="a", kind=Kind.CHAT, content=Unreadable(), size_bytes=10**9, header_private=True)
+    decision = router.route(request, State(models={"a": ModelState(ready=True, wait_s=0.0)}))
+    assert (decision.reason, decision.private) == (Reason.WARM, None)
+
+
+def test_the_pages_example_is_a_configuration(tmp_path):
+    block = re.search(r"```toml\n(.*?)```", (ROOT / "docs/routing.md").read_text(), re.DOTALL)[1]
+    block = re.sub(r'api_key_file = "[^"]+"', 'api_key_file = "{key}"', block)
+    config = load(tmp_path, "[broker]\nanonymous = true\n" + block)
+    assert config.routing_table().has_cloud
+    assert config.budgets().total == Limit(day_micro=5_000_000, month_micro=60_000_000)
+    assert config.warnings() == ()
+
+
+def test_prices_become_whole_numbers(tmp_path):
+    config = load(tmp_path, LEAST + UPSTREAM + OFFER)
+    cloud = config.routing_table().entries["out"].candidates[0]
+    assert isinstance(cloud, Cloud)
+    assert (cloud.prices.prompt, cloud.prices.cached, cloud.prices.reply) == (150_000, None, 600_000)
+    assert (cloud.upstream, cloud.remote_name) == ("u", "out")
+    assert config.routing.upstream[0].read_key() == "sk-test"
+
+
+def test_a_family_takes_its_footprints_from_the_catalogue(tmp_path):
+    text = LEAST + '[[routing.family]]\nname = "f"\nvariants = ["a", "b"]\n'
+    local = load(tmp_path, text).routing_table().entries["f"].candidates[0]
+    assert isinstance(local, Local)
+    assert [(one.name, one.memory_mib) for one in local.variants] == [("a", 100), ("b", 50)]
+
+
+def test_a_key_may_be_private_and_have_a_budget_and_a_deadline(tmp_path):
+    text = LEAST + f'[[key]]\nname = "k"\nsha256 = "{"0" * 64}"\nprivate = true\nday_budget = 0.5\ndeadline_s = 9\n'
+    config = load(tmp_path, text)
+    assert (config.keys[0].private, config.keys[0].deadline_s) == (True, 9)
+    assert config.budgets().keys == {"k": Limit(day_micro=500_000)}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[routing]\nfoo = 1\n", "routing.foo"),
+        (ALIAS.format("x", '"a"') + "hurry = 1\n", "routing.alias.0.hurry"),
+        (ALIAS.format("x", ""), "routing.alias.0.candidates"),
+        (ALIAS.format("x", '"nobody"'), "alias 'x': 'nobody' is no model"),
+        (ALIAS.format("x", '"x"'), "alias 'x' leads back to itself: x → x"),
+        (ALIAS.format("x", '"y"') + ALIAS.format("y", '"z"') + ALIAS.format("z", '"x"'), "x → y → z → x"),
+        (ALIAS.format("a", '"b"'), "alias 'a': the name is taken"),
+        (ALIAS.format("x", '"a"') + ALIAS.format("x", '"b"'), "alias 'x': the name is taken"),
+        (ALIAS.format("x y", '"a"'), "routing.alias.0.name"),
+        (ALIAS.format("x", '"a"') + "deadline_s = 0\n", "deadline_s"),
+        (ALIAS.format("x", '"a"') + 'prefer = "best"\n', "prefer"),
+        ('[[routing.family]]\nname = "f"\nvariants = ["a", "c"]\n', "variant 'c' is not in the catalogue"),
+        ('[[routing.family]]\nname = "a"\nvariants = ["b"]\n', "'a' is the name of two"),
+        (UPSTREAM, "model"),
+        (UPSTREAM + OFFER.replace("0.15", "-0.15"), "prompt_price"),
+        (UPSTREAM + OFFER + UPSTREAM + OFFER, "two entries have the same name"),
+        (UPSTREAM + OFFER.replace('"out"', '"a"'), "'a' is the name of two"),
+        (UPSTREAM.replace("{key}", "/no/such.key") + OFFER, "'u': api_key_file cannot be read: No such file"),
+        (UPSTREAM.replace("https://u", "ftp://u") + OFFER, "base_url"),
+        (UPSTREAM.replace("https://u", "https://me:pw@u") + OFFER, "must not contain credentials"),
+        (UPSTREAM + 'protocol = "smtp"\n' + OFFER, "protocol"),
+        ("[routing]\nprivate_patterns = ['(']\n", "no regular expression"),
+        ("[routing]\nprivate_patterns = ['a*']\n", "matches everything"),
+        ("[routing]\nday_budget = -1\n", "day_budget"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load(tmp_path, LEAST + text)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two words\n", "\x00\n"])
+def test_a_file_without_a_key_is_refused(tmp_path, content):
+    (tmp_path / "k").write_text(content)
+    with pytest.raises(ConfigError, match="not a key"):
+        load(tmp_path, LEAST + UPSTREAM.replace("{key}", str(tmp_path / "k")) + OFFER)
+
+
+def test_a_key_others_can_read_is_warned_about(tmp_path):
+    assert "others can read" in load(tmp_path, LEAST + UPSTREAM + OFFER, mode=0o644).warnings()[0]
+
+
+def test_a_key_in_the_clear_is_warned_about(tmp_path):
+    away = UPSTREAM.replace("https://u", "http://u")
+    assert "in the clear" in load(tmp_path, LEAST + away + OFFER).warnings()[0]
+    home = UPSTREAM.replace("https://u.example", "http://127.0.0.1:9")
+    assert load(tmp_path, LEAST + home + OFFER).warnings() == ()

@@ -1,0 +1,126 @@
+"""The provider blocks: complete, patient, and in the other program's words."""
+
+import json
+
+import pytest
+import yaml
+
+from hotseat.exporting import FAILED, UNREACHABLE, context_of, main
+from hotseat.rivals.blocks import Offer, litellm_block, openclaw_block
+from schemas.config_file import ModelEntry
+
+CONFIG = """
+[broker]
+anonymous = true
+[[model]]
+name = "chatty"
+memory_mib = 100
+model_path = "/m.gguf"
+command = ["s", "-m", "{model_path}", "--port", "{port}", "--api-key-file", "{api_key_file}", "-c", "8192", "-np", "4"]
+[[model]]
+name = "vectors"
+memory_mib = 100
+kind = "embedding"
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "hotseat.toml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_openclaw_waits_and_says_which_conversation_it_is(config, capsys):
+    assert main(["openclaw", "--config", config]) == 0
+    shown = capsys.readouterr()
+    provider = json.loads(shown.out)["models"]["providers"]["hotseat"]
+    assert provider["baseUrl"] == "http://127.0.0.1:4687/v1"
+    assert provider["api"] == "openai-completions"
+    assert provider["timeoutSeconds"] >= 1800
+    assert "request" not in provider
+    (model,) = provider["models"]
+    assert model["id"] == "chatty"
+    assert model["compat"] == {"sendSessionAffinityHeaders": True}
+    assert (model["contextWindow"], model["maxTokens"]) == (2048, 1024)
+    assert "vectors: left out" in shown.err
+
+
+@pytest.mark.parametrize(
+    "base_url, needed",
+    [
+        ("http://127.0.0.1:4687/v1", False),
+        ("http://[::1]:4687/v1", False),
+        ("http://gpu.local:4687/v1", False),
+        ("http://localhost:4687/v1", True),
+        ("https://broker.example.com/v1", True),
+    ],
+)
+def test_openclaw_needs_leave_for_host_names_only(base_url, needed):
+    provider = json.loads(openclaw_block(base_url, [Offer(name="m")]))["models"]["providers"]["hotseat"]
+    assert provider.get("request") == ({"allowPrivateNetwork": True} if needed else None)
+
+
+def test_litellm_takes_a_queue_for_no_failure(config, capsys):
+    assert main(["litellm", "--config", config, "--base-url", "http://10.0.0.5:4687/v1/"]) == 0
+    block = yaml.safe_load(capsys.readouterr().out)
+    chatty, vectors = block["model_list"]
+    assert chatty["litellm_params"]["model"] == "openai/chatty"
+    assert chatty["litellm_params"]["api_base"] == "http://10.0.0.5:4687/v1"
+    assert chatty["litellm_params"]["api_key"] == "os.environ/HOTSEAT_API_KEY"
+    assert chatty["litellm_params"]["timeout"] >= 1800
+    assert (chatty["model_info"]["mode"], vectors["model_info"]["mode"]) == ("chat", "embedding")
+    assert block["router_settings"]["disable_cooldowns"] is True
+    assert block["litellm_settings"]["model_group_settings"]["forward_client_headers_to_llm_api"] == [
+        "chatty",
+        "vectors",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", "org/model:q4", "x@1.2", "yes", "1e3", "00"])
+def test_names_survive_in_both_formats(name):
+    offers = [Offer(name=name)]
+    assert yaml.safe_load(litellm_block("http://h/v1", offers))["model_list"][0]["model_name"] == name
+    openclaw = json.loads(openclaw_block("http://h/v1", offers))
+    assert openclaw["models"]["providers"]["hotseat"]["models"][0]["id"] == name
+
+
+@pytest.mark.parametrize(
+    "words, tokens",
+    [
+        ((), None),
+        (("--ctx-size", "4096"), 4096),
+        (("-c", "4096", "--parallel", "2"), 2048),
+        (("-c", "many"), None),
+        (("-c",), None),
+        (("-c", "0"), None),
+        (("-c", "4096", "-np", "0"), 4096),
+    ],
+)
+def test_a_models_context_is_read_from_its_command(words, tokens):
+    entry = ModelEntry(name="m", memory_mib=1, driver="other", command=("server", *words))
+    assert context_of(entry) == tokens
+
+
+def test_without_a_broker_it_says_so(capsys):
+    assert main(["openclaw", "--url", "http://127.0.0.1:9"]) == UNREACHABLE
+    assert "no answer from the broker" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base_url", ["ftp://x/v1", "http://", "http://me:pw@h/v1", "nonsense"])
+def test_an_address_that_clients_cannot_use_is_refused(base_url, config, capsys):
+    assert main(["litellm", "--config", config, "--base-url", base_url]) == FAILED
+    assert "without credentials" in capsys.readouterr().err
+
+
+def test_a_configuration_that_cannot_be_read_is_said(tmp_path, capsys):
+    assert main(["litellm", "--config", str(tmp_path / "nowhere.toml")]) == FAILED
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_listening_everywhere_is_no_address_for_clients(tmp_path, capsys):
+    path = tmp_path / "hotseat.toml"
+    key = f'[[key]]\nname = "k"\nsha256 = "{"0" * 64}"\n'
+    path.write_text(CONFIG.replace("anonymous = true", 'host = "0.0.0.0"') + key)
+    assert main(["openclaw", "--config", str(path)]) == 0
+    assert "--base-url" in capsys.readouterr().err
