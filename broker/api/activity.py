@@ -32,7 +32,8 @@ class ActivityRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_
     model: Model
     ttl_seconds: Ttl | None = None
     priority: PriorityName = "normal"
-    seq: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    seq: Annotated[float, Meta(ge=0, le=2**53 - 1, multiple_of=1)] | None = None
+    """A whole number; JSON may write it as ``2.0``."""
 
     def wish(self) -> Wish:
         """As ``POST /lease`` would have been asked."""
@@ -54,7 +55,7 @@ class ActivityRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_
             "priority": self.priority,
             "publisher": publisher,
         }
-        numbers = {"ttlSeconds": self.ttl_seconds, "seq": self.seq}
+        numbers = {"ttlSeconds": self.ttl_seconds, "seq": None if self.seq is None else int(self.seq)}
         return given | {name: str(number) for name, number in numbers.items() if number is not None}
 
 

