@@ -36,9 +36,14 @@ class Loops:
             pause_s = await _pause(pause_s)
 
     async def forever(self, name: str, step: Step) -> None:
-        """Repeat a step; it does its own waiting while all is well."""
+        """Repeat a step until cancelled; it does its own waiting while all is well.
+
+        A step that drops its cancellation (Python 3.11's ``wait_for`` does) ends the loop all the same.
+        """
+        task = asyncio.current_task()
+        assert task is not None
         pause_s = FIRST_PAUSE_S
-        while True:
+        while not task.cancelling():
             if await self._succeeds(name, step):
                 pause_s = FIRST_PAUSE_S
             else:

@@ -60,7 +60,8 @@ class Log(Generic[T]):
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            await asyncio.wait_for(waiter, block_s)
+            async with asyncio.timeout(block_s):  # wait_for drops a cancellation that meets an entry (Python 3.11)
+                await waiter
         except TimeoutError:
             return []
         finally:

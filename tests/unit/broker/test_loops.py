@@ -1,0 +1,37 @@
+"""A loop ends when it is told to, whatever its step makes of that."""
+
+import asyncio
+
+from broker.loops import Loops
+from broker.metrics import Metrics
+from broker.store.memory_mail import Log
+
+
+async def test_a_reader_that_is_cancelled_in_the_turn_in_which_an_entry_comes_is_cancelled():
+    log: Log[int] = Log(10)
+    reader = asyncio.create_task(log.read("0-0", block_s=5, limit=10))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    log.append(1)
+    reader.cancel()
+    await asyncio.wait([reader], timeout=1)
+    assert reader.cancelled()
+
+
+async def test_a_loop_whose_step_drops_its_cancellation_ends():
+    steps = []
+
+    async def step() -> None:
+        steps.append(1)
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            if len(steps) > 1:
+                raise
+
+    loop = asyncio.create_task(Loops(Metrics()).forever("deaf", step))
+    await asyncio.sleep(0.01)
+    loop.cancel()
+    await asyncio.sleep(0.05)
+    assert loop.done()
+    assert len(steps) == 1
