@@ -93,10 +93,7 @@ async def background_loads_nothing(scene: Scene) -> str:
     before = len(scene.models.calls)
     assert await scene.state("alpha") == "absent", "this check comes before those that load alpha"
     await scene.chat.call("wake", {"mode": "now", "text": "look around"})
-    job = {"name": "job", "schedule": {"kind": "every", "everyMs": 86_400_000}, "sessionTarget": "isolated"}
-    work = {"kind": "agentTurn", "message": "do the job"}
-    added = await scene.chat.call("cron.add", {**job, "wakeMode": "now", "payload": work, "delivery": {"mode": "none"}})
-    await scene.chat.call("cron.run", {"id": added["id"], "mode": "force"})
+    await _add_job(scene, "do the job")
 
     async def skipped() -> bool:
         log = scene.gateway.log.read_text()
@@ -106,6 +103,27 @@ async def background_loads_nothing(scene: Scene) -> str:
     assert await scene.state("alpha") == "absent"
     assert len(scene.models.calls) == before
     return "both skipped; nothing was loaded, no model was called"
+
+
+async def background_rides(scene: Scene) -> str:
+    """A cron job whose model is loaded runs, its request in the class background, and warms nothing."""
+    await scene.turn(SESSION, "hello")
+    await scene.idle()
+    await _add_job(scene, "slow 3")
+    await until(lambda: scene.leases(intent="use"), 60)
+    (use,) = await scene.leases()
+    assert use["priority"] == "background", use
+    assert ":cron:" in use["sessionKey"], use
+    return f"{use['sessionKey'][:24]}… in the class {use['priority']}, no warm lease"
+
+
+async def _add_job(scene: Scene, work: str) -> None:
+    job = {"name": "job", "schedule": {"kind": "every", "everyMs": 86_400_000}, "sessionTarget": "isolated"}
+    payload = {"kind": "agentTurn", "message": work}
+    added = await scene.chat.call(
+        "cron.add", {**job, "wakeMode": "now", "payload": payload, "delivery": {"mode": "none"}}
+    )
+    await scene.chat.call("cron.run", {"id": added["id"], "mode": "force"})
 
 
 async def broker_dies_in_a_turn(scene: Scene) -> str:
@@ -154,6 +172,21 @@ async def new_and_model(scene: Scene) -> str:
 
     took_s = await until(free, 10)
     return f"/model changed the warm lease; /new gave it back in {took_s * 1000:.0f} ms"
+
+
+async def hook_gives_back(scene: Scene) -> str:
+    """With nothing but the minimal hook: `/new` gives the conversation's warm lease back, and no other."""
+    for session in (SESSION, "agent:main:other"):
+        await scene.turn(session, "hello")
+        wish = {"sessionKey": session, "model": "alpha", "intent": "warm", "ttlSeconds": 600}
+        assert (await scene.post("/lease", wish)).is_success
+    await scene.chat.say(SESSION, "/new")
+
+    async def given_back() -> bool:
+        return [lease["sessionKey"] for lease in await scene.leases()] == ["agent:main:other"]
+
+    took_s = await until(given_back, 10)
+    return f"/new gave it back in {took_s * 1000:.0f} ms"
 
 
 async def command(scene: Scene) -> str:

@@ -24,16 +24,22 @@ SCOPES = ("operator.read", "operator.write", "operator.admin")
 class Gateway:
     """One process."""
 
-    def __init__(self, where: Installed, folder: Path, port: int) -> None:
-        self._where, self._folder, self.port = where, folder, port
+    def __init__(self, where: Installed, folder: Path, port: int, environ: dict[str, str]) -> None:
+        self._where, self._folder, self.port, self._environ = where, folder, port, environ
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "gateway.log"
+
+    def processor_ms(self) -> float:
+        """What its main thread, which runs all of its JavaScript, has used so far."""
+        assert self._process is not None
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e6
 
     def _launch(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._where.node, self._where.openclaw, "gateway", "run", "--port", str(self.port)],
-                env=self._where.environ(self._folder),
+                env=self._where.environ(self._folder) | self._environ,
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,7 @@ llama.cpp and two small models of random weights.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import shutil
 import socket
@@ -24,7 +25,7 @@ from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import REAL, SCRIPTED, Setup, config_of
+from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of
 from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
 
@@ -36,6 +37,8 @@ CONTEXT = 65_536
 BUILD = Build(shape=Shape(context=CONTEXT))
 SIZE = ("-c", str(2 * CONTEXT), "-np", "2")
 WITH_PLUGIN = Setup(plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S}, plugin_paths=(PLUGIN,))
+KEY = "hsk_openclaw"
+KEYS = f'[[key]]\nname = "openclaw"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\nscopes = ["lease"]\n'
 
 
 def free_port() -> int:
@@ -78,6 +81,11 @@ class Scene:
         async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
             found = (await client.get("/queue")).json()["leases"]
         return [lease for lease in found if all(lease[name] == value for name, value in wanted.items())]
+
+    async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Ask the broker."""
+        async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
+            return await client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"})
 
     async def state(self, model: str) -> str:
         """A model's deepest residency."""
@@ -128,7 +136,7 @@ def broker_of(store: RedisServer, catalogue: str, settings: str, port: int) -> B
 
 def scripted_models() -> str:
     """Their part of the catalogue."""
-    return "".join(f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = 4\n' for name in SCRIPTED)
+    return "".join(f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = 4\n' for name in (*SCRIPTED, *COLD))
 
 
 @contextlib.asynccontextmanager
@@ -142,12 +150,13 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         models = ModelServer()
         stack.callback(models.close)
         real = "".join(model_toml(folder, name, *SIZE, build=BUILD) for name in REAL)
-        catalogue = scripted_models() + real
+        catalogue = KEYS + scripted_models() + real
+        (folder / "key").write_text(KEY)
         broker = broker_of(store, catalogue, settings, free_port())
         urls = dict.fromkeys(SCRIPTED, models.url)
         worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
-        gateway = Gateway(where, folder, free_port())
+        gateway = Gateway(where, folder, free_port(), {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY})
         scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway)
         stack.callback(scene.stop_broker)
         host = Stack(folder, broker, store, catalogue=real, slot="cpu0")

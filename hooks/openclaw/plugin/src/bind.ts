@@ -32,8 +32,8 @@ class Binding {
   readonly #settings: Settings;
   readonly #client: BrokerClient;
   readonly #sessions: Sessions;
-  /** Session key by session id. */
-  readonly #keys = new Map<string, string>();
+  /** Session key, and as the broker takes it, by session id. */
+  readonly #keys = new Map<string, { session: string; label: string }>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly api: PluginApi) {
@@ -75,16 +75,23 @@ class Binding {
     this.#registerCommand();
   }
 
-  /** Names the conversation in a call to our own provider; other calls, and keys not in ASCII, are known by their spans. */
+  /**
+   * Names the conversation in a call to our own provider, and its class where nobody waits for it. Other calls, and keys
+   * not in ASCII, are known by their spans.
+   */
   #headersOf(sessionId: string | undefined): { headers: Record<string, string> } | undefined {
     const key = sessionId === undefined ? undefined : this.#keys.get(sessionId);
-    return key === undefined || !/^[ -~]+$/.test(key) ? undefined : { headers: { "x-hotseat-session": key } };
+    if (key === undefined) return undefined;
+    const headers: Record<string, string> = {};
+    if (/^[ -~]+$/.test(key.label)) headers["x-hotseat-session"] = key.label;
+    if (this.#sessions.isBackground(key.session)) headers["x-hotseat-priority"] = "background";
+    return Object.keys(headers).length > 0 ? { headers } : undefined;
   }
 
   #remember({ sessionId, sessionKey }: { sessionId?: string; sessionKey?: string }): void {
     if (sessionId === undefined || sessionKey === undefined) return;
     this.#keys.delete(sessionId);
-    this.#keys.set(sessionId, label(sessionKey));
+    this.#keys.set(sessionId, { session: sessionKey, label: label(sessionKey) });
     if (this.#keys.size > MAX_SESSIONS) this.#keys.delete(this.#keys.keys().next().value as string);
   }
 
