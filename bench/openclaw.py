@@ -70,7 +70,7 @@ async def _without_plugin(scene: Scene) -> AsyncIterator[Side]:
     folder = scene.folder / "without"
     folder.mkdir()
     gateway = Gateway(scene.where, folder, free_port(), {"HOTSEAT_API_KEY": KEY})
-    config = config_of(folder, gateway.port, scene.broker.url, Setup())
+    config = config_of(folder, gateway.port, scene.broker.url, "", Setup())
     (folder / "openclaw.json").write_text(json.dumps(config))
     try:
         await gateway.start()

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotseat.rivals.blocks import OpenClawLine
@@ -28,6 +28,7 @@ SHORT: dict[str, Check] = REAL | {
     "a 6 sessions": checks.many_conversations,
     "d stop": checks.stop_frees_the_place,
     "e sub-agent": checks.subagent_is_expected,
+    "t traffic": checks.nothing_else_leaves,
 }
 MORE: dict[str, Check] = {
     "m model, new": checks.new_and_model,
@@ -62,6 +63,18 @@ class Group:
 
 GROUPS = {
     "plugin": Group(title="the plugin", version=OPENCLAW, setup=WITH_PLUGIN, checks=SHORT | MORE),
+    "catalogue": Group(
+        title="the plugin, no provider block",
+        version=OPENCLAW,
+        setup=replace(WITH_PLUGIN, block=False),
+        checks={"v catalogue": checks.catalogue},
+    ),
+    "waiting": Group(
+        title="the plugin, waitForLease",
+        version=OPENCLAW,
+        setup=replace(WITH_PLUGIN, plugin={**(WITH_PLUGIN.plugin or {}), "waitForLease": True}),
+        checks={"x waits": checks.call_waits},
+    ),
     "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=REAL | ALONE),
     "hook": Group(
         title="no plugin, the hook",

@@ -5,9 +5,12 @@ import time
 from typing import Any
 
 from tests.openclaw.gateway_config import REAL, SCRIPTED
+from tests.openclaw.model import SECRET
 from tests.openclaw.scene import TTL_S, Scene, until
 
 SESSION = "agent:main:main"
+HOLDER = "openclaw-wait"
+"""As in the plugin's `waiting.ts`."""
 
 
 async def many_conversations(scene: Scene) -> str:
@@ -172,6 +175,59 @@ async def new_and_model(scene: Scene) -> str:
 
     took_s = await until(free, 10)
     return f"/model changed the warm lease; /new gave it back in {took_s * 1000:.0f} ms"
+
+
+async def nothing_else_leaves(scene: Scene) -> str:
+    """Of what every message and answer said, nothing is in what the plugin has sent so far."""
+    await scene.turn(SESSION, "hello")
+    sent = bytes(scene.relay.sent)
+    assert b"/activity" in sent, "nothing was recorded"
+    assert SESSION.encode() in sent
+    assert SECRET.encode() not in sent
+    assert SECRET in scene.gateway.log.read_text() + str(scene.chat.chats), "the secret was never said"
+    return f"{len(sent)} bytes in {sent.count(b'HTTP/1.1')} requests, no word of a message or answer"
+
+
+async def catalogue(scene: Scene) -> str:
+    """Without a provider block: the models are the broker's, and a turn completes."""
+    end = await scene.turn(SESSION, "hello")
+    assert end["state"] == "final", end
+    assert scene.models.calls[-1][1] == "alpha"
+
+    async def listed() -> set[str]:
+        models = (await scene.chat.call("models.list", {}))["models"]
+        names = {model["id"] for model in models if model["provider"] == "hotseat"}
+        return names if names.issuperset((*SCRIPTED, *REAL)) else set()
+
+    took_s = await until(listed, 60)
+    return f"{len(await listed())} models listed {took_s:.1f} s after a first turn without a provider block"
+
+
+async def call_waits(scene: Scene) -> str:
+    """With `waitForLease` a call is made when its turn has come, and an abort leaves the line at once."""
+    await scene.turn(SESSION, "hello")  # a gateway's first turn takes as long as a load
+    scene.worker.load_s = 15.0
+    run = await _say_and_wait(scene, "beta")
+    assert not [lease for lease in await scene.leases(intent="use") if lease["holder"] != HOLDER]
+    assert (await scene.chat.ended(run))["state"] == "final"
+    scene.worker.load_s = 60.0
+    run = await _say_and_wait(scene, "alpha")
+    await scene.chat.call("chat.abort", {"sessionKey": SESSION})
+
+    async def free() -> bool:
+        return not await scene.leases(holder=HOLDER)
+
+    took_s = await until(free, 10)
+    assert took_s < 1.0, took_s
+    assert (await scene.chat.ended(run))["state"] == "aborted"
+    return f"a turn waited for its load; out of the line {took_s * 1000:.0f} ms after an abort"
+
+
+async def _say_and_wait(scene: Scene, model: str) -> str:
+    await scene.chat.call("sessions.patch", {"key": SESSION, "model": f"hotseat/{model}"})
+    run = await scene.chat.say(SESSION, "hello")
+    await until(lambda: scene.leases(holder=HOLDER, state="queued", model=model), 60)
+    return run
 
 
 async def hook_gives_back(scene: Scene) -> str:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.openclaw.gateway_config import TOKEN
 from tests.openclaw.install import Installed
+from tests.openclaw.model import SECRET
 
 READY_LIMIT_S = 120
 SCOPES = ("operator.read", "operator.write", "operator.admin")
@@ -118,8 +119,9 @@ class Operator:
         return await asyncio.wait_for(self._answers[number], 60)
 
     async def say(self, session: str, text: str) -> str:
-        """Send a message; the id of its run."""
-        asked = {"sessionKey": session, "message": text, "idempotencyKey": str(uuid.uuid4())}
+        """Send a message, with the secret in it where it is no command; the id of its run."""
+        message = text if text.startswith("/") else f"{text} {SECRET}"
+        asked = {"sessionKey": session, "message": message, "idempotencyKey": str(uuid.uuid4())}
         return str((await self.call("chat.send", asked))["runId"])
 
     async def ended(self, run: str, limit_s: float = 120) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Setup:
     plugin: dict[str, Any] | None = None
     """Configuration of our plugin; None: there is none."""
     plugin_paths: tuple[Path, ...] = ()
+    block: bool = True
+    """The provider's block; without it the provider is the plugin's."""
     hook_folder: Path | None = None
     """Of our minimal hook; None: it is not there."""
     line: OpenClawLine = OpenClawLine.CURRENT
@@ -33,8 +35,13 @@ class Setup:
     """More of ``agents.defaults``."""
 
 
-def config_of(folder: Path, port: int, broker_url: str, setup: Setup) -> dict[str, Any]:
-    """A gateway on loopback with the provider as ``hotseat export openclaw`` prints it; the key is in ``folder``."""
+def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: Setup) -> dict[str, Any]:
+    """A gateway on loopback with the provider as ``hotseat export openclaw`` prints it, or none.
+
+    Args:
+        folder: Of the gateway; the key is in it.
+        relay_url: Where the plugin finds the broker.
+    """
     block = openclaw_block(
         f"{broker_url}/v1", [Offer(name=name, context_tokens=131_072) for name in (*SCRIPTED, *COLD, *REAL)], setup.line
     )
@@ -43,6 +50,8 @@ def config_of(folder: Path, port: int, broker_url: str, setup: Setup) -> dict[st
         if model["id"] in REAL:
             model["maxTokens"] = REPLY_TOKENS
     config["models"]["mode"] = "replace"
+    if not setup.block:
+        del config["models"]
     config["gateway"] = {
         "mode": "local",
         "bind": "loopback",
@@ -64,7 +73,7 @@ def config_of(folder: Path, port: int, broker_url: str, setup: Setup) -> dict[st
         config["hooks"] = {"internal": {"enabled": True, "load": found, "entries": {"hotseat": {"enabled": True}}}}
     if setup.plugin is not None:
         mine = {"enabled": True, "hooks": {"allowConversationAccess": True}}
-        mine["config"] = {"brokerUrl": broker_url, "apiKeyFile": str(folder / "key"), **setup.plugin}
+        mine["config"] = {"brokerUrl": relay_url, "apiKeyFile": str(folder / "key"), **setup.plugin}
         paths = [str(path) for path in setup.plugin_paths]
         config["plugins"] = {"entries": {"hotseat": mine}, "load": {"paths": paths}}
     return config

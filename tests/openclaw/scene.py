@@ -28,6 +28,7 @@ from tests.openclaw.gateway import Gateway, Operator
 from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of
 from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
+from tests.openclaw.relay import Relay
 
 PLUGIN = Path(__file__).parents[2] / "hooks" / "openclaw" / "plugin"
 TTL_S = 12.0
@@ -36,7 +37,9 @@ CONTEXT = 65_536
 """Tokens; the prompt of the agent `real` has twenty thousand of these models' short tokens."""
 BUILD = Build(shape=Shape(context=CONTEXT))
 SIZE = ("-c", str(2 * CONTEXT), "-np", "2")
-WITH_PLUGIN = Setup(plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S}, plugin_paths=(PLUGIN,))
+WITH_PLUGIN = Setup(
+    plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S, "contextTokens": 131_072}, plugin_paths=(PLUGIN,)
+)
 KEY = "hsk_openclaw"
 KEYS = f'[[key]]\nname = "openclaw"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\nscopes = ["lease"]\n'
 
@@ -61,6 +64,8 @@ class Scene:
     catalogue: str
     settings: str
     gateway: Gateway
+    relay: Relay
+    """Between plugin and broker."""
     operator: Operator | None = None
 
     @property
@@ -157,13 +162,16 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
         gateway = Gateway(where, folder, free_port(), {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY})
-        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway)
+        relay = Relay(lambda: scene.broker.url)
+        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway, relay)
+        await stack.enter_async_context(relay.running())
         stack.callback(scene.stop_broker)
         host = Stack(folder, broker, store, catalogue=real, slot="cpu0")
         host.start_worker()
         stack.callback(host.stop_worker)
         stack.callback(gateway.stop)
-        (folder / "openclaw.json").write_text(json.dumps(config_of(folder, gateway.port, broker.url, setup)))
+        config = config_of(folder, gateway.port, broker.url, relay.url, setup)
+        (folder / "openclaw.json").write_text(json.dumps(config))
         await gateway.start()
         await scene.connect()
         stack.push_async_callback(scene.close)

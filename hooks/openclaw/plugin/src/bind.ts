@@ -9,13 +9,13 @@
 import { BrokerClient, label, type ModelInfo } from "./client.js";
 import { gpuCommand } from "./gpu-command.js";
 import type { AgentContext, AgentEvent, InternalEvent, ModelCallEvent, PluginApi } from "./openclaw-api.js";
+import { catalogueOf, PROVIDER } from "./provider.js";
 import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
-import { defaultModel, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
+import { type Stream, waitingStream } from "./waiting.js";
+import { defaultModel, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
 
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
-/** As in the manifest. */
-const PROVIDER = "hotseat";
 const READY_LIMIT_MS = 1000;
 const RUNTIME = Symbol.for("hotseat.openclaw-plugin.1");
 
@@ -66,13 +66,34 @@ class Binding {
       handle: (event) => this.#lifecycle(event),
     });
     api.registerService({ id: "hotseat", start: () => this.#start(), stop: () => this.#stop() });
-    api.registerProvider({
+    this.#registerProvider();
+    this.#registerCommand();
+  }
+
+  #registerProvider(): void {
+    this.api.registerProvider({
       id: PROVIDER,
       label: "Hotseat",
+      envVars: [KEY_VARIABLE],
       auth: [],
+      catalog: {
+        order: "late",
+        run: (ctx) => catalogueOf(this.#client, this.#settings, ctx.resolveProviderApiKey(PROVIDER).apiKey),
+      },
+      wrapStreamFn: ({ streamFn }) => this.#waiting(streamFn),
       resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
     });
-    this.#registerCommand();
+  }
+
+  /** `Same`: OpenClaw's stream function and what wraps it take and give the same. */
+  #waiting<Same>(streamFn: Same | undefined): Same | undefined {
+    if (streamFn === undefined || !this.#settings.waitForLease) return undefined;
+    const callerOf = (sessionId: string | undefined, id: string) => {
+      const sessionKey = this.#keys.get(sessionId ?? "")?.label;
+      const model = modelName(this.#settings, PROVIDER, id);
+      return sessionKey === undefined || model === undefined ? undefined : { sessionKey, model };
+    };
+    return waitingStream(this.#client, streamFn as Stream, callerOf) as Same;
   }
 
   /**
