@@ -40,7 +40,7 @@ up: $(VENV)/.installed-demo ## start everything and watch three agents take turn
 
 # -------------------------------------------------------------------------------------------------------- checks
 .PHONY: check
-check: format-check lint types floors generated test chaos-short ## all that CI checks
+check: format-check lint types floors generated plugin test chaos-short ## all that CI checks
 
 .PHONY: format
 format: install ## rewrite the code in the house style
@@ -66,6 +66,17 @@ floors: install ## who may import whom
 .PHONY: generated
 generated: install ## are the generated schemas in step with the code?
 	@$(BIN)/hotseat export-schemas --check
+
+# Where there is no npm the built plugin cannot be checked; CI has one.
+.PHONY: plugin
+plugin: ## the OpenClaw plugin: generated types in step, built, tested
+	@if ! command -v npm >/dev/null; then echo "no npm here: the OpenClaw plugin is neither built nor tested"; exit 0; fi; \
+	  cd hooks/openclaw/plugin && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error && npm run --silent generated \
+	  && npm run --silent types && npm run --silent build && npm test --silent
+
+.PHONY: test-openclaw
+test-openclaw: install plugin ## a real OpenClaw gateway with the plugin, on loopback (installs Node and OpenClaw into a cache)
+	@$(BIN)/python -m tests.openclaw $(ARGS)
 
 .PHONY: test
 test: install ## all tests but chaos and the long ones

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.security import HTTPBearer
 
 from schemas import api, api_sessions
@@ -124,3 +124,16 @@ async def events(
 )
 async def register_span(body: api_sessions.SpanRequest) -> None:
     """Say which session a traced call to `/v1` belongs to, by the span in its `traceparent`."""
+
+
+@leases.post(
+    "/activity",
+    status_code=202,
+    response_class=Response,
+    responses={
+        202: {"description": "Accepted; carried out within moments, once, in order per session"},
+        **problems(*BODY, 409),
+    },
+)
+async def note_activity(body: api_sessions.ActivityRequest) -> None:
+    """Say that a conversation is active on a model, which keeps it warm, or that it is over. Waits for nothing."""

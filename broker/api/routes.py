@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.api import reports, spans
+from broker.api import activity, reports, spans
 from broker.api.documented import leases
 from broker.api.leases import LeaseRoutes
 from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
@@ -53,7 +53,10 @@ class Application(FastAPI):
 def install(app: Application, services: Services) -> None:
     """Put routes and error handlers into an application."""
     app.state.services = services
-    endpoints = LeaseRoutes(services).endpoints() | {spans.PATH: spans.SpanRoutes(services).endpoint()}
+    endpoints = LeaseRoutes(services).endpoints() | {
+        spans.PATH: spans.SpanRoutes(services).endpoint(),
+        activity.PATH: activity.ActivityRoutes(services).endpoint(),
+    }
     v1 = V1(services)
     app.doors = {("POST", path): endpoint for path, endpoint in endpoints.items() if "{" not in path} | v1.doors()
     app.below_v1 = v1.other

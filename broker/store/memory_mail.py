@@ -84,6 +84,9 @@ class Inbox:
         self._open[entry_id] = IngressEntry(entry_id=entry_id, fields=fields)
         return entry_id
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     async def read(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """The oldest entries that are not done."""
         if not self._open:

@@ -4,11 +4,11 @@ Nothing survives the process. Time and the server's identity are injected: ``clo
 ``restart`` is what a restart or failover of a Redis server looks like.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from broker.core import pool_check, pool_ps, pool_views
-from broker.core.errors import LeaseNotFoundError, StoreUninitialisedError
+from broker.core.errors import LeaseNotFoundError, StoreFullError, StoreUninitialisedError
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
 from broker.core.pool import Pool
 from broker.core.pool_rows import EventRow, LeaseRow
@@ -72,7 +72,7 @@ class MemoryStore:
         found = await self._rings.read(after, block_s=block_s, limit=BELLS_KEPT)
         return (found[-1][0] if found else after), [slot for _, slot in found]
 
-    def publish_ingress(self, fields: dict[str, str]) -> str:
+    def append_ingress(self, fields: dict[str, str]) -> str:
         """What a hook does with ``XADD P:ingress``."""
         return self._ingress.add(fields)
 
@@ -255,6 +255,12 @@ class MemoryStore:
         """See the port."""
         found = await self._bells.read(after, block_s=block_s, limit=BELLS_KEPT)
         return (found[-1][0] if found else after), list(dict.fromkeys(slot for _, slot in found))
+
+    async def publish_ingress(self, fields: Mapping[str, str], *, limit: int) -> None:
+        """See the port."""
+        if len(self._ingress) >= limit:
+            raise StoreFullError("too many messages wait on the ingress stream")
+        self._ingress.add(dict(fields))
 
     async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """See the port."""

@@ -176,6 +176,13 @@ class Store(Protocol):
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """Slots whose worker rang since ``after``; returns the new position with them."""
 
+    async def publish_ingress(self, fields: Mapping[str, str], *, limit: int) -> None:
+        """Append a message to the ingress stream; it may be there twice when the connection broke meanwhile.
+
+        Raises:
+            StoreFullError: ``limit`` messages wait there already.
+        """
+
     async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """The oldest entries that are not done, in order.
 

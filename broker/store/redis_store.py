@@ -5,10 +5,10 @@ call (``acquire`` finds its lease, ``release`` a lease that has ended, ``want`` 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broker.core.errors import LibraryError, StoreUninitialisedError
+from broker.core.errors import LibraryError, StoreFullError, StoreUninitialisedError
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
 from broker.core.snapshot import Snapshot
 from broker.store import redis_codec as codec
@@ -226,6 +226,13 @@ class RedisStore:
         found = await self._read("bell", after, block_s=block_s, limit=BELLS_READ)
         slots = dict.fromkeys(SlotId(fields["slot"]) for _, fields in found if "slot" in fields)
         return (found[-1][0] if found else after), list(slots)
+
+    async def publish_ingress(self, fields: Mapping[str, str], *, limit: int) -> None:
+        """See the port."""
+        if await self._call("XLEN", f"{self._base}:ingress") >= limit:
+            raise StoreFullError("too many messages wait on the ingress stream")
+        words = [word for field in fields.items() for word in field]
+        await self._call("XADD", f"{self._base}:ingress", "*", *words)
 
     async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """See the port."""

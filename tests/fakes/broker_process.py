@@ -30,11 +30,15 @@ lease_limit = 1
 class BrokerProcess:
     """One process; its port is read from its log."""
 
-    def __init__(self, store_url: str, *, extra: str = "", models: str = MODELS, cwd: Path | None = None) -> None:
+    def __init__(
+        self, store_url: str, *, extra: str = "", models: str = MODELS, cwd: Path | None = None, port: int = 0
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hotseat-broker-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # its log may be read after its end
         config = self.folder / "hotseat.toml"
-        config.write_text(f'[store]\nurl = "{store_url}"\n\n[broker]\nport = 0\nanonymous = true\n{extra}\n{models}')
+        config.write_text(
+            f'[store]\nurl = "{store_url}"\n\n[broker]\nport = {port}\nanonymous = true\n{extra}\n{models}'
+        )
         self.log = self.folder / "log"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
         with self.log.open("wb") as log:

@@ -130,7 +130,7 @@ class MemoryRig(Rig):
         return self.memory.read_orders(SlotId(slot))
 
     async def publish(self, fields: dict[str, str]) -> str:
-        return self.memory.publish_ingress(fields)
+        return self.memory.append_ingress(fields)
 
     async def rejected(self) -> list[dict[str, str]]:
         return [dict(entry.fields) for entry in self.memory.rejected_ingress]

@@ -22,6 +22,14 @@ async def test_an_entry_is_carried_out_once_however_often_it_is_tried(rig):
     assert await take(rig) == []
 
 
+async def test_a_published_message_is_read_and_too_many_of_them_are_refused(rig):
+    for number in range(2):
+        await rig.store.publish_ingress({"type": "lease", "number": str(number)}, limit=2)
+    with pytest.raises(errors.StoreFullError):
+        await rig.store.publish_ingress({"type": "lease"}, limit=2)
+    assert [entry.fields["number"] for entry in await take(rig)] == ["0", "1"]
+
+
 async def test_late_and_duplicate_messages_of_a_session_are_ignored(rig):
     await ready(rig, "a")
     for _ in range(3):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from broker.api import spans, views
+from broker.api import activity, spans, views
 from broker.api.problems import InvalidError, MalformedError
 from broker.core.lease import Intent, Priority
 from schemas import api, api_sessions
@@ -31,6 +31,7 @@ def aliases_of(*kinds: type) -> set[str]:
         (views.Lease, [api.Lease]),
         (views.Endpoint, [api.Endpoint]),
         (spans.SpanRequest, [api_sessions.SpanRequest]),
+        (activity.ActivityRequest, [api_sessions.ActivityRequest]),
     ],
 )
 def test_twins_have_the_same_fields(twin, documented):

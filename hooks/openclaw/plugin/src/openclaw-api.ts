@@ -1,0 +1,101 @@
+/**
+ * What this plugin uses of OpenClaw's plugin API, written down here so that neither building nor testing it needs the
+ * 650 MB package. `make test-openclaw` compiles these types against those of the real one.
+ */
+
+export interface AgentContext {
+  runId?: string;
+  agentId?: string;
+  sessionKey?: string;
+  sessionId?: string;
+  modelProviderId?: string;
+  modelId?: string;
+  trigger?: string;
+  trace?: { traceId: string; spanId?: string };
+}
+
+export interface ModelCallEvent {
+  runId: string;
+  callId: string;
+  sessionKey?: string;
+  sessionId?: string;
+  provider: string;
+  model: string;
+}
+
+export interface Hooks {
+  message_received: (event: { content: string; sessionKey?: string }, ctx: { sessionKey?: string }) => void;
+  before_model_resolve: (event: object, ctx: AgentContext) => void;
+  before_agent_reply: (
+    event: { cleanedBody: string },
+    ctx: AgentContext,
+  ) => Promise<{ handled: boolean; reason?: string } | undefined>;
+  model_call_started: (event: ModelCallEvent, ctx: AgentContext) => void;
+  model_call_ended: (event: ModelCallEvent, ctx: AgentContext) => void;
+  session_end: (event: { sessionId: string; sessionKey?: string; reason?: string }, ctx: { sessionKey?: string }) => void;
+  subagent_spawned: (
+    event: { childSessionKey: string; resolvedModel?: string; resolvedProvider?: string },
+    ctx: { requesterSessionKey?: string },
+  ) => void;
+  subagent_ended: (event: { targetSessionKey: string; targetKind: string }, ctx: object) => void;
+}
+
+export interface AgentEvent {
+  runId: string;
+  stream: string;
+  data: Record<string, unknown>;
+  sessionKey?: string;
+}
+
+export interface InternalEvent {
+  type: string;
+  action: string;
+  sessionKey: string;
+  context: Record<string, unknown>;
+}
+
+export interface CommandContext {
+  sessionKey?: string;
+  sessionId?: string;
+  args?: string;
+}
+
+export interface Logger {
+  info: (message: string) => void;
+  warn: (message: string) => void;
+}
+
+export interface PluginApi {
+  config: object;
+  pluginConfig?: Record<string, unknown>;
+  logger: Logger;
+  on: <K extends keyof Hooks>(name: K, handler: Hooks[K], options?: { eligibleTriggers?: ("cron" | "heartbeat")[] }) => void;
+  registerHook: (
+    events: string | string[],
+    handler: (event: InternalEvent) => Promise<void> | void,
+    options?: { name?: string; description?: string },
+  ) => void;
+  registerService: (service: { id: string; start: () => void; stop?: () => Promise<void> | void }) => void;
+  registerCommand: (command: {
+    name: string;
+    description: string;
+    acceptsArgs?: boolean;
+    handler: (ctx: CommandContext) => Promise<{ text: string }>;
+  }) => void;
+  registerProvider: (provider: {
+    id: string;
+    label: string;
+    auth: [];
+    resolveTransportTurnState: (ctx: { sessionId?: string }) => { headers?: Record<string, string> } | undefined;
+  }) => void;
+  agent: {
+    events: {
+      registerAgentEventSubscription: (subscription: {
+        id: string;
+        description?: string;
+        streams?: ("lifecycle")[];
+        handle: (event: AgentEvent) => void;
+      }) => void;
+    };
+  };
+}

@@ -1,0 +1,58 @@
+"""``POST /activity``: what a hook publishes over HTTP, over a real socket."""
+
+from broker.principals import Scope
+from tests.fakes.broker_scene import config_of, key_entry, memory_scene, until
+
+ACTIVE = {"sessionKey": "agent:main:main", "model": "a", "ttlSeconds": 60}
+
+
+async def leases_of(scene, headers=None) -> list[dict]:
+    return (await scene.client.get("/queue", headers=headers)).json()["leases"]
+
+
+async def test_activity_keeps_a_model_warm_until_the_conversation_is_over():
+    async with memory_scene() as scene:
+        answer = await scene.client.post("/activity", json=ACTIVE | {"seq": 1, "priority": "interactive"})
+        assert (answer.status_code, answer.content) == (202, b"")
+        await until(lambda: leases_of(scene))
+        (lease,) = await leases_of(scene)
+        seen = (lease["sessionKey"], lease["model"], lease["intent"], lease["state"], lease["priority"])
+        assert seen == ("agent:main:main", "a", "warm", "active", "interactive")
+        await scene.client.post("/activity", json={**ACTIVE, "type": "release", "ttlSeconds": None, "seq": 2})
+
+        async def over():
+            return not await leases_of(scene)
+
+        await until(over)
+
+
+async def test_a_message_that_comes_late_changes_nothing():
+    async with memory_scene() as scene:
+        await scene.client.post("/activity", json=ACTIVE | {"seq": 5, "type": "release"})
+        assert (await scene.client.post("/activity", json=ACTIVE | {"seq": 4.0})).status_code == 202
+        assert (await scene.client.post("/activity", json=ACTIVE | {"seq": 4.5})).status_code == 422
+        await scene.client.post("/activity", json=ACTIVE | {"sessionKey": "other", "seq": 1})
+        await until(lambda: leases_of(scene))
+        assert [lease["sessionKey"] for lease in await leases_of(scene)] == ["other"]
+
+
+async def test_a_key_may_do_no_more_than_with_the_lease_calls():
+    one = key_entry("one", Scope.LEASE, Scope.OBSERVE, models=("a",), max_priority="normal", max_ttl_s=100)
+    async with memory_scene(config_of(keys=(one, key_entry("two")))) as scene:
+        mine, yours = scene.auth("one"), scene.auth("two")
+
+        async def refusal(headers=None, **more) -> tuple[int, str]:
+            answer = await scene.client.post("/activity", json=ACTIVE | more, headers=headers)
+            return answer.status_code, answer.json()["code"]
+
+        assert await refusal() == (401, "unauthorised")
+        assert await refusal(mine, model="b") == (403, "not_allowed")
+        assert await refusal(mine, priority="interactive") == (403, "not_allowed")
+        assert await refusal(mine, ttlSeconds=200) == (403, "not_allowed")
+        assert await refusal(mine, text="hello") == (422, "invalid")
+        assert (await scene.client.post("/activity", json=ACTIVE, headers=mine)).status_code == 202
+        await until(lambda: leases_of(scene, mine))
+        for kind in ("activity", "release"):
+            assert await refusal(yours, type=kind) == (409, "session_taken")
+        warm = {"sessionKey": ACTIVE["sessionKey"], "model": "a", "intent": "warm"}
+        assert (await scene.client.post("/release", json=warm, headers=mine)).json()["reason"] == "released"
