@@ -40,7 +40,7 @@ up: $(VENV)/.installed-demo ## start everything and watch three agents take turn
 
 # -------------------------------------------------------------------------------------------------------- checks
 .PHONY: check
-check: format-check lint types floors generated plugin test chaos-short ## all that CI checks
+check: format-check lint types floors generated plugin test chaos-short test-openclaw-short ## all that CI checks
 
 .PHONY: format
 format: install ## rewrite the code in the house style
@@ -74,9 +74,18 @@ plugin: ## the OpenClaw plugin: generated types in step, built, tested
 	  cd hooks/openclaw/plugin && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error && npm run --silent generated \
 	  && npm run --silent types && npm run --silent build && npm test --silent
 
+BUILT_PLUGIN = $(if $(shell command -v npm),hooks/openclaw/plugin/dist/index.js)
+hooks/openclaw/plugin/dist/index.js: $(wildcard hooks/openclaw/plugin/src/*.ts)
+	@$(MAKE) plugin
+
 .PHONY: test-openclaw
 test-openclaw: install plugin ## a real OpenClaw gateway with the plugin, on loopback (installs Node and OpenClaw into a cache)
 	@$(BIN)/python -m tests.openclaw $(ARGS)
+
+.PHONY: test-openclaw-short
+test-openclaw-short: install $(BUILT_PLUGIN) ## the short form of it, as in CI: two minutes, and one for the first install
+	@if ! command -v npm >/dev/null; then echo "no npm here: no OpenClaw to test with"; exit 0; fi; \
+	  $(BIN)/python -m tests.openclaw --short $(ARGS)
 
 .PHONY: test
 test: install ## all tests but chaos and the long ones

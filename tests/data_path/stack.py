@@ -39,6 +39,7 @@ class Stack:
     store: RedisServer
     worker: subprocess.Popen[bytes] | None = None
     catalogue: str = ""
+    slot: str = "gpu0"
     worker_log: list[Path] = field(default_factory=list)
 
     @property
@@ -54,7 +55,7 @@ class Stack:
         config = self.folder / "worker.toml"
         config.write_text(
             f'[store]\nurl = "{self.store.url}"\n[worker]\nname = "host"\nstate_dir = "{self.folder}/state"\n'
-            f'beat_s = 0.5\n[[worker.slot]]\nid = "gpu0"\nbudget_mib = {BUDGET_MIB}\n{self.catalogue}'
+            f'beat_s = 0.5\n[[worker.slot]]\nid = "{self.slot}"\nbudget_mib = {BUDGET_MIB}\n{self.catalogue}'
         )
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
         log = self.folder / "worker.log"

@@ -1,6 +1,7 @@
 """A real OpenClaw gateway as a process, and its WebSocket as an operator speaks it."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import signal
@@ -11,62 +12,13 @@ from typing import Any, Self
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
+from tests.openclaw.gateway_config import TOKEN
 from tests.openclaw.install import Installed
 
-TOKEN = "test-token"
 READY_LIMIT_S = 120
 SCOPES = ("operator.read", "operator.write", "operator.admin")
-
-
-def config_of(folder: Path, port: int, broker_url: str, plugin: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """A gateway on loopback whose one provider is the broker."""
-    models = [
-        {
-            "id": name,
-            "name": name,
-            "reasoning": False,
-            "input": ["text"],
-            "contextWindow": 131_072,
-            "maxTokens": 4096,
-            "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-        }
-        for name in ("alpha", "beta")
-    ]
-    provider = {"baseUrl": f"{broker_url}/v1", "apiKey": "hsk_unused", "api": "openai-completions"}
-    return {
-        "gateway": {
-            "mode": "local",
-            "bind": "loopback",
-            "port": port,
-            "auth": {"mode": "token", "token": TOKEN},
-            "controlUi": {"enabled": False},
-        },
-        "update": {"checkOnStart": False},
-        "tools": {"toolSearch": False},
-        "models": {
-            "mode": "replace",
-            "catalogRefresh": {"enabled": False},
-            "providers": {"hotseat": {**provider, "timeoutSeconds": 1800, "models": models}},
-        },
-        "agents": {
-            "defaults": {
-                "workspace": str(folder / "workspace"),
-                "skipBootstrap": True,
-                "model": {"primary": "hotseat/alpha"},
-                **defaults,
-            }
-        },
-        "plugins": {
-            "entries": {
-                "hotseat": {
-                    "enabled": True,
-                    "hooks": {"allowConversationAccess": True},
-                    "config": {"brokerUrl": broker_url, **plugin},
-                }
-            }
-        },
-    }
 
 
 class Gateway:
@@ -137,13 +89,14 @@ class Operator:
         return self
 
     async def _read(self) -> None:
-        async for text in self._link:
-            frame = json.loads(text)
-            if frame["type"] == "res" and frame["id"] in self._answers:
-                self._answers.pop(frame["id"]).set_result(frame)
-            elif frame.get("event") == "chat":
-                self.chats.append(frame["payload"])
-                self._changed.set()
+        with contextlib.suppress(ConnectionClosed):  # a gateway that is killed or restarted
+            async for text in self._link:
+                frame = json.loads(text)
+                if frame["type"] == "res" and frame["id"] in self._answers:
+                    self._answers.pop(frame["id"]).set_result(frame)
+                elif frame.get("event") == "chat":
+                    self.chats.append(frame["payload"])
+                    self._changed.set()
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         number = str(next(self._numbers))

@@ -1,5 +1,7 @@
-"""The real gateway with our plugin beside Valkey, a broker, a worker without a GPU, and a model server that is slow on
-demand. Two models, of which one fits at a time.
+"""One scene: Valkey, a broker, a real gateway, and two places for models of which only one fits at a time each.
+
+``gpu0`` belongs to a worker without a GPU whose model server does as it is told; ``cpu0`` to a real worker with
+llama.cpp and two small models of random weights.
 """
 
 import asyncio
@@ -10,26 +12,30 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from hotseat.tiny_gguf import Shape
+from tests.data_path.stack import Build, Stack, model_toml
 from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
-from tests.openclaw.gateway import Gateway, Operator, config_of
-from tests.openclaw.install import Installed, installed
+from tests.openclaw.gateway import Gateway, Operator
+from tests.openclaw.gateway_config import REAL, SCRIPTED, Setup, config_of
+from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
 
 PLUGIN = Path(__file__).parents[2] / "hooks" / "openclaw" / "plugin"
 TTL_S = 12.0
 ACTIVE_S = 20.0
-MODELS = "".join(
-    f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = {limit}\n'
-    for name, limit in (("alpha", 4), ("beta", 4))
-)
+CONTEXT = 65_536
+"""Tokens; the prompt of the agent `real` has twenty thousand of these models' short tokens."""
+BUILD = Build(shape=Shape(context=CONTEXT))
+SIZE = ("-c", str(2 * CONTEXT), "-np", "2")
+WITH_PLUGIN = Setup(plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S}, plugin_paths=(PLUGIN,))
 
 
 def free_port() -> int:
@@ -49,7 +55,8 @@ class Scene:
     models: ModelServer
     worker: FakeWorker
     broker: BrokerProcess
-    broker_port: int
+    catalogue: str
+    settings: str
     gateway: Gateway
     operator: Operator | None = None
 
@@ -60,7 +67,7 @@ class Scene:
 
     def restart_broker(self) -> None:
         """At the same address."""
-        self.broker = BrokerProcess(self.store.url, models=MODELS, port=self.broker_port).until_ready()
+        self.broker = broker_of(self.store, self.catalogue, self.settings, int(self.broker.url.rpartition(":")[2]))
 
     def stop_broker(self) -> None:
         """Whichever runs now."""
@@ -68,13 +75,13 @@ class Scene:
 
     async def leases(self, **wanted: str) -> list[dict[str, Any]]:
         """Live leases that are as wanted."""
-        async with httpx.AsyncClient(base_url=self.broker.url) as client:
+        async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
             found = (await client.get("/queue")).json()["leases"]
         return [lease for lease in found if all(lease[name] == value for name, value in wanted.items())]
 
     async def state(self, model: str) -> str:
         """A model's deepest residency."""
-        async with httpx.AsyncClient(base_url=self.broker.url) as client:
+        async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
             models = (await client.get("/models")).json()["models"]
         return str(next(each["state"] for each in models if each["name"] == model))
 
@@ -87,6 +94,23 @@ class Scene:
             await self.operator.close()
         self.operator = await Operator.on(self.gateway.port)
 
+    async def close(self) -> None:
+        """The connection to the gateway."""
+        if self.operator is not None:
+            await self.operator.close()
+
+    async def idle(self) -> None:
+        """End every conversation and wait until nothing is leased."""
+        self.worker.load_s = 0.5
+        for lease in await self.leases():
+            with contextlib.suppress(AssertionError):  # a session that is gone already
+                await self.chat.call("sessions.reset", {"key": lease["sessionKey"]})
+
+        async def empty() -> bool:
+            return not await self.leases()
+
+        await until(empty, TTL_S + 60)
+
 
 async def until(condition: Callable[[], Awaitable[object]], limit_s: float = 30.0) -> float:
     """Wait until something holds; how long that took, seconds."""
@@ -97,35 +121,42 @@ async def until(condition: Callable[[], Awaitable[object]], limit_s: float = 30.
     return time.monotonic() - started_s
 
 
+def broker_of(store: RedisServer, catalogue: str, settings: str, port: int) -> BrokerProcess:
+    """A broker at an address."""
+    return BrokerProcess(store.url, models=catalogue, extra=settings, port=port).until_ready()
+
+
+def scripted_models() -> str:
+    """Their part of the catalogue."""
+    return "".join(f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = 4\n' for name in SCRIPTED)
+
+
 @contextlib.asynccontextmanager
-async def openclaw_scene(**defaults: Any) -> AsyncIterator[Scene]:
-    """Everything started, the plugin loaded from its folder, built; `defaults` are OpenClaw's `agents.defaults`."""
-    where = installed()
+async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings: str = "") -> AsyncIterator[Scene]:
+    """Everything started, the plugin loaded from its folder, built; `settings` are the broker's."""
     folder = Path(tempfile.mkdtemp(prefix="hotseat-openclaw-"))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        store = RedisServer(VALKEY).start()
+        store = RedisServer(VALKEY, aof=True).start()
         stack.callback(store.close)
         models = ModelServer()
         stack.callback(models.close)
-        port = free_port()
-        broker = BrokerProcess(store.url, models=MODELS, port=port).until_ready()
-        urls = {"alpha": models.url, "beta": models.url}
-        worker = FakeWorker.on_redis(store.url, serves=("alpha", "beta"), load_s=0.5, urls=urls)
+        real = "".join(model_toml(folder, name, *SIZE, build=BUILD) for name in REAL)
+        catalogue = scripted_models() + real
+        broker = broker_of(store, catalogue, settings, free_port())
+        urls = dict.fromkeys(SCRIPTED, models.url)
+        worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
         gateway = Gateway(where, folder, free_port())
-        stack.callback(gateway.stop)
-        scene = Scene(where, folder, store, models, worker, broker, port, gateway)
+        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway)
         stack.callback(scene.stop_broker)
-        _configure(scene, defaults)
+        host = Stack(folder, broker, store, catalogue=real, slot="cpu0")
+        host.start_worker()
+        stack.callback(host.stop_worker)
+        stack.callback(gateway.stop)
+        config = config_of(folder, gateway.port, broker.url, replace(setup, defaults={"heartbeat": {"every": "24h"}}))
+        (folder / "openclaw.json").write_text(json.dumps(config))
         await gateway.start()
         await scene.connect()
-        stack.push_async_callback(scene.chat.close)
+        stack.push_async_callback(scene.close)
         yield scene
-
-
-def _configure(scene: Scene, defaults: dict[str, Any]) -> None:
-    plugin = {"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S}
-    config = config_of(scene.folder, scene.gateway.port, scene.broker.url, plugin, **defaults)
-    config["plugins"]["load"] = {"paths": [str(PLUGIN)]}
-    (scene.folder / "openclaw.json").write_text(json.dumps(config))

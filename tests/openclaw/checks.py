@@ -1,0 +1,168 @@
+"""Checks with the plugin that take seconds. Each begins with an idle pool."""
+
+import asyncio
+import time
+from typing import Any
+
+from tests.openclaw.gateway_config import REAL, SCRIPTED
+from tests.openclaw.scene import TTL_S, Scene, until
+
+SESSION = "agent:main:main"
+
+
+async def many_conversations(scene: Scene) -> str:
+    """Six conversations over two models of which one fits: every turn completes."""
+    return await converse(scene, "agent:main:c", SCRIPTED, count=6, turns=2)
+
+
+async def real_models(scene: Scene) -> str:
+    """The same with llama.cpp under a real worker: every turn completes, and the models took turns on the slot."""
+    said = await converse(scene, "agent:real:c", REAL, count=4, turns=1)
+    loads = sum(scene.broker.log.read_text().count(f"kind=Load subject=cpu0/{model} ") for model in REAL)
+    assert loads >= len(REAL), "one of them was never loaded"
+    return f"{said}; {loads} loads"
+
+
+async def converse(scene: Scene, prefix: str, models: tuple[str, ...], *, count: int, turns: int) -> str:
+    """So many conversations at once; no turn of them may fail."""
+
+    async def one(number: int) -> float:
+        session = f"{prefix}{number}"
+        await scene.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{models[number % 2]}"})
+        started_s = time.monotonic()
+        for turn in range(turns):
+            end = await scene.turn(session, f"turn {turn}", 240)
+            assert end["state"] == "final", end
+            assert _text(end), end
+        return time.monotonic() - started_s
+
+    took_s = await asyncio.gather(*(one(number) for number in range(count)))
+    return f"{turns * count} turns of {count} conversations, the slowest {max(took_s):.1f} s"
+
+
+def _text(end: dict[str, Any]) -> str:
+    return "".join(part.get("text", "") for part in end["message"]["content"])
+
+
+async def stop_frees_the_place(scene: Scene) -> str:
+    """`/stop` while the request waits in line: the place and the warm lease are gone within a second."""
+    session, absent = "agent:main:stop", "beta" if await scene.state("alpha") == "ready" else "alpha"
+    scene.worker.load_s = 20.0
+    await scene.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{absent}"})
+    run = await scene.chat.say(session, "hello")
+    await until(lambda: scene.leases(state="queued"), 60)
+    await scene.chat.call("chat.abort", {"sessionKey": session})
+
+    async def free() -> bool:
+        return not await scene.leases()
+
+    took_s = await until(free, 10)
+    assert took_s < 1.0, took_s
+    assert (await scene.chat.ended(run))["state"] == "aborted"
+    return f"queue and warm lease empty {took_s * 1000:.0f} ms after the abort"
+
+
+async def subagent_is_expected(scene: Scene) -> str:
+    """The model of a sub-agent is ordered before its first request arrives."""
+    await scene.turn(SESSION, "hello")
+    scene.worker.load_s = 3.0
+    await scene.chat.say(SESSION, "spawn one")
+    await until(lambda: scene.leases(model="beta", intent="warm"))
+    assert not await scene.leases(model="beta", intent="use"), "its request was there first"
+    ahead_s = await until(lambda: scene.leases(model="beta", intent="use"), 60)
+    (warm,) = await scene.leases(model="beta", intent="warm")
+    use = (await scene.leases(model="beta", intent="use"))[0]
+    assert warm["sessionKey"] == use["sessionKey"], f"the span did not name the session: {await scene.leases()}"
+
+    async def over() -> bool:
+        return not await scene.leases(sessionKey=warm["sessionKey"])
+
+    await until(over, 60)
+
+    async def announced() -> bool:
+        return any(
+            str(chat.get("runId")).startswith("announce:") and chat["state"] == "final" for chat in scene.chat.chats
+        )
+
+    await until(announced, 60)
+    return f"warm {ahead_s:.1f} s before the child's first request; both under {warm['sessionKey'][:20]}…; given back"
+
+
+async def background_loads_nothing(scene: Scene) -> str:
+    """A heartbeat and a cron job with no model loaded are skipped."""
+    before = len(scene.models.calls)
+    assert await scene.state("alpha") == "absent", "this check comes before those that load alpha"
+    await scene.chat.call("wake", {"mode": "now", "text": "look around"})
+    job = {"name": "job", "schedule": {"kind": "every", "everyMs": 86_400_000}, "sessionTarget": "isolated"}
+    work = {"kind": "agentTurn", "message": "do the job"}
+    added = await scene.chat.call("cron.add", {**job, "wakeMode": "now", "payload": work, "delivery": {"mode": "none"}})
+    await scene.chat.call("cron.run", {"id": added["id"], "mode": "force"})
+
+    async def skipped() -> bool:
+        log = scene.gateway.log.read_text()
+        return all(f"hotseat: {kind} skipped, alpha is not loaded" in log for kind in ("heartbeat", "cron"))
+
+    await until(skipped, 60)
+    assert await scene.state("alpha") == "absent"
+    assert len(scene.models.calls) == before
+    return "both skipped; nothing was loaded, no model was called"
+
+
+async def broker_dies_in_a_turn(scene: Scene) -> str:
+    """The broker is killed while a turn waits for its answer, and is back after two seconds: the turn completes."""
+    run = await scene.chat.say(SESSION, "slow 5")
+    await until(lambda: scene.leases(intent="use", state="active"), 120)
+    scene.broker.kill()
+    await asyncio.sleep(2)
+    scene.restart_broker()
+    end = await scene.chat.ended(run, 180)
+    assert end["state"] == "final", end
+    return "turn completed"
+
+
+async def gateway_dies(scene: Scene) -> str:
+    """The gateway is killed with conversations in progress: every lease lapses."""
+    for number in range(3):
+        await scene.turn(f"agent:main:k{number}", "hello")
+    held = len(await scene.leases())
+    assert held == 3, await scene.leases()
+    scene.gateway.kill()
+
+    async def lapsed() -> bool:
+        return not await scene.leases()
+
+    took_s = await until(lapsed, TTL_S + 5)
+    await scene.gateway.start()
+    await scene.connect()
+    assert (await scene.turn("agent:main:k0", "again"))["state"] == "final"
+    return f"{held} leases lapsed after {took_s:.1f} s (TTL {TTL_S:.0f} s); started again, a turn completes"
+
+
+async def new_and_model(scene: Scene) -> str:
+    """`/model` warms the new model and lets go of the old; `/new` gives back."""
+    await scene.turn(SESSION, "hello")
+    await scene.turn(SESSION, "/model hotseat/beta")
+
+    async def changed() -> bool:
+        return [lease["model"] for lease in await scene.leases(intent="warm")] == ["beta"]
+
+    await until(changed, 10)
+    await scene.chat.say(SESSION, "/new")
+
+    async def free() -> bool:
+        return not await scene.leases()
+
+    took_s = await until(free, 10)
+    return f"/model changed the warm lease; /new gave it back in {took_s * 1000:.0f} ms"
+
+
+async def command(scene: Scene) -> str:
+    """`/gpu`, `/gpu warm`, `/gpu release`."""
+    texts = []
+    for words in ("/gpu", "/gpu warm beta 5m", "/gpu release"):
+        end = await scene.turn("agent:main:gpu", words)
+        texts.append(" · ".join(end["message"]["content"][0]["text"].splitlines()))
+    assert "alpha:" in texts[0], texts
+    assert texts[1].startswith("beta is kept warm for 5 min"), texts
+    assert texts[2] == "Given back: beta.", texts
+    return texts[0]
