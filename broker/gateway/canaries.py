@@ -15,6 +15,7 @@ from broker.core.lease import LeaseRecord, LeaseState, ModelName, Priority
 from broker.gateway.desk import Desk
 from broker.gateway.headers import to_the_model
 from broker.gateway.holding import Given
+from broker.gateway.reputations import LOCAL
 from broker.leasing import Wish
 from broker.principals import Principal, Scope
 from broker.upstream.errors import UpstreamError
@@ -82,7 +83,7 @@ class Canaries:
                 asked_s = loop.time()
                 verdict = await self._ask(record)
                 if verdict is not None:
-                    desk.accounts.answers.judged(record.model, verdict, asked_s)
+                    desk.accounts.answers.judged(LOCAL, record.model, verdict, asked_s)
                 desk.reputations.canary_answered(record.model, verdict, loop.time())
         finally:
             desk.holds.drop(hold)

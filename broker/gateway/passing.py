@@ -4,16 +4,18 @@ Rule: the client's answer begins with the model server's first piece of use and 
 until then can be tried again. Only a wait that is too long for the client begins it earlier.
 """
 
+import asyncio
 import re
 
 import msgspec
 
-from broker.answers.verdict import Expected, Shape
+from broker.answers.verdict import Expected, Shape, Verdict
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
-from broker.gateway.delivery import Delivery
+from broker.gateway.delivery import Delivery, Terms
 from broker.gateway.desk import Desk, Progress
 from broker.gateway.headers import is_event_stream, to_the_model
+from broker.gateway.reputations import LOCAL
 from broker.gateway.speaker import Speaker
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.upstream.answer import Answer
@@ -54,7 +56,7 @@ class Passing:
         speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
-        delivery = Delivery(self._desk, self._progress, self._expected(), tries_left=self._tries_left)
+        delivery = Delivery(self._progress, self._expected(), self._terms(), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
             if answer.status in NOT_READY:
@@ -68,6 +70,16 @@ class Passing:
             speaker.abort()
             if answer is not None:
                 answer.close()
+
+    def _terms(self) -> Terms:
+        desk = self._desk
+        stall_s, head_s = desk.upstreams.timing.stall_s, desk.settings.head_s
+        return Terms(stall_s=stall_s, head_s=head_s, begun=_nothing, judged=self._judged)
+
+    def _judged(self, verdict: Verdict, asked_s: float) -> None:
+        model = self._lease.model
+        self._desk.accounts.answers.judged(LOCAL, model, verdict, asked_s)
+        self._desk.reputations.judged(model, verdict, asyncio.get_running_loop().time())
 
     def _expected(self) -> Expected:
         call = self._progress.call
@@ -96,6 +108,10 @@ class Passing:
         message = f"the model server answered {answer.status}: {said}"
         status = answer.status if answer.status >= 400 else 502
         return TroubleError(Trouble(status=status, code="upstream_error", message=message))
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def renamed(body: bytes, asked: str, served: str) -> bytes:

@@ -109,7 +109,8 @@ async def test_an_upstream_gets_its_own_key_and_name_and_nothing_of_the_clients(
 
 
 async def test_an_upstream_of_anthropics_gets_its_key_as_it_wants_it(tmp_path):
-    answer = whole(b'{"type":"message","usage":{"input_tokens":3,"output_tokens":4}}')
+    said = b'{"type":"message","content":[{"type":"text","text":"far"}],"usage":{"input_tokens":3,"output_tokens":4}}'
+    answer = whole(said)
     async with stub(answer) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url, protocol="anthropic"))
         async with routed_scene({"a": [NEAR]}, config) as scene:
