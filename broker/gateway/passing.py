@@ -14,7 +14,9 @@ from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
 from broker.gateway.delivery import Delivery, Terms
 from broker.gateway.desk import Desk, Progress
+from broker.gateway.forms import form_with
 from broker.gateway.headers import is_event_stream, to_the_model
+from broker.gateway.identity import Asked
 from broker.gateway.reputations import LOCAL
 from broker.gateway.speaker import Speaker
 from broker.gateway.troubles import Trouble, TroubleError
@@ -88,11 +90,13 @@ class Passing:
 
     def _request(self) -> Request:
         call = self._progress.call
+        body, *after = renamed(self._progress.body, call.asked, self._served_name())
         return Request(
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(self._progress.body, call.asked.model, self._served_name()),
+            body=body,
+            after=after,
         )
 
     def _served_name(self) -> str:
@@ -114,13 +118,15 @@ def _nothing() -> None:
     """Nobody wants to know."""
 
 
-def renamed(body: bytes, asked: str, served: str) -> bytes:
+def renamed(body: bytes, asked: Asked, served: str) -> tuple[bytes | memoryview, ...]:
     """The body with the name that the model's own server knows; the very same bytes where it was asked for by that.
 
-    Other fields keep their bytes. A form is left alone.
+    Other fields keep their bytes, those of a form its files too, which are not copied.
     """
-    if served == asked or body.lstrip()[:1] != b"{":
-        return body
+    if served == asked.model:
+        return (body,)
+    if asked.model_at:
+        return form_with(body, asked.model_at, served.encode())
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(served))
-    return msgspec.json.encode(fields)
+    return (msgspec.json.encode(fields),)
