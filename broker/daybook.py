@@ -26,7 +26,7 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "loads": ("model", "why"),
     "failedLoads": ("model",),
     "swaps": ("model",),
-    "semanticFailures": ("model", "reason"),
+    "semanticFailures": ("route", "model", "reason"),
     "costMicro": ("upstream", "model"),
     "savedMicro": ("model",),
 }

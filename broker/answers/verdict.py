@@ -25,11 +25,14 @@ class Expected:
 
     Attributes:
         models: Names the right model may give itself; empty: not checked.
+        others: Names of other models; None: every name but ``models`` is one. An upstream may well answer by a name
+            that nobody told us.
         may_be_empty: The request allows an answer without content (no tokens wanted, a cache warmed).
     """
 
     shape: Shape
     models: tuple[str, ...] = ()
+    others: tuple[str, ...] | None = None
     may_be_empty: bool = False
 
 

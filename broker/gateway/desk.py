@@ -76,6 +76,8 @@ class Progress:
     plan: Plan | None = None
     strict: Strict | None = None
     """What its answer must hold."""
+    had_useless: bool = False
+    """Was an answer thrown away? That is done once for a request."""
     verdict: Verdict | None = None
     """On the last answer of a model server."""
 

@@ -13,7 +13,7 @@ from broker.core.lease import ModelName
 from broker.daybook import Daybook
 from broker.gateway.candidates import Candidate, Plan, RoutedName
 from broker.gateway.cloud_call import CloudCall
-from broker.gateway.clouds import Clouds, CloudServer
+from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
@@ -71,17 +71,17 @@ class Routing:
 def routing_of(
     settings: RoutingSettings,
     firewall: Firewall,
-    servers: Iterable[CloudServer],
     limits: Limits,
     store: Store,
     accounts: tuple[Metrics, Daybook],
+    clouds: Clouds,
     last: Callable[[], Look | None],
 ) -> Routing:
     """Put routing together. ``last`` gives the scheduler's last look at the pool."""
     routes = Routes(
         settings=settings,
         firewall=firewall,
-        clouds=Clouds(servers),
+        clouds=clouds,
         purse=Purse(Ledger(limits=limits, books=store.outside), *accounts),
         outside=store.outside,
         pool=PoolNow(last, settings.policy),
@@ -201,13 +201,18 @@ class RoutedPlan:
             assert self._decision is not None
             return following(self._decision, before, await self._routes.state_now(self._session)) == choice
 
+        def has_others() -> bool:
+            assert self._decision is not None
+            return following(self._decision, self._tried, self._routes.state_here(self._session)) is not None
+
         return CloudCall(
             clouds=self._routes.clouds,
             purse=self._routes.purse,
             progress=self._progress,
             choice=choice,
-            prices=cloud.prices,
+            cloud=cloud,
             may_go=may_go,
+            has_others=has_others,
             left_s=self._left_s,
         )
 

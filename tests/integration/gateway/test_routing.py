@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from broker.principals import Scope
 from schemas.config_file import ModelEntry
 from tests.fakes.broker_scene import key_entry
@@ -44,6 +46,23 @@ async def test_a_model_that_is_asked_for_by_its_own_name_gets_the_very_same_byte
         answer = await scene.client.post(CHAT, content=raw, headers={"content-type": "application/json"})
         assert answer.status_code == 200
         assert scene.models["a"].asked[0].body == raw
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/images/edits"])
+async def test_a_form_is_sent_with_the_models_own_name_and_else_byte_by_byte(path):
+    model = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
+    decoy = b'RIFF\x00\r\n--\xff\r\nContent-Disposition: form-data; name="model"\r\n\r\nlocal\r\n' + bytes(300_000)
+    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\n%s\r\n' % decoy
+    rest = b'--B\r\ncontent-disposition: form-data; name="language"\r\n\r\nlocal\r\n--B--\r\nepilogue'
+    headers = {"content-type": "multipart/form-data; boundary=B"}
+    async with routed_scene({"a": [NEAR], "b": [NEAR]}, routed(aliases=(LOCAL,))) as scene:
+        for parts in ((model, file), (file, model), (model, file, model)):
+            sent = b"".join((*(part % b"local" if part is model else part for part in parts), rest))
+            answer = await scene.client.post(path, content=sent, headers=headers)
+            assert served(answer)[:2] == (200, "a")
+            asked = scene.models["a"].asked[-1]
+            assert asked.body == b"".join((*(part % b"a" if part is model else part for part in parts), rest))
+            assert asked.header("content-type") == headers["content-type"]
 
 
 async def test_of_a_family_the_variant_that_fits_the_memory_serves():
@@ -109,7 +128,8 @@ async def test_an_upstream_gets_its_own_key_and_name_and_nothing_of_the_clients(
 
 
 async def test_an_upstream_of_anthropics_gets_its_key_as_it_wants_it(tmp_path):
-    answer = whole(b'{"type":"message","usage":{"input_tokens":3,"output_tokens":4}}')
+    said = b'{"type":"message","content":[{"type":"text","text":"far"}],"usage":{"input_tokens":3,"output_tokens":4}}'
+    answer = whole(said)
     async with stub(answer) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url, protocol="anthropic"))
         async with routed_scene({"a": [NEAR]}, config) as scene:
