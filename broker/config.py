@@ -149,7 +149,8 @@ class PolicySection(Section):
     horizon_s: float = Field(default=_POLICY.horizon_s, gt=0, le=3600)
     """Arrivals expected within this time make a model worth keeping, seconds."""
     idle_restore_s: float | None = Field(default=_POLICY.idle_restore_s, gt=0, le=864_000)
-    """After this long without use the default model comes back whatever is expected, seconds; None: by prefetch."""
+    """After this long without use the default model comes back whatever is expected, unless a warm lease keeps the one
+    that would make room, seconds; None: by prefetch."""
     relook_s: float = Field(default=_POLICY.relook_s, gt=0, le=3600)
     """While nobody waits the expectations are looked at this often, seconds."""
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hotseat.client import BrokerError, Client
-from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, litellm_block, openclaw_block, remarks
+from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, OpenClawLine, litellm_block, openclaw_block, remarks
 from schemas.config_file import ConfigError, ModelEntry
 
-BLOCKS = {"litellm": litellm_block, "openclaw": openclaw_block}
+TARGETS = ("litellm", "openclaw")
 FAILED, UNREACHABLE = 1, 3
 
 
@@ -31,10 +31,16 @@ def main(argv: list[str]) -> int:
     except BrokerError as error:
         print(f"hotseat export: {error}", file=sys.stderr)
         return FAILED if error.status else UNREACHABLE
-    print(BLOCKS[arguments.target](base_url, offers), end="")
+    print(_block(arguments, base_url, offers), end="")
     for remark in remarks(base_url, offers, target=arguments.target):
         print(f"note: {remark}", file=sys.stderr)
     return 0
+
+
+def _block(arguments: argparse.Namespace, base_url: str, offers: list[Offer]) -> str:
+    if arguments.target == "litellm":
+        return litellm_block(base_url, offers)
+    return openclaw_block(base_url, offers, OpenClawLine.OLDER if arguments.older else OpenClawLine.CURRENT)
 
 
 def context_of(entry: ModelEntry) -> int | None:
@@ -84,10 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="hotseat export",
         description="Print the provider block that makes LiteLLM or OpenClaw use this broker.",
     )
-    parser.add_argument("target", choices=sorted(BLOCKS))
+    parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--config", type=Path, help="models from this hotseat.toml instead of a running broker")
     parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
     parser.add_argument("--base-url", help="the address of /v1 that clients use, where it is another one")
+    parser.add_argument("--older", action="store_true", help="for OpenClaw 2026.7, which takes other keys than 2026.9")
     parser.add_argument(
         "--context-tokens",
         type=int,

@@ -62,7 +62,10 @@ def prefetch(board: Board, place: Place, absent: list[Demand]) -> Load | None:
 
 
 def restore(board: Board, place: Place, absent: list[Demand], moments: list[float]) -> Load | None:
-    """The default model comes back once everything on the slot was idle for ``idle_restore_s``."""
+    """The default model comes back once everything on the slot was idle for ``idle_restore_s``.
+
+    What a warm lease keeps stays: a conversation in progress is no idleness, though it calls nothing for long.
+    """
     after_s = board.settings.idle_restore_s
     demand = next((d for d in absent if d.view.is_default), None)
     if after_s is None or demand is None:
@@ -72,7 +75,9 @@ def restore(board: Board, place: Place, absent: list[Demand], moments: list[floa
         moments.append(until_s)
         return None
     room = idle_room_for(board, place, demand.view)
-    return None if room is None else _load(place, demand, room, Why.RESTORE)
+    if room is None or any(board.demands[resident.model].view.warm_leases for resident in room.evict):
+        return None
+    return _load(place, demand, room, Why.RESTORE)
 
 
 def use_the_quiet(board: Board, place: Place, moments: list[float]) -> tuple[Load | None, list[Unload]]:

@@ -4,6 +4,7 @@ import ipaddress
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 from hotseat.rivals.yaml_file import one_line
@@ -17,6 +18,15 @@ REPLY_TOKENS = 8_192
 KEY_VARIABLE = "HOTSEAT_API_KEY"
 
 
+class OpenClawLine(StrEnum):
+    """By what a request of OpenClaw tells its conversation: the ``compat`` key of its models."""
+
+    CURRENT = "sendSessionAffinityHeaders"
+    """2026.9: headers."""
+    OLDER = "supportsPromptCacheKey"
+    """2026.7.35, whose configuration refuses the other one: ``prompt_cache_key`` in the body."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A model as a client sees it."""
@@ -26,11 +36,11 @@ class Offer:
     context_tokens: int = CONTEXT_TOKENS
 
 
-def openclaw_block(base_url: str, offers: Sequence[Offer]) -> str:
+def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = OpenClawLine.CURRENT) -> str:
     """For ``openclaw.json`` (JSON is JSON5).
 
     ``timeoutSeconds`` raises OpenClaw's waits for headers, for the first event and between two events together;
-    ``sendSessionAffinityHeaders`` tells the broker which conversation a request belongs to.
+    ``compat`` tells the broker which conversation a request belongs to.
     """
     provider: dict[str, object] = {
         "baseUrl": base_url,
@@ -49,7 +59,7 @@ def openclaw_block(base_url: str, offers: Sequence[Offer]) -> str:
             "contextWindow": offer.context_tokens,
             "maxTokens": min(REPLY_TOKENS, max(1, offer.context_tokens // 2)),
             "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-            "compat": {"sendSessionAffinityHeaders": True},
+            "compat": {line.value: True},
         }
         for offer in offers
         if offer.kind != "embedding"

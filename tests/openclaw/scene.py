@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,7 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         host.start_worker()
         stack.callback(host.stop_worker)
         stack.callback(gateway.stop)
-        config = config_of(folder, gateway.port, broker.url, replace(setup, defaults={"heartbeat": {"every": "24h"}}))
-        (folder / "openclaw.json").write_text(json.dumps(config))
+        (folder / "openclaw.json").write_text(json.dumps(config_of(folder, gateway.port, broker.url, setup)))
         await gateway.start()
         await scene.connect()
         stack.push_async_callback(scene.close)

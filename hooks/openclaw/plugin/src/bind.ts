@@ -118,7 +118,7 @@ class Binding {
   #message(session: string | undefined, content: string): void {
     if (session === undefined) return;
     if (/^\/stop\s*$/i.test(content)) return this.#tell({ type: "ended", session });
-    if (content.startsWith("/")) return;
+    if (content.startsWith("/")) return this.#tell({ type: "seen", session });
     this.#tell({ type: "messageReceived", session, model: this.#firstModel(session) });
   }
 

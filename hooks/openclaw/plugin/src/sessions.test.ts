@@ -52,6 +52,17 @@ describe("a conversation", () => {
     expect(sessions.phase(S, nowS)).toBe("warm");
   });
 
+  it("is in progress while its person types commands, and is not begun by one", () => {
+    expect(take({ type: "seen", session: S })).toEqual([]);
+    message();
+    nowS += 800;
+    expect(take({ type: "seen", session: S })).toEqual([warm()]);
+    nowS += 800;
+    expect(take({ type: "tick" })).toEqual([warm()]);
+    nowS += 200;
+    expect([take({ type: "seen", session: S }), take({ type: "tick" })]).toEqual([[], []]);
+  });
+
   it("registers the span of each call", () => {
     const effects = call(S, "big", "r1", "00f067aa0ba902b7");
     expect(effects).toEqual([{ type: "span", session: S, model: "big", span: "00f067aa0ba902b7" }, warm()]);

@@ -28,6 +28,8 @@ type Model = { readonly model: string | undefined };
 
 export type SessionEvent =
   | ({ readonly type: "messageReceived" } & Named & Model)
+  /** A person did something here that calls no model, such as a command. */
+  | ({ readonly type: "seen" } & Named)
   | ({ readonly type: "runStarted"; readonly run: string; readonly trigger: Trigger } & Named & Model)
   | ({
       readonly type: "callStarted";
@@ -102,6 +104,8 @@ export class Sessions {
     switch (event.type) {
       case "messageReceived":
         return this.#spoken(event, nowS);
+      case "seen":
+        return this.#seen(event.session, nowS);
       case "runStarted":
         return this.#runStarted(event, nowS);
       case "callStarted":
@@ -150,6 +154,14 @@ export class Sessions {
     session.priority = this.rules.priority;
     session.model ??= event.model;
     return this.#warm(event.session, session, nowS);
+  }
+
+  /** It opens nothing: a conversation that is over stays so. */
+  #seen(key: string, nowS: number): Effect[] {
+    const session = this.#sessions.get(key);
+    if (session === undefined || session.activeS === undefined || !this.#isLive(session, nowS)) return [];
+    session.activeS = nowS;
+    return this.#warm(key, session, nowS);
   }
 
   #runStarted(event: Extract<SessionEvent, { type: "runStarted" }>, nowS: number): Effect[] {

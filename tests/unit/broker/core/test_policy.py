@@ -242,6 +242,11 @@ def test_the_default_model_is_restored_when_told_to():
     assert plan_of(models, slot(ready(A, loaded_s=970.0)), idle_restore_s=60.0).decisions == ()
 
 
+def test_the_default_model_is_not_restored_over_one_that_a_conversation_keeps_warm():
+    models = [model(A, warm_leases=1, expected_arrivals=1.0), model(B, is_default=True)]
+    assert plan_of(models, slot(ready(A, loaded_s=0.0)), idle_restore_s=60.0).decisions == ()
+
+
 def test_nothing_is_unloaded_on_a_timer_unless_its_memory_is_to_be_released():
     assert plan_of([model(A)], slot(ready(A, loaded_s=0.0))).decisions == ()
     plan = plan_of([model(A, release_vram_after_s=50.0, expected_arrivals=9.0)], slot(ready(A)))

@@ -46,6 +46,12 @@ def test_openclaw_waits_and_says_which_conversation_it_is(config, capsys):
     assert "vectors: left out" in shown.err
 
 
+def test_an_older_openclaw_names_the_conversation_in_the_body(config, capsys):
+    assert main(["openclaw", "--older", "--config", config]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]["providers"]["hotseat"]["models"]
+    assert model["compat"] == {"supportsPromptCacheKey": True}
+
+
 @pytest.mark.parametrize(
     "base_url, needed",
     [

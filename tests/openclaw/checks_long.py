@@ -1,0 +1,140 @@
+"""Checks with the plugin that take minutes. Each begins with an idle pool."""
+
+import asyncio
+import time
+
+from tests.fakes.worker import FakeWorker
+from tests.openclaw.gateway_config import SCRIPTED
+from tests.openclaw.scene import ACTIVE_S, TTL_S, Scene, scripted_models, until
+
+TALK_S, CHAT_EVERY_S, RESTORE_S = 60.0, 3.0, 6.0
+"""Ten minutes, half a minute and a minute, each divided by ten."""
+COLD_S = (330.0, 700.0)
+"""Beyond the limits of 300 s and 600 s after which an OpenClaw without `timeoutSeconds` gives up."""
+
+
+async def warm_holds(scene: Scene) -> str:
+    """A conversation that calls no model keeps its own warm against the idle restore; a waiting request takes it."""
+    deep, other = "agent:main:deep", "agent:main:other"
+    usual = scene.catalogue, scene.settings
+    await _broker_with_a_default(scene)
+    try:
+        await scene.chat.call("sessions.patch", {"key": deep, "model": "hotseat/beta"})
+        await scene.turn(deep, "hello")
+        calls = len(scene.models.calls)
+        chats = await _chat_without_calls(scene, deep)
+        assert len(scene.models.calls) == calls, "a model was called"
+        started_s = time.monotonic()
+        assert (await scene.turn(other, "hello"))["state"] == "final"
+        taken_s = time.monotonic() - started_s
+        assert await scene.state("beta") == "absent"
+        await scene.turn(deep, "hello")
+        await scene.idle()
+        restored_s = await until(lambda: _is_ready(scene, "alpha"), RESTORE_S + 20)
+    finally:
+        scene.stop_broker()
+        scene.catalogue, scene.settings = usual
+        scene.restart_broker()
+    held = f"warm through {TALK_S:.0f} s and {chats} chats that call nothing, restore after {RESTORE_S:.0f} s"
+    return f"{held}; another's turn took the place in {taken_s:.1f} s; given back, restored after {restored_s:.1f} s"
+
+
+async def _broker_with_a_default(scene: Scene) -> None:
+    scene.stop_broker()
+    usual = scripted_models()
+    scene.catalogue = scene.catalogue.replace(usual, usual.replace('"alpha"', '"alpha"\ndefault = true'))
+    scene.settings = f"[policy]\nidle_restore_s = {RESTORE_S}\n"
+    scene.restart_broker()
+    await until(lambda: _is_ready(scene, "alpha"), RESTORE_S + 60)
+
+
+async def _chat_without_calls(scene: Scene, session: str) -> int:
+    chats, until_s = 0, time.monotonic() + TALK_S
+    assert ACTIVE_S < TALK_S, "else the first message alone would do"
+    while time.monotonic() < until_s:
+        await scene.turn(session, "/status")
+        assert await scene.state("beta") == "ready", f"lost after {chats} chats"
+        chats += 1
+        await asyncio.sleep(CHAT_EVERY_S)
+    return chats
+
+
+async def _is_ready(scene: Scene, model: str) -> bool:
+    return await scene.state(model) == "ready"
+
+
+async def cold_loads(scene: Scene) -> str:
+    """Two models that load for minutes, each on a slot of its own: either turn completes in one run, at once."""
+    before = len(scene.models.calls)
+    for model in SCRIPTED:
+        scene.worker.dead.add(model)
+        await until(lambda model=model: _is(scene, model, "absent"), 60)  # type: ignore[misc]  # bound at once
+    first, second = SCRIPTED
+    scene.worker.serves, scene.worker.load_s = (first,), COLD_S[0]
+    other = FakeWorker.on_redis(
+        scene.store.url, slot="gpu1", serves=(second,), load_s=COLD_S[1], urls=scene.worker.urls
+    )
+    try:
+        async with other.running():
+            took_s = await asyncio.gather(*(_cold_turn(scene, model) for model in SCRIPTED))
+    finally:
+        scene.worker.serves = SCRIPTED
+    assert len(scene.models.calls) == before + len(SCRIPTED), "a request was repeated"
+    return ", ".join(
+        f"a load of {load_s:.0f} s: a turn of {took:.0f} s" for load_s, took in zip(COLD_S, took_s, strict=True)
+    )
+
+
+async def _cold_turn(scene: Scene, model: str) -> float:
+    session = f"agent:main:cold-{model}"
+    await scene.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{model}"})
+    started_s = time.monotonic()
+    return await _without_error(scene, await scene.chat.say(session, "hello"), started_s)
+
+
+async def _is(scene: Scene, model: str, state: str) -> bool:
+    return await scene.state(model) == state
+
+
+async def _without_error(scene: Scene, run: str, started_s: float) -> float:
+    end = await scene.chat.ended(run, COLD_S[-1] + 120)
+    took_s = time.monotonic() - started_s
+    assert end["state"] == "final", end
+    shown = str([chat for chat in scene.chat.chats if chat.get("runId") == run]).lower()
+    assert not any(word in shown for word in ("retrying", "interrupted", "unavailable", "error")), shown
+    return took_s
+
+
+async def hot_reload(scene: Scene) -> str:
+    """The plugin is reloaded with three conversations warm: no lease is lost. OpenClaw itself refuses it in a turn."""
+    sessions = [f"agent:main:i{number}" for number in range(3)]
+    for session in sessions[:2]:
+        await scene.turn(session, "hello")
+    run = await scene.chat.say(sessions[2], "slow 5")
+    await until(lambda: scene.leases(intent="use", state="active"), 60)
+    before = await _ids(scene)
+    assert set(before) == set(sessions), before
+    refused = not await _reloaded(scene)
+    assert (await scene.chat.ended(run))["state"] == "final"
+    for _ in range(2):
+        await until(lambda: _reloaded(scene), 30)
+    after = await _kept(scene, 1.5 * TTL_S)
+    assert after == before, (before, after)
+    held = f"3 warm leases outlive two reloads and {1.5 * TTL_S:.0f} s of silence (TTL {TTL_S:.0f} s)"
+    return held + ("; in a turn OpenClaw refuses it" if refused else "")
+
+
+async def _reloaded(scene: Scene) -> bool:
+    answer = await scene.chat.ask("plugins.reload", {"plugins": [{"pluginId": "hotseat"}]})
+    assert answer["ok"] or "active retained work" in answer["error"]["message"], answer
+    return bool(answer["ok"])
+
+
+async def _ids(scene: Scene) -> dict[str, str]:
+    return {lease["sessionKey"]: lease["leaseId"] for lease in await scene.leases(intent="warm")}
+
+
+async def _kept(scene: Scene, seconds: float) -> dict[str, str]:
+    """The warm leases after a while, in which nobody spoke."""
+    await asyncio.sleep(seconds)
+    return await _ids(scene)
