@@ -148,10 +148,12 @@ class CloudCall:
         client.answered = True
         meter = Meter()
         try:
-            while piece:
-                meter.feed(piece)
-                await client.piece(piece)
-                piece = await answer.read(timing.stall_s)
+            pieces = [piece] if piece else []
+            while pieces:
+                for piece in pieces:
+                    meter.feed(piece)
+                await client.pieces(pieces)
+                pieces = await answer.read_all(timing.stall_s)
         except UpstreamError:
             self.clouds.breakers.fail(name, self._now_s())
             raise

@@ -95,11 +95,14 @@ class Delivery:
                 if not await answer.has_news(until_s - self._loop.time()):
                     await self._send(answer, self._head.release())
             piece = await answer.read(stall_s)
-        skim, send = self._watcher.skim, self._client.piece
-        while piece:
-            skim(piece)
-            await send(piece)
-            piece = await answer.read(stall_s)
+        if not piece:
+            return
+        skim, send = self._watcher.skim, self._client.pieces
+        pieces = [piece]
+        while pieces:
+            skim(pieces)
+            await send(pieces)
+            pieces = await answer.read_all(stall_s)
 
     async def _collect(self, answer: Answer, piece: bytes) -> None:
         """Keep all of it back until it is checked."""
@@ -111,10 +114,10 @@ class Delivery:
             piece = await answer.read(self._desk.upstreams.timing.stall_s)
 
     async def _send(self, answer: Answer, pieces: list[bytes]) -> None:
-        for piece in pieces:
+        if pieces:
             if not self._client.answered:
                 await self._begin(answer)
-            await self._client.piece(piece)
+            await self._client.pieces(pieces)
 
     async def _begin(self, answer: Answer) -> None:
         """The client gets something of the model server's: from here on there is no other try."""
