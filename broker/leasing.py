@@ -210,7 +210,7 @@ class Leasing:
 
     async def leave(self, caller: Principal, lease_id: LeaseId, nonce: Nonce) -> None:
         """Give up what a vanished client waited for; also when it was granted at the last moment."""
-        await self._store.release(lease_id, nonce, who=caller.name)
+        await self._store.give_back(lease_id, nonce, who=caller.name)
 
     async def renew(self, caller: Principal, reference: Reference, ttl_s: float | None) -> LeaseRecord:
         """Prolong a lease, or keep its place in line.
