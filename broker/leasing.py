@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from broker.core.errors import BadArgumentError, ConflictError, LeaseNotFoundError
 from broker.core.lease import (
     RANK,
@@ -52,8 +54,7 @@ class LeaseBounds:
     """An open waiter asks the store again this often even when nothing woke it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks for, decoded."""
 
     session: str
@@ -67,8 +68,7 @@ class Wish:
     """For one request, and it ends with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """Which lease a caller means: id and nonce, or the live lease of a session."""
 
     lease_id: LeaseId | None = None

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker.answers.verdict import Shape
@@ -41,8 +41,7 @@ BUG = Trouble(status=500, code="internal", message="the broker failed; the opera
 ENDING = Trouble(status=503, code="draining", message="the broker is shutting down; ask again", retry_after_s=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A request whose caller is known."""
 
     scope: Scope

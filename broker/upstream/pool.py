@@ -8,6 +8,8 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from broker.upstream.answer import Answer
 from broker.upstream.connection import Connection
 from broker.upstream.errors import BrokenAnswerError, UnreachableError
@@ -29,8 +31,7 @@ class Timing:
     """A connection is kept this long without use; llama-server closes after 5 s."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is sent; ``Host`` and ``Content-Length`` are added."""
 
     method: str
@@ -40,8 +41,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(msgspec.Struct, frozen=True, cache_hash=True):
     host: str
     port: int
     secure: bool
