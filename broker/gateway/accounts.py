@@ -1,8 +1,8 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
-from dataclasses import dataclass
 
+import msgspec
 from prometheus_client import Counter, Histogram
 
 from broker.daybook import Daybook
@@ -14,8 +14,7 @@ log = logging.getLogger("hotseat.gateway")
 FIRST_BYTE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one request. Durations in seconds."""
 
     path: str

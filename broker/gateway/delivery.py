@@ -49,6 +49,9 @@ class Source(Protocol):
     async def read(self, timeout_s: float) -> bytes:
         """The next piece; nothing at the end."""
 
+    async def read_all(self, timeout_s: float) -> list[bytes]:
+        """All pieces that are there, one at least; none at the end."""
+
     async def has_news(self, within_s: float) -> bool:
         """Wait until there is something to read, or the end."""
 
@@ -127,11 +130,14 @@ class Delivery:
                 if not await answer.has_news(until_s - self._loop.time()):
                     await self._send(answer, self._head.release())
             piece = await answer.read(stall_s)
-        skim, send = self._watcher.skim, self._client.piece
-        while piece:
-            skim(piece)
-            await send(piece)
-            piece = await answer.read(stall_s)
+        if not piece:
+            return
+        skim, send = self._watcher.skim, self._client.pieces
+        pieces = [piece]
+        while pieces:
+            skim(pieces)
+            await send(pieces)
+            pieces = await answer.read_all(stall_s)
 
     async def _collect(self, answer: Source, piece: bytes) -> None:
         """Keep all of it back until it is checked."""
@@ -143,10 +149,10 @@ class Delivery:
             piece = await answer.read(self._terms.stall_s)
 
     async def _send(self, answer: Source, pieces: list[bytes]) -> None:
-        for piece in pieces:
+        if pieces:
             if not self._client.answered:
                 await self._begin(answer)
-            await self._client.piece(piece)
+            await self._client.pieces(pieces)
 
     async def _begin(self, answer: Source) -> None:
         """The client gets something of the model server's: from here on there is no other try."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from broker.answers.verdict import Verdict
 from broker.core.lease import ModelName, Priority
 from broker.gateway.accounts import Accounts
@@ -28,8 +30,7 @@ from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request, read and judged."""
 
     caller: Principal

@@ -14,7 +14,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -58,8 +57,7 @@ class _Body(msgspec.Struct, frozen=True):
 _read = msgspec.json.Decoder(_Body).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request as routing sees it."""
 
     model: str
@@ -72,8 +70,7 @@ class Asked:
     """No tokens are asked for, to warm a cache perhaps: an empty answer is a good one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Whose request it is."""
 
     session: str
@@ -138,8 +135,9 @@ def _label(text: str) -> str:
 def read_timeout_s(headers: Mapping[bytes, bytes]) -> float | None:
     """After how many seconds without a byte the client gives up; both official SDKs say so."""
     for name in READ_TIMEOUT_HEADERS:
-        with suppress(ValueError):
-            return float(headers.get(name, b"").decode("latin-1"))
+        if (word := headers.get(name)) is not None:
+            with suppress(ValueError):
+                return float(word.decode("latin-1"))
     return None
 
 

@@ -113,16 +113,27 @@ class Routes:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
         session, now_s = call.identity.session, asyncio.get_running_loop().time()
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
-        private: bool | None = self.sessions.is_private(session, now_s)
+        known = self.sessions.is_private(session, now_s)
+        private: bool | None = known
         if leads_out(entry) and not request.key_private:
-            private = private or await self._marked(session)
-            state = replace(state, allowance_micro=await self.purse.left_micro(call.caller.name))
+            private, allowance_micro = await self._asked(call, private=known)
+            state = replace(state, allowance_micro=allowance_micro)
         decision = await self._decided(request, replace(state, session_private=private is True))
         if decision.private is not None:
             await self._mark(session)
         elif private is None:  # nothing says that it is private, but nobody knows about its session
             decision = await self._decided(request, replace(state, session_private=True))
         return decision
+
+    async def _asked(self, call: Call, *, private: bool) -> tuple[bool | None, int | None]:
+        """What the store knows: is the session private (None: nobody knows), and what the key may still spend."""
+        session, key = call.identity.session, call.caller.name
+        if not self.purse.is_limited(key):
+            return private or await self._marked(session), None
+        if private:
+            return True, await self.purse.left_micro(key)
+        # At once: one after the other they would be two round trips before the first byte.
+        return await asyncio.gather(self._marked(session), self.purse.left_micro(key))
 
     def is_down(self, decision: Decision, name: str) -> bool:
         """Is it refused for want of a model of the pool that no slot serves, also now?"""

@@ -109,7 +109,9 @@ class RoutedPlan:
         decision = self._decision
         if decision is None:
             decision = self._decision = await self._decided()
-        choice = following(decision, self._tried, await self._state(decision))
+        choice = following(decision, self._tried, State())
+        if choice is not None and choice.route is Route.CLOUD:  # what stays in the pool needs not be asked about
+            choice = following(decision, self._tried, await self._routes.state_now(self._session))
         if choice is not None:
             return self._candidate(choice, decision)
         back, self._left_line = self._left_line, None
@@ -161,12 +163,6 @@ class RoutedPlan:
         deadline_s = entry.deadline_s if request.deadline_s is None else request.deadline_s
         self._due_s = None if deadline_s is None else call.started_s + deadline_s
         return replace(decision, choices=choices)
-
-    async def _state(self, decision: Decision) -> State:
-        """Only what may leave needs to be asked about."""
-        if any(choice.route is Route.CLOUD and choice not in self._tried for choice in decision.choices):
-            return await self._routes.state_now(self._session)
-        return State()
 
     def _candidate(self, choice: Choice, decision: Decision) -> Candidate:
         reason = self._reason(choice, decision)

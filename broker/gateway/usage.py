@@ -67,6 +67,15 @@ class Metered:
             self.is_whole = True
         return piece
 
+    async def read_all(self, timeout_s: float) -> list[bytes]:
+        """All pieces that are there, one at least; none at the end."""
+        pieces = await self._answer.read_all(timeout_s)
+        for piece in pieces:
+            self._meter.feed(piece)
+        if not pieces:
+            self.is_whole = True
+        return pieces
+
     async def has_news(self, within_s: float) -> bool:
         """Wait until there is something to read, or the end."""
         return await self._answer.has_news(within_s)

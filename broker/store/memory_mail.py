@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from broker.core.lease import ModelName
+from broker.core.pool_rows import OrdersRow
 from broker.core.pool_slots import Observation, Seen
 from broker.store.port import IngressEntry
-from schemas.messages import Report
+from schemas.messages import Orders, Report, Want
 
 T = TypeVar("T")
 
@@ -138,3 +139,11 @@ def observation_of(report: Report) -> Observation:
             for one in report.residencies
         },
     )
+
+
+def orders_of(row: OrdersRow | None) -> Orders:
+    """A slot's orders in the worker's words."""
+    if row is None:
+        return Orders()
+    wants = tuple(Want(model=model, generation=gen, key=key) for model, (gen, key) in sorted(row.wants.items()))
+    return Orders(incarnation=row.inc, epoch=row.epoch, boot=row.boot, generation=row.gen, wants=wants)

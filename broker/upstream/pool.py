@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from broker.upstream.answer import Answer
 from broker.upstream.connection import Connection
 from broker.upstream.errors import BrokenAnswerError, UnreachableError
@@ -30,8 +32,7 @@ class Timing:
     """A connection is kept this long without use; llama-server closes after 5 s."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is sent; ``Host`` and ``Content-Length`` are added."""
 
     method: str
@@ -43,8 +44,7 @@ class Request:
     """What follows in the body, where it is in pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(msgspec.Struct, frozen=True, cache_hash=True):
     host: str
     port: int
     secure: bool
