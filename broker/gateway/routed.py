@@ -6,7 +6,9 @@ nothing left, and a private request is served only when its session's mark is in
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -32,8 +34,10 @@ from broker.store.outside import Outside
 
 log = logging.getLogger("hotseat.gateway")
 
-THREAD_BYTES = 256 * 1024
-"""A larger body is looked through in a thread: it would hold up everybody else for tens of milliseconds."""
+THREAD_BYTES = 16 * 1024
+"""A larger body is looked through in a thread: it would hold up everybody else for more than two milliseconds."""
+SWITCH_S = 0.001
+"""That thread makes way for the others after this; Python's own 5 ms are long beside a chunk of a stream."""
 PRIVATE_HEADER = b"x-hotseat-private"
 DEADLINE_HEADER = b"x-hotseat-deadline-s"
 
@@ -90,6 +94,11 @@ def unknown(entry: Entry) -> State:
     return State(models={one.name: ModelState() for one in variants_of(entry)})
 
 
+def looking_thread() -> ThreadPoolExecutor:
+    """The thread that large bodies are looked through in; it starts with the first."""
+    return ThreadPoolExecutor(1, "looking", initializer=sys.setswitchinterval, initargs=(SWITCH_S,))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """All that decisions need, of one process."""
@@ -101,6 +110,8 @@ class Routes:
     outside: Outside
     pool: PoolNow
     sessions: PrivateSessions
+    thread: ThreadPoolExecutor = field(default_factory=looking_thread)
+    """Looks through large bodies, one after the other: with more of them everybody else would wait for each in turn."""
 
     async def decide(self, call: Call, request: Described) -> Decision:
         """What to do with a request; from then on its session is private, if it is.
@@ -150,7 +161,7 @@ class Routes:
         looked_through = self.settings.table.has_cloud and request.kind is not Kind.OTHER
         try:
             if looked_through and request.size_bytes > THREAD_BYTES:
-                return await asyncio.to_thread(router.route, request, state)
+                return await asyncio.get_running_loop().run_in_executor(self.thread, router.route, request, state)
             return router.route(request, state)
         except Exception:  # a forecast must not cost anybody an answer; the firewall never raises
             log.exception("routing_failed", extra={"model": request.name})

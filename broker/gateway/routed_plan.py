@@ -66,6 +66,7 @@ class Routing:
         """Settle, and let go of connections."""
         await self._routes.purse.close()
         self._routes.clouds.close()
+        self._routes.thread.shutdown(wait=False, cancel_futures=True)
 
 
 def routing_of(
