@@ -33,6 +33,12 @@ class Log(Generic[T]):
                 waiter.set_result(None)
         return f"{self._number}-0"
 
+    def take(self, entries: list[T]) -> None:
+        """Add all of them, in order; the list is empty afterwards."""
+        for entry in entries:
+            self.append(entry)
+        entries.clear()
+
     @property
     def last_id(self) -> str:
         """Of the newest entry ever; ``0-0`` when there was none."""

@@ -88,12 +88,8 @@ class MemoryStore:
             self._publish()
 
     def _publish(self) -> None:
-        for event in self.pool.events:
-            self._events.append(event)
-        self.pool.events.clear()
-        for slot in self.pool.rings:
-            self._rings.append(slot)
-        self.pool.rings.clear()
+        self._events.take(self.pool.events)
+        self._rings.take(self.pool.rings)
 
     def _reading(self) -> Pool:
         pool = self.pool
