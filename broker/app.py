@@ -139,7 +139,7 @@ def build(config: Config, store: Store) -> Broker:
         outlook=lookout.outlook,
         explain=lookout.explain,
         picture=lookout.picture,
-        today=book.today,
+        book=book,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
