@@ -132,6 +132,7 @@ class CloudCall:
         """Ask, and pass the answer on; the bill says what it cost, however that ends."""
         tries_left = 0 if self.progress.had_useless else 1
         delivery = Delivery(self.progress, self._expected(), self._terms(), tries_left=tries_left)
+        self.progress.granted_s = self._now_s()
         answer = await self._asked(tried, bill)
         source = Metered(answer)
         try:

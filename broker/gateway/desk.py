@@ -71,7 +71,7 @@ class Progress:
     waited_s: float = 0.0
     """For the lease; grows while it is in line."""
     granted_s: float | None = None
-    """Loop time."""
+    """Loop time of the lease, or of the question to an upstream."""
     eta_s: float | None = None
     retries: int = 0
     plan: Plan | None = None

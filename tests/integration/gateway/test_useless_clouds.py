@@ -217,6 +217,8 @@ async def test_tokens_and_first_token_of_a_stream_are_in_the_report_too(tmp_path
     tokens = {(*row["labels"].values(), row["count"]) for row in report["counts"]["tokens"]}
     assert tokens == {("cloud", "cloud/acme", "prompt", 1000), ("cloud", "cloud/acme", "completion", 100)}
     assert report["times"]["firstToken"][-1]["labels"] == {"model": "cloud/acme"}
+    assert report["times"]["firstByte"][-1]["labels"] == {"route": "cloud", "model": "cloud/acme"}
+    assert "wait" not in report["times"], "there was no line"
 
 
 async def test_no_second_try_is_made_that_the_budget_does_not_hold(tmp_path):
