@@ -3,8 +3,6 @@
 import asyncio
 import json
 
-import pytest
-
 from broker.principals import Scope
 from schemas.config_file import ModelEntry
 from tests.fakes.broker_scene import key_entry
@@ -39,31 +37,6 @@ async def test_an_alias_is_served_by_its_model_which_hears_its_own_name():
         assert json.loads(scene.models["a"].asked[0].body) == body_of("a")
         assert served(await scene.client.post(CHAT, json=body_of("local"))) == (200, "a", "local", "warm")
         await scene.all_given_back()
-
-
-async def test_a_model_that_is_asked_for_by_its_own_name_gets_the_very_same_bytes():
-    raw = b'{ "model":"a",  "messages" : [{"role":"user","content":"hi"}], "odd": 1.0e1 }'
-    async with routed_scene({"a": [NEAR]}, routed(aliases=(LOCAL,))) as scene:
-        answer = await scene.client.post(CHAT, content=raw, headers={"content-type": "application/json"})
-        assert answer.status_code == 200
-        assert scene.models["a"].asked[0].body == raw
-
-
-@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/images/edits"])
-async def test_a_form_is_sent_with_the_models_own_name_and_else_byte_by_byte(path):
-    model = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
-    decoy = b'RIFF\x00\r\n--\xff\r\nContent-Disposition: form-data; name="model"\r\n\r\nlocal\r\n' + bytes(300_000)
-    file = b'--B\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\n%s\r\n' % decoy
-    rest = b'--B\r\ncontent-disposition: form-data; name="language"\r\n\r\nlocal\r\n--B--\r\nepilogue'
-    headers = {"content-type": "multipart/form-data; boundary=B"}
-    async with routed_scene({"a": [NEAR], "b": [NEAR]}, routed(aliases=(LOCAL,))) as scene:
-        for parts in ((model, file), (file, model), (model, file, model)):
-            sent = b"".join((*(part % b"local" if part is model else part for part in parts), rest))
-            answer = await scene.client.post(path, content=sent, headers=headers)
-            assert served(answer)[:2] == (200, "a")
-            asked = scene.models["a"].asked[-1]
-            assert asked.body == b"".join((*(part % b"a" if part is model else part for part in parts), rest))
-            assert asked.header("content-type") == headers["content-type"]
 
 
 async def test_of_a_family_the_variant_that_fits_the_memory_serves():
