@@ -23,6 +23,8 @@ from broker.config import Config
 from broker.core.activity import Activity
 from broker.daybook import Daybook
 from broker.gateway.accounts import Accounts
+from broker.gateway.answer_accounts import AnswerAccounts
+from broker.gateway.clouds import Clouds
 from broker.gateway.gateway import gateway_of
 from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
@@ -104,14 +106,15 @@ def build(config: Config, store: Store) -> Broker:
         clock=time.monotonic,
     )
     lookout = Lookout(scheduler, policy)
+    accounts = Accounts(metrics, book)
     gateway = gateway_of(
         config.gateway_settings(),
         leasing,
         waiters,
-        Accounts(metrics, book),
+        accounts,
         lookout.prospect,
         config.gateway.timing(),
-        _routing(config, store, (metrics, book), lambda: scheduler.last),
+        _routing(config, store, (metrics, book), accounts.answers, lambda: scheduler.last),
     )
     feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
     feed.listeners.append(loads.note)
@@ -136,7 +139,7 @@ def build(config: Config, store: Store) -> Broker:
         outlook=lookout.outlook,
         explain=lookout.explain,
         picture=lookout.picture,
-        today=book.today,
+        book=book,
         troubles=troubles,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
@@ -155,13 +158,18 @@ def build(config: Config, store: Store) -> Broker:
 
 
 def _routing(
-    config: Config, store: Store, accounts: tuple[Metrics, Daybook], last: Callable[[], Round | None]
+    config: Config,
+    store: Store,
+    accounts: tuple[Metrics, Daybook],
+    answers: AnswerAccounts,
+    last: Callable[[], Round | None],
 ) -> Routing | None:
     if not config.has_routing:
         return None
     settings = config.routing_settings()
     firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
-    return routing_of(settings, firewall, config.upstreams(), config.budgets(), store, accounts, last)
+    clouds = Clouds(config.upstreams(), answers, head_s=config.gateway_settings().head_s)
+    return routing_of(settings, firewall, config.budgets(), store, accounts, clouds, last)
 
 
 def build_app(config: Config, store: Store) -> FastAPI:

@@ -26,7 +26,7 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "loads": ("model", "why"),
     "failedLoads": ("model",),
     "swaps": ("model",),
-    "semanticFailures": ("model", "reason"),
+    "semanticFailures": ("route", "model", "reason"),
     "costMicro": ("upstream", "model"),
     "savedMicro": ("model",),
 }
@@ -66,6 +66,7 @@ class Daybook:
         self._number = 0
         self._waiting: dict[str, dict[str, int]] = {}
         self._leaving: Batch | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._full: str | None = None
         self._day, self._day_number = "", -1.0
 
@@ -117,9 +118,10 @@ class Daybook:
         Raises:
             StoreUnavailableError: It stays here; the batch that was on its way leaves again as it is.
         """
-        while (batch := self._next()) is not None:
-            await self._days.add(batch, kept_s=self._kept_s)
-            self._leaving = None
+        async with self._one_at_a_time:
+            while (batch := self._next()) is not None:
+                await self._days.add(batch, kept_s=self._kept_s)
+                self._leaving = None
 
     async def close(self) -> None:
         """Send the last batch; what the store does not take in time is lost."""

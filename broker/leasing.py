@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from broker.core.errors import BadArgumentError, ConflictError, LeaseNotFoundError
 from broker.core.lease import (
     RANK,
@@ -52,8 +54,7 @@ class LeaseBounds:
     """An open waiter asks the store again this often even when nothing woke it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks for, decoded."""
 
     session: str
@@ -67,8 +68,7 @@ class Wish:
     """For one request, and it ends with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """Which lease a caller means: id and nonce, or the live lease of a session."""
 
     lease_id: LeaseId | None = None
@@ -210,7 +210,7 @@ class Leasing:
 
     async def leave(self, caller: Principal, lease_id: LeaseId, nonce: Nonce) -> None:
         """Give up what a vanished client waited for; also when it was granted at the last moment."""
-        await self._store.release(lease_id, nonce, who=caller.name)
+        await self._store.give_back(lease_id, nonce, who=caller.name)
 
     async def renew(self, caller: Principal, reference: Reference, ttl_s: float | None) -> LeaseRecord:
         """Prolong a lease, or keep its place in line.

@@ -103,10 +103,14 @@ def _cloud(upstream: UpstreamEntry, model: UpstreamModelEntry) -> Cloud:
     protocol = Protocol(upstream.protocol)
     embeds = frozenset({Kind.EMBEDDINGS})
     cached = None if model.cached_price is None else micro(model.cached_price)
+    remote_name = model.remote_name or model.name
+    called = {other.remote_name or other.name for other in upstream.model}
     return Cloud(
         name=model.name,
         upstream=upstream.name,
-        remote_name=model.remote_name or model.name,
+        remote_name=remote_name,
+        answers_as=model.answers_as,
+        others=tuple(called - {remote_name}),
         protocol=protocol,
         abilities=Abilities(
             kinds=embeds if model.kind == "embedding" else SPOKEN[protocol] - embeds,

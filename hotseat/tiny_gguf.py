@@ -28,7 +28,17 @@ CONSTANT = 0  # the dimension of the hidden state that never changes
 CONSTANT_VALUE = 8.0
 FORBIDDEN_LOGIT_WEIGHT = -100.0
 
-CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+CHAT_TEMPLATE = (
+    "{% if tools %}{% for t in tools %}tool: {{ t | tojson }}{{ '\\n' }}{% endfor %}{% endif %}"
+    "{% for m in messages %}{{ m['role'] }}: {% if m['content'] %}{{ m['content'] }}{% endif %}"
+    "{% if m['tool_calls'] %}{% for c in m['tool_calls'] %}"
+    "<function={{ c['function']['name'] }}>{{ c['function']['arguments'] | tojson }}</function>"
+    "{% endfor %}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if not tools %}assistant:{% endif %}"
+)
+"""llama.cpp reads from it how calls of tools look, and makes a grammar of that: with `tool_choice: required` such a
+model calls one too, with arguments of its schema. After tools nothing is put in the model's mouth: the grammar would
+have to begin with it, and fails on how these words are cut into tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,10 @@ class UpstreamModelEntry(Section):
     """What clients and aliases ask for."""
     remote_name: str | None = Field(default=None, min_length=1, max_length=256)
     """What the upstream calls it. None: ``name``."""
+    answers_as: tuple[str, ...] = Field(default=(), max_length=64)
+    """Names by which it answers, beside ``remote_name`` (a date behind a name is no other name): an answer by any other
+    is another model's, and of no use. None: only the names of the upstream's other models are, for ``remote_name`` may
+    be an alias there."""
     kind: Literal["chat", "embedding"] = "chat"
     """What it answers."""
     context_tokens: int = Field(gt=0, le=100_000_000)

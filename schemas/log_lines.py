@@ -9,15 +9,18 @@ import re
 import sys
 import time
 from functools import lru_cache
+from itertools import islice
 
 _PLAIN = re.compile(r"[!#-<>-~]+")
 """What most words are, found out in one step."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_OWN = len(vars(logging.makeLogRecord({})))
+"""Attributes that every record is made with; they come first, what a caller adds comes after them."""
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """What the caller passed as ``extra``."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    return {name: value for name, value in islice(vars(record).items(), _OWN, None) if name not in _STANDARD}
 
 
 class TextFormatter(logging.Formatter):
@@ -26,7 +29,10 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever the fields contain."""
         words = [_moment(record), record.levelname.lower(), record.getMessage()]
-        words += [f"{name}={_word(value)}" for name, value in fields_of(record).items()]
+        words += [
+            f"{name}={value}" if value.__class__ is int else f"{name}={_word(value)}"
+            for name, value in fields_of(record).items()
+        ]
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

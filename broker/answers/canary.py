@@ -1,6 +1,7 @@
 """The test question: the smallest request whose answer shows that a model says something."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import msgspec
 
@@ -9,6 +10,17 @@ from broker.answers.verdict import Expected, Reason, Shape, Verdict
 MAX_TOKENS = 16
 """Enough for a word, and for the first words of a reasoning."""
 QUESTION = "Reply with one word: ready"
+MAX_REFUSAL = 4096
+"""Bytes of an error that are looked at."""
+
+
+class Finding(StrEnum):
+    """What a test has shown."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    VOID = "void"
+    """Nothing: the server did not take the question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,23 @@ def canary_for(kind: str, model: str, *, names: tuple[str, ...]) -> Canary:
         question = {"role": "user", "content": QUESTION}
         path, shape, body = "/chat/completions", Shape.CHAT, {**generation, "messages": [question]}
     return Canary(path=path, body=msgspec.json.encode(body), expected=Expected(shape=shape, models=names))
+
+
+def finding_of(status: int, refusal: bytes, verdict: Verdict) -> Finding:
+    """What an answer shows.
+
+    A 4xx is about the question, the key or how busy the server is, not about what the model says; but a 404 that speaks
+    of the model: it does not know the one that it should serve.
+
+    Args:
+        status: Of the answer.
+        refusal: The beginning of its body; matters where the status is 404.
+        verdict: On it.
+    """
+    if 400 <= status < 500:
+        is_unknown = status == 404 and b"model" in refusal[:MAX_REFUSAL].lower()
+        return Finding.FAILED if is_unknown else Finding.VOID
+    return Finding.PASSED if proves_health(verdict) else Finding.FAILED
 
 
 def proves_health(verdict: Verdict) -> bool:

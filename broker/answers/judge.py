@@ -11,11 +11,13 @@ WITHHELD_WORDS = frozenset({"content_filter", "refusal"})
 
 
 def is_another_model(facts: Facts, expected: Expected) -> bool:
-    """Does it name a model that is none of the expected ones?"""
+    """Does it name a model that is none of the expected ones? Where the others are known: is it one of them?"""
     name = facts.model
     if name is None or name in expected.models or not expected.models:
         return False
-    return not any(same_model(name, known) for known in expected.models)
+    if any(same_model(name, known) for known in expected.models):
+        return False
+    return expected.others is None or any(same_model(name, other) for other in expected.others)
 
 
 def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, str]:

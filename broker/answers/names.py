@@ -18,6 +18,6 @@ def same_model(answered: str, expected: str) -> bool:
 
 
 def _bare(name: str) -> str:
-    """The name without directory or vendor, file ending, revision and default tag."""
+    """The name without directory or vendor, file ending, revision and the words for the newest one."""
     bare = name.strip().casefold().replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return bare.split("@", 1)[0].removesuffix(":latest").removesuffix(".gguf")
+    return bare.split("@", 1)[0].removesuffix(":latest").removesuffix("-latest").removesuffix(".gguf")

@@ -31,6 +31,7 @@ class TrustEvent(StrEnum):
     TEST = "test"
     PASS = "pass"  # noqa: S105 - a word, no password
     WAIT = "wait"
+    VOID = "void"
     HEAL = "heal"
 
 
@@ -50,6 +51,7 @@ TRANSITIONS: dict[Trust, dict[TrustEvent, Trust]] = {
         TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.PASS: Trust.TRUSTED,
         TrustEvent.WAIT: Trust.QUARANTINED,
+        TrustEvent.VOID: Trust.SUSPECT,
         TrustEvent.HEAL: Trust.TRUSTED,
     },
     Trust.QUARANTINED: {
@@ -100,6 +102,8 @@ class Suspicion:
     """Times it was quarantined, or failed a canary there, since it was last trusted."""
     passed: int = 0
     """Canaries in a row that it passed in quarantine."""
+    voids: int = 0
+    """Canaries that showed nothing, since it was last trusted or quarantined."""
 
     @property
     def serves(self) -> bool:
@@ -181,6 +185,20 @@ def canary_failed(known: Suspicion, now_s: float, settings: SuspicionSettings) -
     return _quarantined(known, TrustEvent.WAIT, now_s, settings)
 
 
+def canary_void(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
+    """It was answered, and the answer says nothing of the model: as before, and the next one later each time.
+
+    A suspect whose bad answers are forgotten is cleared. A late result changes nothing.
+    """
+    if known.state is not Trust.CANARY:
+        return known
+    if known.serves and _doubt(known, now_s, settings) <= 0:
+        return _trusted(known, TrustEvent.CLEAR, now_s)
+    state = step(known.state, TrustEvent.VOID if known.serves else TrustEvent.WAIT)
+    pause_s = _pause_s(max(0, known.setbacks - 1) + known.voids, settings)
+    return replace(known, state=state, since_s=now_s, next_canary_s=now_s + pause_s, voids=known.voids + 1)
+
+
 def timed_out(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
     """Look at the clock: a canary without a result has failed."""
     if known.state is Trust.CANARY and now_s - known.since_s >= settings.canary_timeout_s:
@@ -203,12 +221,16 @@ def _trusted(known: Suspicion, event: TrustEvent, now_s: float) -> Suspicion:
 
 
 def _quarantined(known: Suspicion, event: TrustEvent, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    pause_s = min(settings.quarantine_max_s, settings.quarantine_s * 2.0 ** min(known.setbacks, 32))
     return replace(
         known,
         state=step(known.state, event),
         since_s=now_s,
-        next_canary_s=now_s + pause_s,
+        next_canary_s=now_s + _pause_s(known.setbacks, settings),
         setbacks=known.setbacks + 1,
         passed=0,
+        voids=0,
     )
+
+
+def _pause_s(setbacks: int, settings: SuspicionSettings) -> float:
+    return min(settings.quarantine_max_s, settings.quarantine_s * 2.0 ** min(setbacks, 32))

@@ -17,8 +17,12 @@ class Tail:
 
     def add(self, piece: bytes) -> None:
         """One more piece."""
-        self._pieces.append(piece)
-        self._size += len(piece)
+        self.extend([piece])
+
+    def extend(self, pieces: list[bytes]) -> None:
+        """More pieces."""
+        self._pieces += pieces
+        self._size += sum(map(len, pieces))
         if self._size > _SLACK:
             self._pieces = [self.content()]
             self._size = len(self._pieces[0])

@@ -1,7 +1,8 @@
 """The words about an answer: what was asked for, how much of it passed, and the verdict with its reason."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Shape(StrEnum):
@@ -19,17 +20,19 @@ class Shape(StrEnum):
     """Any other: embeddings, rankings, counts, audio, images."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What the request leads one to expect.
 
     Attributes:
         models: Names the right model may give itself; empty: not checked.
+        others: Names of other models; None: every name but ``models`` is one. An upstream may well answer by a name
+            that nobody told us.
         may_be_empty: The request allows an answer without content (no tokens wanted, a cache warmed).
     """
 
     shape: Shape
     models: tuple[str, ...] = ()
+    others: tuple[str, ...] | None = None
     may_be_empty: bool = False
 
 
@@ -83,8 +86,7 @@ BLAMED = FAILURES - {Reason.ONLY_REASONING}
 """Failures that make the model suspect; a budget too small for its reasoning is the request's doing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the answer counts them; None where it says nothing."""
 
     prompt: int | None = None
@@ -97,8 +99,7 @@ class Usage:
     """Of the completion."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """When what passed, by the caller's clock, seconds; None: it did not."""
 
     begun_s: float
@@ -109,8 +110,7 @@ class Marks:
     first_content_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an answer."""
 
     reason: Reason

@@ -68,9 +68,9 @@ class Watcher:
         return not self._judged or (self._splitter is not None and self._facts.content)
 
     @property
-    def skim(self) -> Callable[[bytes], None]:
+    def skim(self) -> Callable[[list[bytes]], None]:
         """What takes ``feed``'s place where it is settled: every call counts there."""
-        return self._tail.add
+        return self._tail.extend
 
     def feed(self, piece: bytes, now_s: float) -> None:
         """Take in one piece of the body."""

@@ -2,12 +2,17 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from broker.api.cycle import Cycle
 from broker.api.problems import Reply, problem
+from broker.gateway.client_side import GONE
 
 MAX_HEAD = 32 * 1024
 """Bytes of request line and headers."""
@@ -24,19 +29,21 @@ class GatheredWrites:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         """Send soon, in order."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def close(self) -> None:
         """Send what was written, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was written now."""
         if self._parts:
             self._transport.write(b"".join(self._parts))
             self._parts.clear()
@@ -57,7 +64,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Refuse what is over the cap; else wait for a head."""
-        super().connection_made(cast("asyncio.Transport", GatheredWrites(transport, self.loop)))
+        self._gathered = GatheredWrites(transport, self.loop)
+        self._when_gone: list[Callable[[], None]] = []
+        super().connection_made(cast("asyncio.Transport", self._gathered))
         if len(self.connections) > self.max_connections:
             detail = f"the broker has {self.max_connections} connections open; try again"
             self._refuse(problem(503, "busy", detail, retry_after_s=1))
@@ -65,11 +74,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timer, and tell whoever serves a request of this connection."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         super().connection_lost(exc)
+        for tell in self._when_gone.copy():
+            tell()
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head."""
@@ -82,18 +93,55 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
+        self.scope["extensions"] = {GONE: {"tell": self._when_gone}}
         if not self._in_head:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there; now the body."""
+        """The head is there; now the body. As uvicorn's, without what is switched off here, and with our cycle."""
         self._in_head = False
-        super().on_headers_complete()
+        scope, version = self.scope, self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = cast("Cycle | None", self.cycle)
+        self.cycle = self._cycle(keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # pipelined: it waits for the answer before it
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _cycle(self, *, keep_alive: bool) -> Cycle:
+        return Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    def on_response_complete(self) -> None:
+        """Its last byte leaves now: what is still to be noted about it is no business of the client's."""
+        self._gathered.flush()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
-        """All is there."""
+        """All is there. A large body stopped the reading; without it nobody would notice that the client goes away."""
         self._arrived()
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""

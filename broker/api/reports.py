@@ -25,8 +25,12 @@ async def report(
     _caller: Observer,
     day: Annotated[api.Day | None, Query(description="UTC; today if it is left out")] = None,
 ) -> api.Report:
-    """What `/v1` served on one day, by route and reason, with waits, tokens and loads; a few seconds behind."""
-    chosen = day or date.fromisoformat(services.today())
+    """What `/v1` served on one day, by route and reason, with waits, tokens and loads.
+
+    What this broker has counted is in it; other brokers of the pool send theirs every few seconds.
+    """
+    chosen = day or date.fromisoformat(services.book.today())
+    await services.book.send()
     return report_of(services.pool, chosen, await services.store.days.read(chosen.isoformat()))
 
 

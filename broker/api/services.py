@@ -8,6 +8,7 @@ from broker.api.views import Outlook
 from broker.core.decisions import Plan
 from broker.core.lease import LeaseRecord
 from broker.core.snapshot import Snapshot
+from broker.daybook import Daybook
 from broker.gateway.gateway import Gateway
 from broker.leasing import Leasing
 from broker.metrics import Metrics
@@ -42,7 +43,7 @@ class Services:
     """When a ticket may be served, from the scheduler's last plan."""
     explain: Callable[[LeaseRecord], Awaitable[Why]]
     picture: Callable[[], Picture | None]
-    today: Callable[[], str]
+    book: Daybook
     """The UTC day whose counts are being kept."""
     troubles: Callable[[], list[str]]
     """Why this process is not ready; empty: it is."""

@@ -1,8 +1,8 @@
 """Accounts of the data path: Prometheus series and one log line per request, never content."""
 
 import logging
-from dataclasses import dataclass
 
+import msgspec
 from prometheus_client import Counter, Histogram
 
 from broker.daybook import Daybook
@@ -14,8 +14,7 @@ log = logging.getLogger("hotseat.gateway")
 FIRST_BYTE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one request. Durations in seconds."""
 
     path: str
@@ -33,7 +32,7 @@ class Account:
     """For the lease."""
     took_s: float
     first_byte_s: float | None
-    """From the grant to the model server's first piece."""
+    """From the grant, or from the question to an upstream, to the first piece of the answer that is passed on."""
     sent: int
     """Bytes of the model server's."""
     retries: int
@@ -63,7 +62,7 @@ class Accounts:
         )
         self._first_bytes = Histogram(
             "hotseat_gateway_first_byte_seconds",
-            "From the lease to the model server's first byte",
+            "From the lease, or the question to an upstream, to the first byte that is passed on",
             ["model"],
             buckets=FIRST_BYTE_BUCKETS,
             registry=registry,
@@ -83,7 +82,7 @@ class Accounts:
         child.inc()
         self._book.count("requests", account.route, account.reason)
         self._book.count("outcomes", account.route, account.outcome)
-        if account.lease_id and account.model:
+        if account.model:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
@@ -92,8 +91,9 @@ class Accounts:
 
     def _measure(self, account: Account) -> None:
         waits, first_bytes = self._series_of(account.model)
-        waits.observe(account.waited_s)
-        self._book.took("wait", account.model, seconds=account.waited_s)
+        if account.lease_id:
+            waits.observe(account.waited_s)
+            self._book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
             first_bytes.observe(account.first_byte_s)
             self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)

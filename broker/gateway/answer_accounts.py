@@ -13,14 +13,14 @@ FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 1
 
 
 class AnswerAccounts:
-    """The series; models are the catalogue's, so they are few."""
+    """The series; models are those of the pool and of the upstreams, so they are few."""
 
     def __init__(self, registry: CollectorRegistry, book: Daybook) -> None:
         self._book = book
         self._tokens = Counter(
             "hotseat_gateway_tokens",
             "As the answers' usage says; those that were thrown away included",
-            ["model", "kind"],
+            ["route", "model", "kind"],
             registry=registry,
         )
         self._first_tokens = Histogram(
@@ -33,56 +33,57 @@ class AnswerAccounts:
         self._failures = Counter(
             "hotseat_gateway_semantic_failures",
             "Answers with status 200 that are of no use, unseen ones and canaries included",
-            ["model", "reason"],
+            ["route", "model", "reason"],
             registry=registry,
         )
         self._trust = Gauge(
             "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
         )
-        self._by_model: dict[str, tuple[Counter, Counter, Histogram]] = {}
+        self._by_model: dict[tuple[str, str], tuple[Counter, Counter, Histogram]] = {}
 
-    def judged(self, model: str, verdict: Verdict, asked_s: float) -> None:
+    def judged(self, route: str, model: str, verdict: Verdict, asked_s: float) -> None:
         """A model has answered.
 
         Args:
-            model: Of the catalogue.
+            route: Where it is: the pool (``LOCAL``), or an upstream.
+            model: Of the catalogue, or of an upstream's table.
             verdict: On its answer.
             asked_s: When it was asked, by the verdict's clock.
         """
-        prompt, completion, first_tokens = self._series_of(model)
+        prompt, completion, first_tokens = self._series_of(route, model)
         if verdict.failed:
-            self._failures.labels(model, verdict.reason).inc()
-            self._book.count("semanticFailures", model, verdict.reason)
+            self._failures.labels(route, model, verdict.reason).inc()
+            self._book.count("semanticFailures", route, model, verdict.reason)
         if verdict.usage.prompt:
             prompt.inc(verdict.usage.prompt)
-            self._book.count("tokens", LOCAL, model, "prompt", by=verdict.usage.prompt)
+            self._book.count("tokens", route, model, "prompt", by=verdict.usage.prompt)
         if verdict.usage.completion:
             completion.inc(verdict.usage.completion)
-            self._book.count("tokens", LOCAL, model, "completion", by=verdict.usage.completion)
+            self._book.count("tokens", route, model, "completion", by=verdict.usage.completion)
         if verdict.streamed and verdict.marks.first_token_s is not None:
             took_s = max(0.0, verdict.marks.first_token_s - asked_s)
             first_tokens.observe(took_s)
             self._book.took("firstToken", model, seconds=took_s)
 
-    def broke_schema(self, model: str) -> None:
+    def broke_schema(self, route: str, model: str) -> None:
         """An answer broke the schema that its request wants held."""
-        self._failures.labels(model, "schema").inc()
-        self._book.count("semanticFailures", model, "schema")
+        self._failures.labels(route, model, "schema").inc()
+        self._book.count("semanticFailures", route, model, "schema")
 
     def trust(self, model: str, states: Mapping[str, bool]) -> None:
         """What is thought of a model has changed; every state, and whether it is in it."""
         for state, is_in_it in states.items():
             self._trust.labels(model, state).set(is_in_it)
 
-    def _series_of(self, model: str) -> tuple[Counter, Counter, Histogram]:
+    def _series_of(self, route: str, model: str) -> tuple[Counter, Counter, Histogram]:
         """A model's children, kept: looking one up takes longer than counting."""
-        found = self._by_model.get(model)
+        found = self._by_model.get((route, model))
         if found is None:
             tokens = self._tokens
             found = (
-                tokens.labels(model, "prompt"),
-                tokens.labels(model, "completion"),
+                tokens.labels(route, model, "prompt"),
+                tokens.labels(route, model, "completion"),
                 self._first_tokens.labels(model),
             )
-            self._by_model[model] = found
+            self._by_model[route, model] = found
         return found

@@ -7,7 +7,7 @@ it waits it proves nothing; only a model that was asked and did not answer well 
 import asyncio
 import logging
 
-from broker.answers.canary import Canary, canary_for
+from broker.answers.canary import MAX_REFUSAL, Canary, Finding, canary_for, finding_of
 from broker.answers.verdict import Verdict
 from broker.answers.watcher import Watcher
 from broker.core.errors import HotseatError
@@ -15,6 +15,7 @@ from broker.core.lease import LeaseRecord, LeaseState, ModelName, Priority
 from broker.gateway.desk import Desk
 from broker.gateway.headers import to_the_model
 from broker.gateway.holding import Given
+from broker.gateway.reputations import LOCAL
 from broker.leasing import Wish
 from broker.principals import Principal, Scope
 from broker.upstream.errors import UpstreamError
@@ -80,15 +81,15 @@ class Canaries:
         try:
             if desk.reputations.canary_sent(record.model, loop.time()):
                 asked_s = loop.time()
-                verdict = await self._ask(record)
+                finding, verdict = await self._ask(record)
                 if verdict is not None:
-                    desk.accounts.answers.judged(record.model, verdict, asked_s)
-                desk.reputations.canary_answered(record.model, verdict, loop.time())
+                    desk.accounts.answers.judged(LOCAL, record.model, verdict, asked_s)
+                desk.reputations.canary_answered(record.model, finding, verdict, loop.time())
         finally:
             desk.holds.drop(hold)
 
-    async def _ask(self, record: LeaseRecord) -> Verdict | None:
-        """The verdict; None: no answer in time."""
+    async def _ask(self, record: LeaseRecord) -> tuple[Finding, Verdict | None]:
+        """What it shows, and the verdict; None: no answer in time."""
         settings = self._desk.settings
         served = settings.served_names.get(record.model) or record.model
         canary = canary_for(settings.kinds.get(record.model, "chat"), served, names=(served, record.model))
@@ -96,9 +97,9 @@ class Canaries:
             async with asyncio.timeout(settings.suspicion.canary_timeout_s):
                 return await self._answer_to(canary, record)
         except (UpstreamError, TimeoutError):
-            return None
+            return Finding.FAILED, None
 
-    async def _answer_to(self, canary: Canary, record: LeaseRecord) -> Verdict:
+    async def _answer_to(self, canary: Canary, record: LeaseRecord) -> tuple[Finding, Verdict]:
         upstreams, loop = self._desk.upstreams, asyncio.get_running_loop()
         headers = to_the_model([(b"content-type", b"application/json")], record.api_key)
         request = Request(method="POST", path=canary.path, headers=headers, body=canary.body)
@@ -106,8 +107,11 @@ class Canaries:
         try:
             watcher = Watcher(canary.expected)
             watcher.begin(answer.status, answer.headers, loop.time())
+            refusal = b""
             while piece := await answer.read(upstreams.timing.stall_s):
                 watcher.feed(piece, loop.time())
-            return watcher.end(loop.time())
+                refusal += piece[: MAX_REFUSAL - len(refusal)]
+            verdict = watcher.end(loop.time())
+            return finding_of(answer.status, refusal, verdict), verdict
         finally:
             answer.close()

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from broker.core.lease import ModelName
 from broker.gateway.troubles import Trouble, TroubleError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One way to serve a request."""
 
     model: ModelName

@@ -1,6 +1,6 @@
 """The client's end of an exchange: what was sent to it, and in which state its answer is.
 
-Rule: pieces go out as they came, one by one, and each is waited for: a slow reader slows the model server down.
+Rule: pieces go out as they came, cut as they were, and are waited for: a slow reader slows the model server down.
 """
 
 import asyncio
@@ -10,6 +10,10 @@ from starlette.types import Send
 
 from broker.gateway.headers import Headers, is_event_stream
 
+PIECES = "hotseat.response.pieces"
+"""A message beside ASGI's: pieces of a body that are framed one by one and sent in one go; more will follow."""
+GONE = "hotseat.gone"
+"""An extension beside ASGI's: a list of what is to be called when the connection is lost."""
 TAIL = 4
 """Last pieces that are remembered: how a stream ended is in them."""
 _FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -62,13 +66,13 @@ class ClientSide:
         if frame:
             await self._out({"type": "http.response.body", "body": frame, "more_body": True})
 
-    async def piece(self, data: bytes) -> None:
-        """Pass on one piece."""
+    async def pieces(self, pieces: list[bytes]) -> None:
+        """Pass on what came together."""
         if self.first_byte_s is None:
             self.first_byte_s = self._loop.time()
-        await self._out({"type": "http.response.body", "body": data, "more_body": True})
-        self.sent += len(data)
-        self.tail.append(data)
+        await self._out({"type": PIECES, "pieces": pieces})
+        self.sent += sum(map(len, pieces))
+        self.tail.extend(pieces)
 
     async def finish(self, last: bytes = b"") -> None:
         """Send the end."""

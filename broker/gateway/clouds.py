@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from broker.gateway.answer_accounts import AnswerAccounts
 from broker.gateway.headers import Headers
 from broker.routing.breaker import Breakers
 from broker.routing.catalogue import Protocol
@@ -67,7 +68,10 @@ class CloudServer:
 class Clouds:
     """All of them, with their breakers: every process finds out by itself whom it cannot reach."""
 
-    def __init__(self, servers: Iterable[CloudServer]) -> None:
+    def __init__(self, servers: Iterable[CloudServer], answers: AnswerAccounts, *, head_s: float) -> None:
+        """``head_s`` as in ``GatewaySettings``."""
+        self.answers = answers
+        self.head_s = head_s
         self.servers = {server.name: server for server in servers}
         self.connections = {name: Upstreams(server.timing) for name, server in self.servers.items()}
         self.breakers = Breakers(self.servers)

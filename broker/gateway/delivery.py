@@ -1,4 +1,4 @@
-"""One answer on its way from a model server to a client: judged as it passes, its beginning kept back while unseen.
+"""One answer on its way from a server to a client: judged as it passes, its beginning kept back while unseen.
 
 Rule: as long as the client has got nothing of an answer, one that turns out to be of no use is thrown away and another
 one is asked for, and nobody can notice. What is kept back is bounded in bytes and time, and comes out as it went in.
@@ -6,18 +6,18 @@ one is asked for, and nobody can notice. What is kept back is bounded in bytes a
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from broker.answers.head import Head
 from broker.answers.strict import Violation
 from broker.answers.verdict import Expected, Verdict
 from broker.answers.watcher import MAX_WHOLE, Watcher
 from broker.core.errors import BackendError
-from broker.core.lease import ModelName
 from broker.gateway.contract import BrokenTryError
-from broker.gateway.desk import Desk, Progress
-from broker.gateway.headers import to_the_client
-from broker.gateway.reputations import LOCAL
-from broker.upstream.answer import Answer
+from broker.gateway.desk import Progress
+from broker.gateway.headers import Headers, to_the_client
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -35,12 +35,47 @@ class UselessAnswerError(BackendError):
         self.verdict = verdict
 
 
+class Source(Protocol):
+    """An answer as it arrives; see ``broker.upstream.answer``."""
+
+    @property
+    def status(self) -> int:
+        """Of the head, which is there."""
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case."""
+
+    async def read(self, timeout_s: float) -> bytes:
+        """The next piece; nothing at the end."""
+
+    async def read_all(self, timeout_s: float) -> list[bytes]:
+        """All pieces that are there, one at least; none at the end."""
+
+    async def has_news(self, within_s: float) -> bool:
+        """Wait until there is something to read, or the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for the answers of one server. Durations in seconds."""
+
+    stall_s: float
+    """Between two pieces."""
+    head_s: float
+    """So long the beginning is kept back at most, while nothing can be seen in it."""
+    begun: Callable[[], None]
+    """Told when the client's answer begins."""
+    judged: Callable[[Verdict, float], None]
+    """Told of the verdict, with the loop time at which the server was asked."""
+
+
 class Delivery:
     """One answer."""
 
-    def __init__(self, desk: Desk, progress: Progress, expected: Expected, *, tries_left: int) -> None:
+    def __init__(self, progress: Progress, expected: Expected, terms: Terms, *, tries_left: int) -> None:
         """With no tries left the answer goes out whatever it is worth, and nothing is kept back."""
-        self._desk = desk
+        self._terms = terms
         self._progress = progress
         self._client = progress.client
         self._loop = asyncio.get_running_loop()
@@ -51,7 +86,7 @@ class Delivery:
         keep_back = KEEP_BACK if self._may_fail else 0
         self._head = Head(self._watcher, limit=keep_back if self._strict is None else MAX_WHOLE)
 
-    async def run(self, answer: Answer, piece: bytes) -> None:
+    async def run(self, answer: Source, piece: bytes) -> None:
         """Pass everything on.
 
         Args:
@@ -84,9 +119,9 @@ class Delivery:
         await self._begin(answer)
         await self._client.finish()
 
-    async def _pass_on(self, answer: Answer, piece: bytes) -> None:
-        stall_s = self._desk.upstreams.timing.stall_s
-        until_s = self._loop.time() + self._desk.settings.head_s
+    async def _pass_on(self, answer: Source, piece: bytes) -> None:
+        stall_s = self._terms.stall_s
+        until_s = self._loop.time() + self._terms.head_s
         while piece and not (self._head.released and self._watcher.is_settled):
             await self._send(answer, self._head.take(piece, self._loop.time()))
             if not self._head.released:
@@ -95,39 +130,43 @@ class Delivery:
                 if not await answer.has_news(until_s - self._loop.time()):
                     await self._send(answer, self._head.release())
             piece = await answer.read(stall_s)
-        skim, send = self._watcher.skim, self._client.piece
-        while piece:
-            skim(piece)
-            await send(piece)
-            piece = await answer.read(stall_s)
+        if not piece:
+            return
+        skim, send = self._watcher.skim, self._client.pieces
+        pieces = [piece]
+        while pieces:
+            skim(pieces)
+            await send(pieces)
+            pieces = await answer.read_all(stall_s)
 
-    async def _collect(self, answer: Answer, piece: bytes) -> None:
+    async def _collect(self, answer: Source, piece: bytes) -> None:
         """Keep all of it back until it is checked."""
         while piece:
             if self._head.take(piece, self._loop.time()):
                 raise BrokenTryError(
                     (Violation(path="", keyword="content", message="cannot be read, or is too large"),)
                 )
-            piece = await answer.read(self._desk.upstreams.timing.stall_s)
+            piece = await answer.read(self._terms.stall_s)
 
-    async def _send(self, answer: Answer, pieces: list[bytes]) -> None:
-        for piece in pieces:
+    async def _send(self, answer: Source, pieces: list[bytes]) -> None:
+        if pieces:
             if not self._client.answered:
                 await self._begin(answer)
-            await self._client.piece(piece)
+            await self._client.pieces(pieces)
 
-    async def _begin(self, answer: Answer) -> None:
+    async def _begin(self, answer: Source) -> None:
         """The client gets something of the model server's: from here on there is no other try."""
-        self._client.answered = True
+        if not self._client.answered:
+            self._client.answered = True
+            self._terms.begun()
         if self._client.status == 0:
             await self._client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
 
     def _judged(self, verdict: Verdict) -> None:
         progress = self._progress
         progress.verdict = verdict
-        self._desk.accounts.answers.judged(progress.model, verdict, self._asked_s)
-        if progress.route == LOCAL:
-            self._desk.reputations.judged(ModelName(progress.model), verdict, self._loop.time())
+        self._terms.judged(verdict, self._asked_s)
         if verdict.failed:
-            told = {"model": progress.model, "reason": verdict.reason, "detail": verdict.detail}
-            log.warning("answer_useless", extra=told | {"lease_id": progress.lease_id, "passed": verdict.passed})
+            where = {"model": progress.model, "route": progress.route, "lease_id": progress.lease_id}
+            told = {"reason": verdict.reason, "detail": verdict.detail, "passed": verdict.passed}
+            log.warning("answer_useless", extra=where | told)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from broker.answers.verdict import Verdict
 from broker.core.lease import ModelName, Priority
 from broker.gateway.accounts import Accounts
@@ -28,8 +30,7 @@ from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request, read and judged."""
 
     caller: Principal
@@ -70,12 +71,14 @@ class Progress:
     waited_s: float = 0.0
     """For the lease; grows while it is in line."""
     granted_s: float | None = None
-    """Loop time."""
+    """Loop time of the lease, or of the question to an upstream."""
     eta_s: float | None = None
     retries: int = 0
     plan: Plan | None = None
     strict: Strict | None = None
     """What its answer must hold."""
+    had_useless: bool = False
+    """Was an answer thrown away? That is done once for a request."""
     verdict: Verdict | None = None
     """On the last answer of a model server."""
 

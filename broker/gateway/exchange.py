@@ -25,6 +25,7 @@ from broker.gateway.holding import Given, Hold
 from broker.gateway.line import Line, SentAwayError
 from broker.gateway.passing import Passing, RefusedError
 from broker.gateway.places import Seat
+from broker.gateway.reputations import LOCAL
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.leasing import Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
@@ -61,8 +62,6 @@ class Exchange:
         self._hold: Hold | None = None
         self._given: Given | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
-        self._had_useless = False
-        """Was an answer thrown away? That is done once in an exchange."""
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
@@ -168,11 +167,11 @@ class Exchange:
             if self._hold is None:
                 await self._take_lease(candidate, seat)
             try:
-                return await self._with_lease(tries_left=0 if self._had_useless else TRIES - tried)
+                return await self._with_lease(tries_left=0 if self._progress.had_useless else TRIES - tried)
             except BrokenTryError as broken:
                 self._try_cooler(broken)
             except UselessAnswerError:
-                self._had_useless = True
+                self._progress.had_useless = True
                 plan = self._progress.plan
                 if plan is not None and plan.has_more() and not self._desk.reputations.of(candidate.model).preferred:
                     self._progress.retries += 1
@@ -186,7 +185,7 @@ class Exchange:
             self._progress.retries += 1
 
     def _try_cooler(self, broken: BrokenTryError) -> None:
-        self._desk.accounts.answers.broke_schema(self._progress.model)
+        self._desk.accounts.answers.broke_schema(LOCAL, self._progress.model)
         strict = self._progress.strict
         assert strict is not None
         strict.again(broken)

@@ -1,6 +1,7 @@
 """Reads a few short fields of a ``multipart/form-data`` body and leaves its files alone."""
 
 import re
+from dataclasses import dataclass
 
 MAX_PARTS = 64
 MAX_PART_HEAD = 8 * 1024
@@ -15,8 +16,22 @@ class FormError(ValueError):
     """Not a form."""
 
 
-def form_fields(body: bytes, content_type: bytes, wanted: frozenset[str]) -> dict[str, str]:
-    """The fields of these names; of one that is there twice the first.
+Places = tuple[tuple[int, int], ...]
+"""Where values are in a body: begin and end of each, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What was read of one."""
+
+    texts: dict[str, str]
+    """By the field's name; of one that is there twice the first."""
+    places: dict[str, Places]
+    """By the field's name; of one that is there twice both, whatever their length."""
+
+
+def form_of(body: bytes, content_type: bytes, wanted: frozenset[str]) -> Form:
+    """The fields of these names.
 
     Raises:
         FormError: No boundary, parts without an end, or too many of them.
@@ -26,19 +41,32 @@ def form_fields(body: bytes, content_type: bytes, wanted: frozenset[str]) -> dic
         raise FormError("the form's Content-Type names no boundary")
     delimiter = b"--" + (found[1] or found[2])
     start = body.find(delimiter)
-    fields: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    places: dict[str, Places] = {}
     for _ in range(MAX_PARTS):
         start += len(delimiter)
         if start < len(delimiter) or body[start : start + 2] not in {b"\r\n", b"--"}:
             raise FormError("the form does not begin with its boundary")
         if body[start : start + 2] == b"--":
-            return fields
+            return Form(texts=texts, places=places)
         end = body.find(b"\r\n" + delimiter, start)
         head_end = body.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEAD) if end >= 0 else None)
         if end < 0 or head_end < 0:
             raise FormError("a part of the form has no end")
         name = _NAME.search(body, start, head_end)
-        if name is not None and (key := name[1].decode("latin-1")) in wanted and end - head_end - 4 <= MAX_VALUE:
-            fields.setdefault(key, body[head_end + 4 : end].decode("utf-8", "replace"))
+        if name is not None and (key := name[1].decode("latin-1")) in wanted:
+            begin = head_end + 4
+            places[key] = (*places.get(key, ()), (begin, end))
+            if end - begin <= MAX_VALUE:
+                texts.setdefault(key, body[begin:end].decode("utf-8", "replace"))
         start = end + 2
     raise FormError(f"a form may have {MAX_PARTS} parts at most")
+
+
+def form_with(body: bytes, places: Places, value: bytes) -> tuple[bytes | memoryview, ...]:
+    """The form with another value in these places, as pieces of the same memory: every other byte as it was."""
+    seen, pieces, done = memoryview(body), list[bytes | memoryview](), 0
+    for begin, end in places:
+        pieces += (seen[done:begin], value)
+        done = end
+    return (*pieces, seen[done:])

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from broker.answers.verdict import Shape
@@ -12,7 +13,7 @@ from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bodies import Body, MediaTypeError, Room
 from broker.gateway.canaries import Canaries
-from broker.gateway.client_side import ClientSide
+from broker.gateway.client_side import GONE, ClientSide
 from broker.gateway.contract import strict_of
 from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
@@ -40,8 +41,7 @@ BUG = Trouble(status=500, code="internal", message="the broker failed; the opera
 ENDING = Trouble(status=503, code="draining", message="the broker is shutting down; ask again", retry_after_s=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A request whose caller is known."""
 
     scope: Scope
@@ -80,7 +80,7 @@ class Gateway:
             progress = Progress(call=call, client=client)
             shape = Shape(call.endpoint.shape.value)
             progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
-            outcome = await self._exchange(progress, arrived.receive)
+            outcome = await self._exchange(progress, arrived.scope["extensions"][GONE]["tell"])
         except ClientGoneError:
             outcome = "client_gone"
         except TroubleError as error:
@@ -119,11 +119,14 @@ class Gateway:
             created_s=int(time.time()),
         )
 
-    async def _exchange(self, progress: Progress, receive: Receive) -> str:
+    async def _exchange(self, progress: Progress, when_gone: list[Callable[[], None]]) -> str:
         progress.plan = plan = Trusted(self.desk.rule(progress), self.desk.reputations, progress)
         exchange = Exchange(self.desk, progress.call, progress)
-        watch = asyncio.get_running_loop().create_task(_gone(receive))
-        watch.add_done_callback(lambda _: exchange.interrupt(Cause.CLIENT_GONE))
+
+        def gone() -> None:
+            exchange.interrupt(Cause.CLIENT_GONE)
+
+        when_gone.append(gone)
         try:
             await exchange.serve(plan)
         except asyncio.CancelledError:
@@ -134,7 +137,7 @@ class Gateway:
             task.uncancel()
             return exchange.cause.name.lower()
         finally:
-            watch.cancel()
+            when_gone.remove(gone)
         return "served"
 
     async def _tell(self, client: ClientSide, trouble: Trouble, endpoint: Endpoint, progress: Progress | None) -> str:
@@ -221,11 +224,6 @@ def gateway_of(
         ),
         routing,
     )
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _length(headers: dict[bytes, bytes]) -> int | None:

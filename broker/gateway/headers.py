@@ -5,7 +5,8 @@ reaches a model server; what a model server answers passes unless it belongs to 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -42,8 +43,7 @@ EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), (b"cache-contr
 """Of an answer that is begun without the model server."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class Served(msgspec.Struct, frozen=True, kw_only=True):
     """How a request is served so far; empty words are left out."""
 
     lease_id: str = ""

@@ -7,7 +7,8 @@ request only when the store has confirmed it.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from broker.core.errors import ConflictError, HotseatError, LeaseNotFoundError
 from broker.core.lease import LeaseId, LeaseRecord, Nonce
@@ -78,8 +79,7 @@ class Hold:
         self._timer.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """What is given back."""
 
     lease_id: LeaseId

@@ -14,14 +14,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from broker.core.errors import BadArgumentError, RequestError
 from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
-from broker.gateway.forms import FormError, form_fields
+from broker.gateway.forms import FormError, Places, form_of
 
 SESSION_HEADERS = (b"x-hotseat-session", b"x-session-affinity", b"session_id", b"x-client-request-id")
 READ_TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
@@ -58,20 +57,20 @@ class _Body(msgspec.Struct, frozen=True):
 _read = msgspec.json.Decoder(_Body).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request as routing sees it."""
 
     model: str
     stream: bool
     session_hints: tuple[object, ...] = ()
     """From the body, the better one first."""
+    model_at: Places = ()
+    """Of a form: where in its body the model's name is, begin and end."""
     wants_nothing: bool = False
     """No tokens are asked for, to warm a cache perhaps: an empty answer is a good one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Whose request it is."""
 
     session: str
@@ -87,7 +86,8 @@ def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
         UnknownNameError: A model name that no catalogue can hold.
     """
     try:
-        read = _form(body, content_type) if content_type[:10].lower() == b"multipart/" else _read(body)
+        is_form = content_type[:10].lower() == b"multipart/"
+        read, model_at = _form(body, content_type) if is_form else (_read(body), ())
     except (FormError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UnreadableError(f"the body cannot be read: {error}") from None
     if not isinstance(read.model, str) or not read.model:
@@ -97,12 +97,20 @@ def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
     of_metadata = read.metadata.get("user_id") if isinstance(read.metadata, dict) else None
     hints = (read.prompt_cache_key, read.user, of_metadata)
     wants_nothing = 0 in (read.max_tokens, read.max_completion_tokens, read.max_output_tokens)
-    return Asked(model=read.model, stream=read.stream is True, session_hints=hints, wants_nothing=wants_nothing)
+    return Asked(
+        model=read.model,
+        stream=read.stream is True,
+        session_hints=hints,
+        model_at=model_at,
+        wants_nothing=wants_nothing,
+    )
 
 
-def _form(body: bytes, content_type: bytes) -> _Body:
-    fields = form_fields(body, content_type, frozenset({"model", "stream", "user"}))
-    return _Body(model=fields.get("model"), stream=fields.get("stream") == "true", user=fields.get("user"))
+def _form(body: bytes, content_type: bytes) -> tuple[_Body, Places]:
+    form = form_of(body, content_type, frozenset({"model", "stream", "user"}))
+    texts = form.texts
+    read = _Body(model=texts.get("model"), stream=texts.get("stream") == "true", user=texts.get("user"))
+    return read, form.places.get("model", ())
 
 
 def identify(headers: Mapping[bytes, bytes], asked: Asked, key_name: str, span_session: str | None = None) -> Identity:
@@ -127,8 +135,9 @@ def _label(text: str) -> str:
 def read_timeout_s(headers: Mapping[bytes, bytes]) -> float | None:
     """After how many seconds without a byte the client gives up; both official SDKs say so."""
     for name in READ_TIMEOUT_HEADERS:
-        with suppress(ValueError):
-            return float(headers.get(name, b"").decode("latin-1"))
+        if (word := headers.get(name)) is not None:
+            with suppress(ValueError):
+                return float(word.decode("latin-1"))
     return None
 
 

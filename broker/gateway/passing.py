@@ -4,16 +4,20 @@ Rule: the client's answer begins with the model server's first piece of use and 
 until then can be tried again. Only a wait that is too long for the client begins it earlier.
 """
 
+import asyncio
 import re
 
 import msgspec
 
-from broker.answers.verdict import Expected, Shape
+from broker.answers.verdict import Expected, Shape, Verdict
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
-from broker.gateway.delivery import Delivery
+from broker.gateway.delivery import Delivery, Terms
 from broker.gateway.desk import Desk, Progress
+from broker.gateway.forms import form_with
 from broker.gateway.headers import is_event_stream, to_the_model
+from broker.gateway.identity import Asked
+from broker.gateway.reputations import LOCAL
 from broker.gateway.speaker import Speaker
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.upstream.answer import Answer
@@ -54,7 +58,7 @@ class Passing:
         speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
-        delivery = Delivery(self._desk, self._progress, self._expected(), tries_left=self._tries_left)
+        delivery = Delivery(self._progress, self._expected(), self._terms(), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
             if answer.status in NOT_READY:
@@ -69,6 +73,16 @@ class Passing:
             if answer is not None:
                 answer.close()
 
+    def _terms(self) -> Terms:
+        desk = self._desk
+        stall_s, head_s = desk.upstreams.timing.stall_s, desk.settings.head_s
+        return Terms(stall_s=stall_s, head_s=head_s, begun=_nothing, judged=self._judged)
+
+    def _judged(self, verdict: Verdict, asked_s: float) -> None:
+        model = self._lease.model
+        self._desk.accounts.answers.judged(LOCAL, model, verdict, asked_s)
+        self._desk.reputations.judged(model, verdict, asyncio.get_running_loop().time())
+
     def _expected(self) -> Expected:
         call = self._progress.call
         names = (self._served_name(), self._lease.model)
@@ -76,11 +90,13 @@ class Passing:
 
     def _request(self) -> Request:
         call = self._progress.call
+        body, *after = renamed(self._progress.body, call.asked, self._served_name())
         return Request(
             method="POST",
             path=call.target,
             headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=renamed(self._progress.body, call.asked.model, self._served_name()),
+            body=body,
+            after=after,
         )
 
     def _served_name(self) -> str:
@@ -98,13 +114,19 @@ class Passing:
         return TroubleError(Trouble(status=status, code="upstream_error", message=message))
 
 
-def renamed(body: bytes, asked: str, served: str) -> bytes:
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def renamed(body: bytes, asked: Asked, served: str) -> tuple[bytes | memoryview, ...]:
     """The body with the name that the model's own server knows; the very same bytes where it was asked for by that.
 
-    Other fields keep their bytes. A form is left alone.
+    Other fields keep their bytes, those of a form its files too, which are not copied.
     """
-    if served == asked or body.lstrip()[:1] != b"{":
-        return body
+    if served == asked.model:
+        return (body,)
+    if asked.model_at:
+        return form_with(body, asked.model_at, served.encode())
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(served))
-    return msgspec.json.encode(fields)
+    return (msgspec.json.encode(fields),)

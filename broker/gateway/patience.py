@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+import msgspec
+
 
 class Move(Enum):
     """What to do now."""
@@ -45,8 +47,7 @@ def within(limits: Limits, read_timeout_s: float | None) -> Limits:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
     """One request's wait so far."""
 
     waited_s: float

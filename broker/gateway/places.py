@@ -21,12 +21,13 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
 SLACK_S = 0.5
 """A client may be this much early."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
+class Seat(msgspec.Struct, frozen=True):
     """The holder of one open request."""
 
     who: str

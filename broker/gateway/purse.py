@@ -38,6 +38,10 @@ class Purse:
             registry=registry,
         )
 
+    def is_limited(self, key: str) -> bool:
+        """Do the books have to be asked what a key may still spend?"""
+        return self._ledger.limits.hold(key)
+
     async def left_micro(self, key: str) -> int | None:
         """What a key may still spend; nothing while the books are away."""
         try:

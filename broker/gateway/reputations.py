@@ -7,7 +7,7 @@ Rule: it is about the models of the pool; other upstreams have circuit breakers.
 import logging
 import math
 
-from broker.answers.canary import proves_health
+from broker.answers.canary import Finding
 from broker.answers.suspicion import (
     Suspicion,
     SuspicionSettings,
@@ -18,6 +18,7 @@ from broker.answers.suspicion import (
     canary_failed,
     canary_passed,
     canary_sent,
+    canary_void,
     healed,
     timed_out,
 )
@@ -32,6 +33,7 @@ LOCAL = "local"
 """The route of the pool's models."""
 MAX_RETRY_AFTER_S = 60
 _NEW = Suspicion()
+_AFTER = {Finding.PASSED: canary_passed, Finding.FAILED: canary_failed, Finding.VOID: canary_void}
 
 
 class Reputations:
@@ -87,14 +89,13 @@ class Reputations:
         self._put(model, canary_sent(self.of(model), now_s))
         return True
 
-    def canary_answered(self, model: ModelName, verdict: Verdict | None, now_s: float) -> None:
-        """It was answered; None: not at all."""
-        good = verdict is not None and proves_health(verdict)
+    def canary_answered(self, model: ModelName, finding: Finding, verdict: Verdict | None, now_s: float) -> None:
+        """It was answered; without a verdict not at all."""
         if verdict is not None and verdict.failed:
             self._last[model] = verdict.reason
-        log.info("canary_answered", extra={"model": model, "reason": verdict.reason if verdict else "none"})
-        known = self.of(model)
-        self._put(model, (canary_passed if good else canary_failed)(known, now_s, self._settings))
+        told = {"model": model, "finding": finding, "reason": verdict.reason if verdict else "none"}
+        log.info("canary_answered", extra=told)
+        self._put(model, _AFTER[finding](self.of(model), now_s, self._settings))
 
     def heal(self, now_s: float) -> None:
         """The operator says that all is mended."""

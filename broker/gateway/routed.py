@@ -6,7 +6,9 @@ nothing left, and a private request is served only when its session's mark is in
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -32,8 +34,10 @@ from broker.store.outside import Outside
 
 log = logging.getLogger("hotseat.gateway")
 
-THREAD_BYTES = 256 * 1024
-"""A larger body is looked through in a thread: it would hold up everybody else for tens of milliseconds."""
+THREAD_BYTES = 16 * 1024
+"""A larger body is looked through in a thread: it would hold up everybody else for more than two milliseconds."""
+SWITCH_S = 0.001
+"""That thread makes way for the others after this; Python's own 5 ms are long beside a chunk of a stream."""
 PRIVATE_HEADER = b"x-hotseat-private"
 DEADLINE_HEADER = b"x-hotseat-deadline-s"
 
@@ -90,6 +94,11 @@ def unknown(entry: Entry) -> State:
     return State(models={one.name: ModelState() for one in variants_of(entry)})
 
 
+def looking_thread() -> ThreadPoolExecutor:
+    """The thread that large bodies are looked through in; it starts with the first."""
+    return ThreadPoolExecutor(1, "looking", initializer=sys.setswitchinterval, initargs=(SWITCH_S,))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """All that decisions need, of one process."""
@@ -101,6 +110,8 @@ class Routes:
     outside: Outside
     pool: PoolNow
     sessions: PrivateSessions
+    thread: ThreadPoolExecutor = field(default_factory=looking_thread)
+    """Looks through large bodies, one after the other: with more of them everybody else would wait for each in turn."""
 
     async def decide(self, call: Call, request: Described) -> Decision:
         """What to do with a request; from then on its session is private, if it is.
@@ -113,16 +124,27 @@ class Routes:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
         session, now_s = call.identity.session, asyncio.get_running_loop().time()
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
-        private: bool | None = self.sessions.is_private(session, now_s)
+        known = self.sessions.is_private(session, now_s)
+        private: bool | None = known
         if leads_out(entry) and not request.key_private:
-            private = private or await self._marked(session)
-            state = replace(state, allowance_micro=await self.purse.left_micro(call.caller.name))
+            private, allowance_micro = await self._asked(call, private=known)
+            state = replace(state, allowance_micro=allowance_micro)
         decision = await self._decided(request, replace(state, session_private=private is True))
         if decision.private is not None:
             await self._mark(session)
         elif private is None:  # nothing says that it is private, but nobody knows about its session
             decision = await self._decided(request, replace(state, session_private=True))
         return decision
+
+    async def _asked(self, call: Call, *, private: bool) -> tuple[bool | None, int | None]:
+        """What the store knows: is the session private (None: nobody knows), and what the key may still spend."""
+        session, key = call.identity.session, call.caller.name
+        if not self.purse.is_limited(key):
+            return private or await self._marked(session), None
+        if private:
+            return True, await self.purse.left_micro(key)
+        # At once: one after the other they would be two round trips before the first byte.
+        return await asyncio.gather(self._marked(session), self.purse.left_micro(key))
 
     def is_down(self, decision: Decision, name: str) -> bool:
         """Is it refused for want of a model of the pool that no slot serves, also now?"""
@@ -139,7 +161,7 @@ class Routes:
         looked_through = self.settings.table.has_cloud and request.kind is not Kind.OTHER
         try:
             if looked_through and request.size_bytes > THREAD_BYTES:
-                return await asyncio.to_thread(router.route, request, state)
+                return await asyncio.get_running_loop().run_in_executor(self.thread, router.route, request, state)
             return router.route(request, state)
         except Exception:  # a forecast must not cost anybody an answer; the firewall never raises
             log.exception("routing_failed", extra={"model": request.name})

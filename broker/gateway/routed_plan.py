@@ -13,7 +13,7 @@ from broker.core.lease import ModelName
 from broker.daybook import Daybook
 from broker.gateway.candidates import Candidate, Plan, RoutedName
 from broker.gateway.cloud_call import CloudCall
-from broker.gateway.clouds import Clouds, CloudServer
+from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
@@ -66,22 +66,23 @@ class Routing:
         """Settle, and let go of connections."""
         await self._routes.purse.close()
         self._routes.clouds.close()
+        self._routes.thread.shutdown(wait=False, cancel_futures=True)
 
 
 def routing_of(
     settings: RoutingSettings,
     firewall: Firewall,
-    servers: Iterable[CloudServer],
     limits: Limits,
     store: Store,
     accounts: tuple[Metrics, Daybook],
+    clouds: Clouds,
     last: Callable[[], Look | None],
 ) -> Routing:
     """Put routing together. ``last`` gives the scheduler's last look at the pool."""
     routes = Routes(
         settings=settings,
         firewall=firewall,
-        clouds=Clouds(servers),
+        clouds=clouds,
         purse=Purse(Ledger(limits=limits, books=store.outside), *accounts),
         outside=store.outside,
         pool=PoolNow(last, settings.policy),
@@ -109,7 +110,9 @@ class RoutedPlan:
         decision = self._decision
         if decision is None:
             decision = self._decision = await self._decided()
-        choice = following(decision, self._tried, await self._state(decision))
+        choice = following(decision, self._tried, State())
+        if choice is not None and choice.route is Route.CLOUD:  # what stays in the pool needs not be asked about
+            choice = following(decision, self._tried, await self._routes.state_now(self._session))
         if choice is not None:
             return self._candidate(choice, decision)
         back, self._left_line = self._left_line, None
@@ -162,12 +165,6 @@ class RoutedPlan:
         self._due_s = None if deadline_s is None else call.started_s + deadline_s
         return replace(decision, choices=choices)
 
-    async def _state(self, decision: Decision) -> State:
-        """Only what may leave needs to be asked about."""
-        if any(choice.route is Route.CLOUD and choice not in self._tried for choice in decision.choices):
-            return await self._routes.state_now(self._session)
-        return State()
-
     def _candidate(self, choice: Choice, decision: Decision) -> Candidate:
         reason = self._reason(choice, decision)
         late_before = self._left_line is not None
@@ -201,13 +198,18 @@ class RoutedPlan:
             assert self._decision is not None
             return following(self._decision, before, await self._routes.state_now(self._session)) == choice
 
+        def has_others() -> bool:
+            assert self._decision is not None
+            return following(self._decision, self._tried, self._routes.state_here(self._session)) is not None
+
         return CloudCall(
             clouds=self._routes.clouds,
             purse=self._routes.purse,
             progress=self._progress,
             choice=choice,
-            prices=cloud.prices,
+            cloud=cloud,
             may_go=may_go,
+            has_others=has_others,
             left_s=self._left_s,
         )
 

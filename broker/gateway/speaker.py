@@ -17,8 +17,9 @@ class Speaker:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Speak when it is time, until ``stop``."""
-        if self._progress.call.may_commit:
+        """Speak when it is time, until ``stop``. More than once is as good as once."""
+        speaks = self._timer is not None or (self._task is not None and not self._task.done())
+        if self._progress.call.may_commit and not speaks:
             self._plan()
 
     def _plan(self) -> None:

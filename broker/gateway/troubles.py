@@ -30,6 +30,8 @@ STATUS: dict[str, int] = {
     "upstream_broken": 502,
     "upstream_refused": 502,
     "lease_lost": 502,
+    "schema_violations": 422,
+    "useless_answer": 502,
     "upstream_silent": 504,
 }
 """By our error code; another one is judged by its group."""

@@ -1,8 +1,7 @@
 """A plan's candidates, as far as their answers are trusted.
 
 Rule: a quarantined model is left out; a suspect is set aside until there is nobody else. That is about models of the
-pool only; answers of upstreams are not judged, so a request that wants its answer checked goes to none of them. No
-candidate is ever added, so what a plan keeps inside stays inside.
+pool only: upstreams have circuit breakers. No candidate is ever added, so what a plan keeps inside stays inside.
 """
 
 import asyncio
@@ -43,8 +42,6 @@ class Trusted:
     async def _trusted(self) -> Candidate | None:
         try:
             while (candidate := await self._plan.following()) is not None:
-                if candidate.call is not None and self._progress.strict is not None:
-                    continue
                 known = self._reputations.of(candidate.model)
                 if candidate.route != LOCAL or known.preferred:
                     return candidate

@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from broker.gateway.clouds import from_upstream
+from broker.upstream.answer import Answer
+
 HEAD = 16 * 1024
 TAIL = 64 * 1024
 _USAGE = re.compile(r'"usage"\s*:\s*(?=\{)')
@@ -36,6 +39,50 @@ class Meter:
     def usage(self) -> Mapping[str, Any] | None:
         """The last word on every count; None: it does not say."""
         return usage_in(self._head + self._tail)
+
+
+class Metered:
+    """An upstream's answer as it is read: its tokens are counted, and what is none of a client's business is left out.
+
+    See ``delivery.Source``.
+    """
+
+    __slots__ = ("_answer", "_meter", "headers", "is_whole", "status")
+
+    def __init__(self, answer: Answer) -> None:
+        """Its head is there."""
+        self._answer = answer
+        self._meter = Meter()
+        self.status = answer.status
+        self.headers = from_upstream(answer.headers)
+        self.is_whole = False
+        """Was it read to its end?"""
+
+    async def read(self, timeout_s: float) -> bytes:
+        """The next piece; nothing at the end."""
+        piece = await self._answer.read(timeout_s)
+        if piece:
+            self._meter.feed(piece)
+        else:
+            self.is_whole = True
+        return piece
+
+    async def read_all(self, timeout_s: float) -> list[bytes]:
+        """All pieces that are there, one at least; none at the end."""
+        pieces = await self._answer.read_all(timeout_s)
+        for piece in pieces:
+            self._meter.feed(piece)
+        if not pieces:
+            self.is_whole = True
+        return pieces
+
+    async def has_news(self, within_s: float) -> bool:
+        """Wait until there is something to read, or the end."""
+        return await self._answer.has_news(within_s)
+
+    def usage(self) -> Mapping[str, Any] | None:
+        """What a whole answer says; None: nothing."""
+        return self._meter.usage()
 
 
 def usage_in(raw: bytes) -> Mapping[str, Any] | None:

@@ -83,8 +83,14 @@ class Breaker:
         return self._to(BreakerEvent.PROBE, until_s=now_s + self.rule.probe_s)
 
     def succeed(self) -> "Breaker":
-        """The upstream answered."""
+        """The upstream answered, to the end."""
         return self._to(BreakerEvent.SUCCESS, until_s=0.0, failed=0, opened=0)
+
+    def heard(self) -> "Breaker":
+        """An answer has begun: whoever waits for a probe need not. Its failures are forgotten when it is whole."""
+        if self.state is not BreakerState.HALF_OPEN:
+            return self
+        return self._to(BreakerEvent.SUCCESS, until_s=0.0)
 
     def fail(self, now_s: float) -> "Breaker":
         """It did not, or said that it cannot."""
@@ -129,6 +135,10 @@ class Breakers:
         """The upstream answered, be it with a 4xx that is about the request."""
         self._by_name[upstream] = self._by_name[upstream].succeed()
 
+    def heard(self, upstream: str) -> None:
+        """The upstream's answer has begun."""
+        self._by_name[upstream] = self._by_name[upstream].heard()
+
     def fail(self, upstream: str, now_s: float) -> None:
-        """It did not answer, or with 429 or 5xx."""
+        """It did not answer, or with 429, 5xx, or something of no use."""
         self._by_name[upstream] = self._by_name[upstream].fail(now_s)

@@ -34,6 +34,11 @@ class Limits:
     total: Limit = field(default_factory=Limit)
     keys: Mapping[str, Limit] = field(default_factory=dict)
 
+    def hold(self, key: str) -> bool:
+        """Is there any for a key?"""
+        limits = (self.keys.get(key), self.total)
+        return any(limit is not None and limit != Limit() for limit in limits)
+
     def accounts(self, key: str, now_unix_s: float) -> tuple[tuple[Account, int | None], ...]:
         """Every account a call of a key is booked on, with its limit."""
         day, month = periods(now_unix_s)

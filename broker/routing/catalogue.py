@@ -105,6 +105,10 @@ class Cloud:
     abilities: Abilities = field(default_factory=Abilities)
     reply_tokens: int = 4096
     prices: Prices = field(default_factory=Prices)
+    answers_as: tuple[str, ...] = ()
+    """Names by which it may answer, beside ``remote_name``; none: any but ``others``."""
+    others: tuple[str, ...] = ()
+    """What the upstream calls the other models that it offers us."""
     first_byte_s: float = 2.0
     """Expected wait for its first byte, seconds."""
     classes: tuple[Priority, ...] = PRIORITIES

@@ -1,7 +1,8 @@
 """Paths of secrets and credentials in texts, by patterns of ours.
 
 Rule: a literal is looked for first, in lower case, which is fast; a pattern is then tried at that place only. A mere
-name (``password``) is nothing: a value with a digit or a sign must follow it.
+name (``password``) is nothing: a value with a digit or a sign must follow it. A long text is looked at window by
+window: no step takes long, so other threads come in between, and a letter outside ASCII does not make all of it slow.
 """
 
 import re
@@ -52,34 +53,50 @@ _CREDENTIALS = (
 )
 
 
-def names_a_path(text: str, lower: str) -> bool:
-    """Does the text name a file that holds secrets?
-
-    Args:
-        text: As it is.
-        lower: The same in lower case, of the same length.
-    """
-    return any(path in lower for path in _NAMED_PATHS) or _found(_PATHS, text, lower)
+WINDOW = 32 * 1024
+"""Characters."""
+_OVERLAP = 40
+"""Characters of the next window that are looked at too: no literal is longer."""
+_DOTTED_I = "\u0130"
+"""The one letter that becomes two when it is lowered."""
 
 
-def holds_a_credential(text: str, lower: str) -> bool:
-    """Does the text hold a password, key or token with its name, or in an address? Arguments as above."""
-    return _found(_CREDENTIALS, text, lower) or any(
-        _VALUE.match(text, at + len(name)) for name in _NAMES for at in _places(name, lower)
+def names_a_path(text: str) -> bool:
+    """Does the text name a file that holds secrets?"""
+    text = _of_one_length(text)
+    return any(
+        any(path in lower for path in _NAMED_PATHS) or _found(_PATHS, text, lower, begin)
+        for begin, lower in _windows(text)
     )
 
 
-def lowered(text: str) -> tuple[str, str]:
-    """A text and its lower case, of the same length: a few letters become two when lowered."""
-    lower = text.lower()
-    return (text, lower) if len(lower) == len(text) else (lower, lower)
+def holds_a_credential(text: str) -> bool:
+    """Does the text hold a password, key or token with its name, or in an address?"""
+    text = _of_one_length(text)
+    return any(
+        _found(_CREDENTIALS, text, lower, begin)
+        or any(_VALUE.match(text, begin + at + len(name)) for name in _NAMES for at in _places(name, lower))
+        for begin, lower in _windows(text)
+    )
 
 
-def _found(rules: tuple[tuple[str, re.Pattern[str]], ...], text: str, lower: str) -> bool:
-    return any(pattern.match(text, at) for hint, pattern in rules for at in _places(hint, lower))
+def _of_one_length(text: str) -> str:
+    """The text, as long as it is in lower case."""
+    return text.replace(_DOTTED_I, _DOTTED_I.lower())
+
+
+def _windows(text: str) -> Iterator[tuple[int, str]]:
+    """Where each begins, and what is in it in lower case."""
+    for begin in range(0, len(text), WINDOW):
+        yield begin, text[begin : begin + WINDOW + _OVERLAP].lower()
+
+
+def _found(rules: tuple[tuple[str, re.Pattern[str]], ...], text: str, lower: str, begin: int) -> bool:
+    return any(pattern.match(text, begin + at) for hint, pattern in rules for at in _places(hint, lower))
 
 
 def _places(hint: str, lower: str) -> Iterator[int]:
+    """Where a literal is in a window."""
     at = lower.find(hint)
     while at >= 0:
         yield at

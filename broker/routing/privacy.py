@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from broker.routing.patterns import holds_a_credential, lowered, names_a_path
+from broker.routing.patterns import holds_a_credential, names_a_path
 from broker.routing.request import Content, Described, Kind
 
 FindSecret = Callable[[str], bool]
@@ -77,10 +77,9 @@ class Firewall:
         if any(pattern.search(text) for pattern in self.patterns):
             return Because.PATTERN
         # 5.
-        pair = lowered(text)
-        if names_a_path(*pair):
+        if names_a_path(text):
             return Because.PATH
-        if holds_a_credential(*pair):
+        if holds_a_credential(text):
             return Because.CREDENTIAL
         # 6.
         return self._secret(text)

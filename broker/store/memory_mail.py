@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from broker.core.lease import ModelName
+from broker.core.pool_rows import OrdersRow
 from broker.core.pool_slots import Observation, Seen
 from broker.store.port import IngressEntry
-from schemas.messages import Report
+from schemas.messages import Orders, Report, Want
 
 T = TypeVar("T")
 
@@ -31,6 +32,12 @@ class Log(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
         return f"{self._number}-0"
+
+    def take(self, entries: list[T]) -> None:
+        """Add all of them, in order; the list is empty afterwards."""
+        for entry in entries:
+            self.append(entry)
+        entries.clear()
 
     @property
     def last_id(self) -> str:
@@ -138,3 +145,11 @@ def observation_of(report: Report) -> Observation:
             for one in report.residencies
         },
     )
+
+
+def orders_of(row: OrdersRow | None) -> Orders:
+    """A slot's orders in the worker's words."""
+    if row is None:
+        return Orders()
+    wants = tuple(Want(model=model, generation=gen, key=key) for model, (gen, key) in sorted(row.wants.items()))
+    return Orders(incarnation=row.inc, epoch=row.epoch, boot=row.boot, generation=row.gen, wants=wants)

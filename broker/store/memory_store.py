@@ -15,10 +15,10 @@ from broker.core.pool_rows import EventRow, LeaseRow
 from broker.core.snapshot import Snapshot
 from broker.store.labels import ask_of, label, settings_of, specs_of, text_hash, to_ms
 from broker.store.memory_days import MemoryDays
-from broker.store.memory_mail import Inbox, Log, observation_of
+from broker.store.memory_mail import Inbox, Log, observation_of, orders_of
 from broker.store.memory_outside import MemoryOutside
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
-from schemas.messages import Orders, Report, Want
+from schemas.messages import Orders, Report
 
 EVENTS_KEPT = 100_000
 BELLS_KEPT = 1_000
@@ -61,11 +61,7 @@ class MemoryStore:
 
     def read_orders(self, slot: SlotId) -> Orders:
         """What the worker reads."""
-        row = self.pool.orders.get(slot)
-        if row is None:
-            return Orders()
-        wants = tuple(Want(model=model, generation=gen, key=key) for model, (gen, key) in sorted(row.wants.items()))
-        return Orders(incarnation=row.inc, epoch=row.epoch, boot=row.boot, generation=row.gen, wants=wants)
+        return orders_of(self.pool.orders.get(slot))
 
     async def rings(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """Slots whose orders changed since ``after`` (``P:ring:<s>`` of all slots in one)."""
@@ -92,12 +88,8 @@ class MemoryStore:
             self._publish()
 
     def _publish(self) -> None:
-        for event in self.pool.events:
-            self._events.append(event)
-        self.pool.events.clear()
-        for slot in self.pool.rings:
-            self._rings.append(slot)
-        self.pool.rings.clear()
+        self._events.take(self.pool.events)
+        self._rings.take(self.pool.rings)
 
     def _reading(self) -> Pool:
         pool = self.pool
@@ -152,6 +144,10 @@ class MemoryStore:
         """See the port."""
         with self._writing() as pool:
             return self._record(pool.release(lease_id, nonce, who=label(who)))
+
+    async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
+        """See the port."""
+        await self.release(lease_id, nonce, who=who)
 
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """See the port."""

@@ -113,6 +113,9 @@ class Store(Protocol):
     async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord:
         """Give back, or leave the line; safe to repeat."""
 
+    async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
+        """As ``release``, for whoever does not look at the lease any more."""
+
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """End without the nonce: a queued lease is cancelled, a held one revoked; safe to repeat."""
 

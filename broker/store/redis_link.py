@@ -9,7 +9,7 @@ ask again.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 import hiredis
@@ -38,8 +38,12 @@ class ReplyError(Exception):
 class Link(Protocol):
     """Where commands go. Replies are RESP 2: bytes, int, ``None`` or lists of them."""
 
-    async def call(self, *words: Word, block_s: float = 0.0) -> Any:
-        """Send one command and await its reply; ``block_s``: how long the command itself may block the connection.
+    def call(self, *words: Word, block_s: float = 0.0) -> Awaitable[Any]:
+        """Send one command; to be awaited for its reply.
+
+        Args:
+            words: The command.
+            block_s: How long the command itself may block the connection.
 
         Raises:
             ReplyError: The server refused.
@@ -138,14 +142,19 @@ class RedisLink:
         self._connecting = asyncio.Lock()
         self._not_before = 0.0
 
-    async def call(self, *words: Word, block_s: float = 0.0) -> Any:
-        """See ``Link``."""
+    def call(self, *words: Word, block_s: float = 0.0) -> Awaitable[Any]:
+        """See ``Link``. A cancelled call leaves its place in the line of replies, so none goes to another call."""
+        wire = self._wire
+        if block_s > 0 or wire is None or not wire.is_open:
+            return self._connected_call(words, block_s)
+        return wire.send(words, 0.0)
+
+    async def _connected_call(self, words: tuple[Word, ...], block_s: float) -> Any:
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._connect()
-        future = wire.send(words, block_s)
         try:
-            return await future
+            return await wire.send(words, block_s)
         except asyncio.CancelledError:
             if block_s > 0:
                 wire.abort()  # the next command would wait behind the blocked one

@@ -51,7 +51,10 @@ class RedisStore:
     # ---------------------------------------------------------------------------------------------------- calling
     async def _call(self, *words: Word) -> Any:
         try:
-            return await self._once(*words)
+            try:
+                return await self._link.call(*words)
+            except ReplyError as refusal:
+                return await self._after(refusal, words)
         except LinkLostError:
             return await self._again(words)
 
@@ -60,9 +63,13 @@ class RedisStore:
         try:
             return await self._link.call(*words)
         except ReplyError as refusal:
-            error = error_of(str(refusal))
-            if not isinstance(error, LibraryError):
-                raise error from None
+            return await self._after(refusal, words)
+
+    async def _after(self, refusal: ReplyError, words: tuple[Word, ...]) -> Any:
+        """Refused: for want of our library, which is loaded then, or for good."""
+        error = error_of(str(refusal))
+        if not isinstance(error, LibraryError):
+            raise error from None
         await ensure_library(self._link, self._base)
         return await self._again(words)
 
@@ -105,7 +112,8 @@ class RedisStore:
 
     async def acquire(self, request: AcquireRequest) -> LeaseRecord:
         """See the port."""
-        return await self._lease("acquire", *ask_words(request))
+        words = ask_words(request)  # here and below without the steps between: they are what requests are made of
+        return lease_of(wire.LEASE.decode(await self._call("FCALL", "hotseat1_acquire", 1, self._base, *words)))
 
     async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
         """See the port."""
@@ -118,6 +126,10 @@ class RedisStore:
     async def release(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> LeaseRecord:
         """See the port."""
         return await self._lease("release", lease_id, nonce, label(who))
+
+    async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
+        """See the port."""
+        await self._call("FCALL", "hotseat1_release", 1, self._base, lease_id, nonce, label(who), "quiet")
 
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """See the port."""

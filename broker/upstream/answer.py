@@ -59,18 +59,38 @@ class Answer:
         Raises:
             UpstreamError: The answer broke off, or nothing came for ``timeout_s``.
         """
+        if not await self._some(timeout_s):
+            return b""
+        part = self._parts.popleft()
+        self._waiting_bytes -= len(part)
+        if self._paused and self._waiting_bytes <= LOW_WATER:
+            self._resume()
+        return part
+
+    async def read_all(self, timeout_s: float) -> list[bytes]:
+        """As ``read``, but all pieces that are there, one at least; an empty list at the end."""
+        if not self._parts and not await self._some(timeout_s):
+            return []
+        parts = list(self._parts)
+        self._parts.clear()
+        self._waiting_bytes = 0
+        if self._paused:
+            self._resume()
+        return parts
+
+    async def _some(self, timeout_s: float) -> bool:
+        """Wait until there is a piece; False at the end."""
         while not self._parts:
             if self._error is not None:
                 raise self._error
             if self.done:
-                return b""
+                return False
             await self._news(timeout_s, "fell silent in its answer")
-        part = self._parts.popleft()
-        self._waiting_bytes -= len(part)
-        if self._paused and self._waiting_bytes <= LOW_WATER:
-            self._paused = False
-            self._connection.resume_reading()
-        return part
+        return True
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._connection.resume_reading()
 
     async def has_news(self, within_s: float) -> bool:
         """Wait until there is something to read, or the end; nothing is taken and nothing fails.
@@ -78,7 +98,7 @@ class Answer:
         Returns:
             False: neither came ``within_s``.
         """
-        if not (self._parts or self.done or self._error is not None):
+        if not self.has_something:
             self._waiter = self._loop.create_future()
             timer = self._loop.call_later(max(0.0, within_s), self._wake)
             try:
@@ -86,6 +106,11 @@ class Answer:
             finally:
                 timer.cancel()
                 self._waiter = None
+        return self.has_something
+
+    @property
+    def has_something(self) -> bool:
+        """Is there a piece, the end, or an error?"""
         return bool(self._parts) or self.done or self._error is not None
 
     def close(self) -> None:
@@ -173,7 +198,8 @@ class Answer:
         if self._waiting_bytes > HIGH_WATER and not self._paused:
             self._paused = True
             self._connection.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def on_message_complete(self) -> None:
         """All is there."""

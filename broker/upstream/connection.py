@@ -43,14 +43,14 @@ class Connection(asyncio.Protocol):
         """May a request be sent on it?"""
         return self._transport is not None and not self._transport.is_closing() and self._answer is None
 
-    def ask(self, head: bytes, body: bytes) -> Answer:
+    def ask(self, head: bytes, *body: bytes | memoryview) -> Answer:
         """Send a request. The body is held in memory for a retry anyway, so writing it is not waited for."""
         self._calm()
         self._answer = answer = Answer(self)
         if self._transport is None:
             answer.ended()
         else:
-            self._transport.writelines((head, body))
+            self._transport.writelines((head, *body))
         return answer
 
     def release(self, answer: Answer) -> None:

@@ -5,8 +5,11 @@ Measured: 22,000 streams per second through such a client, 800 through httpx.
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from broker.upstream.answer import Answer
 from broker.upstream.connection import Connection
@@ -29,19 +32,19 @@ class Timing:
     """A connection is kept this long without use; llama-server closes after 5 s."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is sent; ``Host`` and ``Content-Length`` are added."""
 
     method: str
     path: str
     """Below the base URL, query included."""
     headers: list[tuple[bytes, bytes]]
-    body: bytes = b""
+    body: bytes | memoryview = b""
+    after: Sequence[bytes | memoryview] = ()
+    """What follows in the body, where it is in pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(msgspec.Struct, frozen=True, cache_hash=True):
     host: str
     port: int
     secure: bool
@@ -70,7 +73,7 @@ class Upstreams:
         head = _head(address, request)
         while True:
             connection = self._kept(address) or await self._connected(address)
-            answer = connection.ask(head, request.body)
+            answer = connection.ask(head, request.body, *request.after)
             try:
                 await answer.head(self.timing.first_byte_s)
             except BrokenAnswerError:
@@ -154,5 +157,5 @@ def _head(address: _Address, request: Request) -> bytes:
     lines = [f"{request.method} {address.prefix}{request.path} HTTP/1.1\r\nhost: {address.authority}\r\n".encode()]
     lines += [b"%b: %b\r\n" % header for header in request.headers]
     if request.body or request.method != "GET":
-        lines.append(b"content-length: %d\r\n" % len(request.body))
+        lines.append(b"content-length: %d\r\n" % (len(request.body) + sum(map(len, request.after))))
     return b"".join((*lines, b"\r\n"))

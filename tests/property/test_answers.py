@@ -1,10 +1,10 @@
 """However an answer is cut into pieces, and whatever it holds, it gets one verdict and passes unchanged."""
 
 import json
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from broker.answers.verdict import Expected, Marks, Shape
 from broker.answers.watcher import Watcher

@@ -13,11 +13,19 @@ from broker.answers.suspicion import (
     canary_failed,
     canary_passed,
     canary_sent,
+    canary_void,
     timed_out,
 )
 
 SETTINGS = SuspicionSettings()
-ACTS = {"good": after_good, "bad": after_bad, "pass": canary_passed, "fail": canary_failed, "look": timed_out}
+ACTS = {
+    "good": after_good,
+    "bad": after_bad,
+    "pass": canary_passed,
+    "fail": canary_failed,
+    "void": canary_void,
+    "look": timed_out,
+}
 EVENTS = st.lists(st.tuples(st.sampled_from([*ACTS, "test"]), st.floats(0, 5000)), max_size=60)
 
 
@@ -48,6 +56,19 @@ def test_only_canaries_end_a_quarantine(events):
         if not served and known.serves:
             assert event == "pass"
         served = known.serves
+
+
+@given(EVENTS)
+def test_a_canary_that_shows_nothing_neither_condemns_nor_heals(events):
+    before = Suspicion()
+    for event, known, now_s in walk(events):
+        if event == "void":
+            assert known.serves == before.serves
+            assert known.setbacks == before.setbacks
+            assert known.state is not Trust.CANARY
+            if known.state is Trust.TRUSTED and before.state is not Trust.TRUSTED:
+                assert before.last_bad_s is None or now_s - before.last_bad_s >= SETTINGS.forget_s
+        before = known
 
 
 @given(EVENTS)

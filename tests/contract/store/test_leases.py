@@ -125,6 +125,21 @@ async def test_release_is_safe_to_repeat_and_its_nonce_is_checked_ever_after(rig
     assert (await kinds(rig)).count("ended") == 1
 
 
+async def test_giving_back_is_a_release_without_an_answer(rig):
+    await ready(rig, "a")
+    record = await rig.store.acquire(rig.request())
+    with pytest.raises(errors.StaleNonceError):
+        await rig.store.give_back(record.lease_id, Nonce("stale"), who="key")
+    for _ in range(2):
+        assert await rig.store.give_back(record.lease_id, record.nonce, who="key") is None
+    ended = await rig.store.lease(record.lease_id)
+    assert (ended.state, ended.reason) == (ENDED, "released")
+    ticket = await rig.store.acquire(rig.request("s", "b"))
+    await rig.store.give_back(ticket.lease_id, ticket.nonce, who="key")
+    assert (await rig.store.lease(ticket.lease_id)).reason == "cancelled"
+    assert (await kinds(rig)).count("ended") == 2
+
+
 async def test_a_released_ticket_is_cancelled(rig):
     record = await rig.store.acquire(rig.request())
     assert (await release(rig, record)).reason == "cancelled"

@@ -51,6 +51,14 @@ async def test_a_day_tells_of_requests_tokens_waits_and_loads():
         assert {row["labels"].get("model") for row in found["times"]["load"]} == {None, "a", "b"}
 
 
+async def test_who_asks_at_once_sees_what_this_broker_has_just_served():
+    config = config_of(gateway={"report_every_s": 300.0})
+    async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:
+        await scene.client.post(CHAT, json={"model": "a"})
+        found = (await scene.client.get("/report")).json()
+        assert counted(found, "requests") == [("local", "named", 1)]
+
+
 async def test_what_ends_with_the_broker_is_sent_first():
     config = config_of(gateway={"report_every_s": 300.0})
     async with gateway_scene({"a": [whole(b"{}")]}, config) as scene:

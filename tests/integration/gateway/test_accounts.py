@@ -37,8 +37,8 @@ async def test_a_request_is_one_log_line_and_a_few_counts_without_content(caplog
         assert f"hotseat_gateway_requests_total{{{labels}}} 1.0" in text
         assert 'hotseat_gateway_wait_seconds_count{model="a"} 1.0' in text
         assert 'hotseat_gateway_first_byte_seconds_count{model="a"} 1.0' in text
-        assert 'hotseat_gateway_tokens_total{kind="prompt",model="a"} 30.0' in text
-        assert 'hotseat_gateway_tokens_total{kind="completion",model="a"} 2.0' in text
+        assert 'hotseat_gateway_tokens_total{kind="prompt",model="a",route="local"} 30.0' in text
+        assert 'hotseat_gateway_tokens_total{kind="completion",model="a",route="local"} 2.0' in text
 
 
 async def test_what_went_wrong_is_counted_by_its_code_and_strangers_make_no_series(caplog):

@@ -78,7 +78,7 @@ async def test_calls_in_flight_together_never_reserve_more_than_there_is(tmp_pat
     [
         (stream(word("x"), b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}\n\n', DONE), 30),
         (stream(word('"usage":{"prompt_tokens":1,"completion_tokens":1}'), DONE), None),
-        (whole(b'{"choices":[]}'), None),
+        (whole(b'{"choices":[{"message":{"content":"x"}}]}'), None),
         ([*stream(word("x"))[:-1], None], None),
         (whole(b"{}", status=400), 0),
         (whole(b"{}", status=503), 0),

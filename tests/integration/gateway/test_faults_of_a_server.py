@@ -49,13 +49,13 @@ async def test_one_bad_answer_is_unseen_where_nothing_of_it_was_sent(path, flags
             answer = await scene.client.post(path, json=ask_of(path, stream=False))
             assert text_of(answer, path) == "tok0 tok1 "
             text = (await scene.client.get("/metrics")).text
-            assert f'hotseat_gateway_semantic_failures_total{{model="a",reason="{whole}"}} 1.0' in text
+            assert f'hotseat_gateway_semantic_failures_total{{model="a",reason="{whole}",route="local"}} 1.0' in text
     with model_process(*flags, "--bad-answers", "1", alias="a") as url:
         async with server_scene(url, SWIFT) as scene:
             answer = await scene.client.post(path, json=ask_of(path, stream=True))
             assert answer.status_code == 200
             text = (await scene.client.get("/metrics")).text
-            assert f'hotseat_gateway_semantic_failures_total{{model="a",reason="{streamed}"}} 1.0' in text
+            assert f'hotseat_gateway_semantic_failures_total{{model="a",reason="{streamed}",route="local"}} 1.0' in text
             if flags[0] in UNSEEN:
                 assert text_of(answer, path) == "tok0 tok1 "
             else:
@@ -72,7 +72,10 @@ async def test_a_budget_eaten_by_reasoning_is_counted_and_is_not_the_models_faul
                 assert (await scene.client.post(CHAT, json=ask_of(CHAT, stream=stream))).status_code == 200
             text = (await scene.client.get("/metrics")).text
             tries = 3 if stream else 6
-            assert f'hotseat_gateway_semantic_failures_total{{model="a",reason="only_reasoning"}} {tries}.0' in text
+            assert (
+                f'hotseat_gateway_semantic_failures_total{{model="a",reason="only_reasoning",route="local"}} {tries}.0'
+                in text
+            )
             assert (await scene.client.get("/v1/models/a")).json()["trust"] == "trusted"
 
 

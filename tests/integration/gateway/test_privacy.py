@@ -7,6 +7,7 @@ it private, which does arrive there.
 import asyncio
 import base64
 import contextlib
+import threading
 import time
 from dataclasses import replace
 
@@ -211,6 +212,30 @@ async def away(*_: object, **__: object) -> bool:
     from broker.core.errors import StoreUnavailableError  # noqa: PLC0415
 
     raise StoreUnavailableError("away")
+
+
+async def test_while_bodies_are_looked_through_others_are_served_and_one_at_a_time_is(tmp_path, monkeypatch):
+    gate, inside, most = threading.Event(), [0], [0]
+
+    def slow(text: str) -> bool:
+        if "slow" in text:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            gate.wait(10)
+            inside[0] -= 1
+        return False
+
+    monkeypatch.setattr("broker.app.open_scanner", lambda: slow)
+    async with clouds(tmp_path) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        slowly = says("slow words " * 2000)
+        looked = [asyncio.create_task(ask(scene, "auto", slowly, {}, stream=False)) for _ in range(3)]
+        await until(lambda: inside[0])
+        assert (await asyncio.wait_for(ask(scene, "auto", PLAIN, {}, stream=False), 5)).status_code == 200
+        assert (await asyncio.wait_for(scene.client.get("/healthz"), 5)).status_code == 200
+        assert not any(task.done() for task in looked)
+        gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(*looked)] == [200, 200, 200]
+        assert most == [1]
 
 
 async def test_without_upstreams_no_content_is_looked_at(monkeypatch):

@@ -1,5 +1,6 @@
 """The official SDKs, unmodified, against real llama.cpp servers that do not fit together."""
 
+import json
 import os
 import re
 import threading
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
 SETTINGS = "[limits]\nload_backoff_s = 0.3\nmax_fails = 50\n[policy]\nslice_min_s = 1.0\n"
 HELLO = [{"role": "user", "content": "ba de fi"}]
 EXACT = {"temperature": 0, "cache_prompt": False}
-CHANGING = re.compile(rb'"(?:id|created|created_at|completed_at|timings|item_id)": ?(?:"[^"]*"|\d+|\{[^}]*\})')
+CHANGING = re.compile(rb'"(?:id|created|created_at|completed_at|timings|item_id|call_id)": ?(?:"[^"]*"|\d+|\{[^}]*\})')
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,21 @@ def client(stack: Stack):
 def claude(stack: Stack):
     with anthropic.Anthropic(base_url=stack.url, api_key="unused", max_retries=0, timeout=60) as made:
         yield made
+
+
+UNIT = {
+    "type": "object",
+    "properties": {"unit": {"type": "string", "enum": ["celsius", "kelvin"]}},
+    "required": ["unit"],
+    "additionalProperties": False,
+}
+CHAT_TOOL = {"type": "function", "function": {"name": "set_unit", "parameters": UNIT}}
+RESPONSES_TOOL = {"type": "function", "name": "set_unit", "parameters": UNIT, "strict": True}
+CLAUDE_TOOL = {"name": "set_unit", "input_schema": UNIT}
+MUST_CALL = {"tool_choice": "required", "parallel_tool_calls": False}
+"""Of llama.cpp a grammar: what such a model says is a call of a tool, with arguments of its schema."""
+MANY = 200
+"""Tokens: a call letter by letter has about fifty. Anthropic's protocol has no way to ask llama.cpp for one only."""
 
 
 def directly(stack: Stack, path: str, body: dict) -> httpx.Response:
@@ -65,23 +81,28 @@ BODIES = {
     "/responses": {"input": "ba de fi", "max_output_tokens": 12},
     "/messages": {"messages": HELLO, "max_tokens": 12},
     "/messages/count_tokens": {"messages": HELLO},
+    "/chat/completions tools": {"messages": HELLO, "tools": [CHAT_TOOL], "max_tokens": MANY, **MUST_CALL},
+    "/responses tools": {"input": "ba de fi", "tools": [RESPONSES_TOOL], "max_output_tokens": MANY, **MUST_CALL},
+    "/messages tools": {"messages": HELLO, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}, "max_tokens": MANY},
     "/embeddings": {"input": ["ba", "de fi"]},
 }
 
 
-@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("stream", [False, True])
-def test_answers_are_the_model_servers_own_byte_by_byte(stack, path, stream):
-    if stream and path in {"/embeddings", "/messages/count_tokens"}:
+def test_answers_are_the_model_servers_own_byte_by_byte(stack, kind, stream):
+    if stream and kind in {"/embeddings", "/messages/count_tokens"}:
         pytest.skip("never streamed")
-    body = {"model": "e" if path == "/embeddings" else "a", **BODIES[path], **EXACT}
+    path = kind.split(" ", 1)[0]
+    body = {"model": "e" if path == "/embeddings" else "a", **BODIES[kind], **EXACT}
     body |= {"stream": True} if stream else {}
     ours = httpx.post(f"{stack.v1}{path}", json=body, timeout=60)
     theirs = directly(stack, path, body)
     assert (ours.status_code, theirs.status_code) == (200, 200), ours.text
     assert CHANGING.sub(b"", ours.content) == CHANGING.sub(b"", theirs.content)
     assert ours.headers["content-type"] == theirs.headers["content-type"]
-    assert len(CHANGING.findall(theirs.content)) < 200
+    assert len(CHANGING.findall(theirs.content)) < 600
+    assert ("tools" in kind) == (b'"set_unit"' in theirs.content), "a call where one was asked for"
 
 
 def test_openais_sdk_speaks_to_two_models_in_turn(client):
@@ -111,6 +132,47 @@ def test_openais_sdk_speaks_to_two_models_in_turn(client):
         assert "".join(said) == answered.output_text
     assert len(client.embeddings.create(model="e", input=["ba", "de"], encoding_format="float").data) == 2
     assert {"a", "b", "e"} == {model.id for model in client.models.list()}
+
+
+def test_openais_sdk_gets_real_tool_calls_and_sends_their_results_back(client):
+    for model in ("a", "b"):
+        asked = {"model": model, "messages": HELLO, "tools": [CHAT_TOOL], "max_tokens": MANY, "temperature": 0}
+        whole = client.chat.completions.create(**asked, **MUST_CALL)
+        (call,) = whole.choices[0].message.tool_calls
+        assert (whole.choices[0].finish_reason, call.function.name) == ("tool_calls", "set_unit")
+        assert json.loads(call.function.arguments)["unit"] in {"celsius", "kelvin"}
+        with client.chat.completions.create(**asked, **MUST_CALL, stream=True) as chunks:
+            parts = [part for c in chunks if c.choices for part in c.choices[0].delta.tool_calls or ()]
+        assert parts[0].function.name == "set_unit"
+        assert len(parts) > 5
+        assert "".join(part.function.arguments or "" for part in parts) == call.function.arguments
+        turn = [*HELLO, whole.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "done"}]
+        after = client.chat.completions.create(**asked | {"messages": turn, "max_tokens": 5}, tool_choice="none")
+        assert after.choices[0].message.content
+        wanted = {"model": model, "input": "ba de fi", "tools": [RESPONSES_TOOL], "max_output_tokens": MANY}
+        (item,) = client.responses.create(**wanted, **MUST_CALL, temperature=0).output
+        assert (item.type, item.name) == ("function_call", "set_unit")
+        with client.responses.create(**wanted, **MUST_CALL, temperature=0, stream=True) as events:
+            deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+        assert "".join(deltas) == item.arguments
+        assert json.loads(item.arguments)["unit"] in {"celsius", "kelvin"}
+
+
+def test_anthropics_sdk_gets_real_tool_calls(claude):
+    for model in ("b", "a"):
+        asked = {"model": model, "messages": HELLO, "tools": [CLAUDE_TOOL], "max_tokens": MANY, "extra_body": EXACT}
+        whole = claude.messages.create(**asked, tool_choice={"type": "any"})
+        calls = [block for block in whole.content if block.type == "tool_use"]
+        assert calls[0].name == "set_unit"
+        assert calls[0].input["unit"] in {"celsius", "kelvin"}
+        with claude.messages.stream(**asked, tool_choice={"type": "any"}) as events:
+            streamed = events.get_final_message().content
+        assert next(block.input for block in streamed if block.type == "tool_use") == calls[0].input
+        result = {"type": "tool_result", "tool_use_id": calls[0].id, "content": "done"}
+        said = {"type": "tool_use", "id": calls[0].id, "name": "set_unit", "input": calls[0].input}
+        turn = [*HELLO, {"role": "assistant", "content": [said]}, {"role": "user", "content": [result]}]
+        after = claude.messages.create(model=model, messages=turn, max_tokens=5, extra_body=EXACT)
+        assert after.content[0].text
 
 
 def test_anthropics_sdk_speaks_to_two_models_in_turn(claude):

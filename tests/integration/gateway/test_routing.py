@@ -1,5 +1,6 @@
 """Requests are routed by the table: names, variants, deadlines, fallbacks; and the headers say so truly."""
 
+import asyncio
 import json
 
 from broker.principals import Scope
@@ -38,19 +39,38 @@ async def test_an_alias_is_served_by_its_model_which_hears_its_own_name():
         await scene.all_given_back()
 
 
-async def test_a_model_that_is_asked_for_by_its_own_name_gets_the_very_same_bytes():
-    raw = b'{ "model":"a",  "messages" : [{"role":"user","content":"hi"}], "odd": 1.0e1 }'
-    async with routed_scene({"a": [NEAR]}, routed(aliases=(LOCAL,))) as scene:
-        answer = await scene.client.post(CHAT, content=raw, headers={"content-type": "application/json"})
-        assert answer.status_code == 200
-        assert scene.models["a"].asked[0].body == raw
-
-
 async def test_of_a_family_the_variant_that_fits_the_memory_serves():
     models = (ModelEntry(name="q8", memory_mib=50_000), ModelEntry(name="q4", memory_mib=500))
     config = routed(models=models, family=[{"name": "big", "variants": ["q8", "q4"]}])
     async with routed_scene({"q8": [NEAR], "q4": [NEAR]}, config) as scene:
         assert served(await scene.client.post(CHAT, json=body_of("big"))) == (200, "q4", "local", "variant")
+
+
+async def test_the_store_is_asked_once_about_what_stays_and_once_more_before_what_leaves(tmp_path, monkeypatch):
+    async with stub(SAID) as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            asked: list[str] = []
+            outside = scene.store.outside
+            is_private, spent = outside.is_private, outside.spent
+
+            async def counted_marks(*args, **kwargs):
+                asked.append("marks")
+                await asyncio.sleep(0.01)  # meanwhile the other question is on its way
+                asked.append("marks known")
+                return await is_private(*args, **kwargs)
+
+            async def counted_books(*args, **kwargs):
+                asked.append("books")
+                return await spent(*args, **kwargs)
+
+            monkeypatch.setattr(outside, "is_private", counted_marks)
+            monkeypatch.setattr(outside, "spent", counted_books)
+            assert served(await scene.client.post(CHAT, json=body_of("auto")))[1] == "a"
+            assert asked == ["marks", "books", "marks known"]
+            asked.clear()
+            assert served(await scene.client.post(CHAT, json=body_of("cloud/acme")))[1] == "cloud/acme"
+            assert asked == ["marks", "books", "marks known", "marks", "marks known"]
 
 
 async def test_a_name_nobody_knows_is_not_found_in_each_protocol():
@@ -109,7 +129,8 @@ async def test_an_upstream_gets_its_own_key_and_name_and_nothing_of_the_clients(
 
 
 async def test_an_upstream_of_anthropics_gets_its_key_as_it_wants_it(tmp_path):
-    answer = whole(b'{"type":"message","usage":{"input_tokens":3,"output_tokens":4}}')
+    said = b'{"type":"message","content":[{"type":"text","text":"far"}],"usage":{"input_tokens":3,"output_tokens":4}}'
+    answer = whole(said)
     async with stub(answer) as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url, protocol="anthropic"))
         async with routed_scene({"a": [NEAR]}, config) as scene:

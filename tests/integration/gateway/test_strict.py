@@ -62,10 +62,10 @@ async def test_a_bad_answer_is_asked_for_again_cooler_under_the_same_lease(bad):
         assert temperatures(scene) == [0.8, 0.4, 0.2]
         assert len(leases) == 1
         metrics = (await scene.client.get("/metrics")).text
-        assert 'hotseat_gateway_semantic_failures_total{model="a",reason="schema"} 2.0' in metrics
+        assert 'hotseat_gateway_semantic_failures_total{model="a",reason="schema",route="local"} 2.0' in metrics
         await scene.broker.book.send()
         day = (await scene.client.get("/report")).json()
-        useless = {"labels": {"model": "a", "reason": "schema"}, "count": 2}
+        useless = {"labels": {"route": "local", "model": "a", "reason": "schema"}, "count": 2}
         assert useless in day["counts"]["semanticFailures"]
         assert 'hotseat_gateway_retries_total{model="a"} 2.0' in metrics
 

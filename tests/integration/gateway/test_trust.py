@@ -99,6 +99,25 @@ async def test_a_model_that_fails_its_canary_is_refused_with_the_reason_until_tw
         assert 'hotseat_gateway_trust{model="a",state="trusted"} 1.0' in (await scene.client.get("/metrics")).text
 
 
+@pytest.mark.parametrize(
+    "refusal, trust",
+    [
+        (whole(b'{"error": {"message": "this model takes no chat"}}', status=400), "suspect"),
+        (whole(b'{"error": {"message": "model not found"}}', status=404), "quarantined"),
+        (whole(b"{}", status=500), "quarantined"),
+    ],
+)
+async def test_a_canary_that_is_not_taken_shows_nothing_unless_the_model_is_not_known(refusal, trust):
+    config = config_of(gateway=SWIFT | {"quarantine_s": 60.0})
+    async with gateway_scene({"a": [EMPTY]}, config) as scene:
+        answers(scene.models["a"], clients=EMPTY, canaries=refusal)
+        await ask(scene)
+        await until(lambda: canaries_of(scene.models["a"]))
+        await becomes(scene, trust)
+        answers(scene.models["a"], clients=whole(GOOD), canaries=refusal)
+        assert (await ask(scene)).status_code == (200 if trust == "suspect" else 503)
+
+
 async def test_many_bad_answers_need_no_canary():
     async with gateway_scene({"a": [EMPTY]}, config_of(gateway=SWIFT | {"canary_pause_s": 60.0})) as scene:
         answers(scene.models["a"], clients=EMPTY, canaries=[60.0])

@@ -83,7 +83,7 @@ def closed(caplog) -> list[dict]:
 
 
 def counted(text: str, reason: str) -> bool:
-    return f'hotseat_gateway_semantic_failures_total{{model="a",reason="{reason}"}} 1.0' in text
+    return f'hotseat_gateway_semantic_failures_total{{model="a",reason="{reason}",route="local"}} 1.0' in text
 
 
 @pytest.mark.parametrize("path, bad, reason", BAD_STREAMS)

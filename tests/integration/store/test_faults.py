@@ -306,6 +306,20 @@ async def test_a_blocked_reader_that_is_cancelled_leaves_no_connection_behind(st
     await rig.close()
 
 
+async def test_the_reply_of_a_cancelled_call_goes_to_nobody_else(start):
+    rig = await opened(start().url)
+    requests = [rig.request(f"s{number}") for number in range(50)]
+    calls = [asyncio.ensure_future(rig.store.acquire(request)) for request in requests]
+    await asyncio.sleep(0)  # all are on their way
+    for call in calls[::2]:
+        call.cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+    assert [answer.lease_id for answer in answers[1::2]] == [request.lease_id for request in requests[1::2]]
+    assert (await rig.store.lease(requests[0].lease_id)).lease_id == requests[0].lease_id, "it was carried out"
+    await rig.close()
+
+
 async def test_many_callers_share_one_connection(start):
     server = start()
     rig = await opened(server.url)

@@ -277,7 +277,9 @@ export interface paths {
         };
         /**
          * Report
-         * @description What `/v1` served on one day, by route and reason, with waits, tokens and loads; a few seconds behind.
+         * @description What `/v1` served on one day, by route and reason, with waits, tokens and loads.
+         *
+         *     What this broker has counted is in it; other brokers of the pool send theirs every few seconds.
          */
         get: operations["report_report_get"];
         put?: never;

@@ -37,7 +37,7 @@ def judged(
     edges = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
     for number, (start, stop) in enumerate(pairwise(edges)):
         if watcher.is_settled:
-            watcher.skim(body[start:stop])
+            watcher.skim([body[start:stop]])
         else:
             watcher.feed(body[start:stop], float(number + 1))
     return watcher.end(float(len(edges)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.answers.canary import canary_for, proves_health
+from broker.answers.canary import Finding, canary_for, finding_of, proves_health
 from broker.answers.suspicion import (
     TRANSITIONS,
     IllegalTrustEventError,
@@ -18,24 +18,26 @@ from broker.answers.suspicion import (
     canary_failed,
     canary_passed,
     canary_sent,
+    canary_void,
     healed,
     step,
     timed_out,
 )
-from broker.answers.verdict import Shape
+from broker.answers.verdict import Expected, Shape
+from broker.answers.watcher import Watcher
 from tests.unit.broker.answers.answering import delta, judged, sse
 
 SETTINGS = SuspicionSettings()
 
 
 def story(events: str, known: Suspicion = Suspicion(), *, start_s: float = 1000.0) -> Suspicion:  # noqa: B008 - frozen
-    """g: good answer, b: bad, c: canary sent, p: it passed, f: it failed; one second between two."""
+    """g: good answer, b: bad, c: canary sent, p: it passed, f: it failed, v: void; one second between two."""
     for number, event in enumerate(events):
         now_s = start_s + number
         if event == "c":
             known = canary_sent(known, max(now_s, known.next_canary_s))
             continue
-        act = {"g": after_good, "b": after_bad, "p": canary_passed, "f": canary_failed}[event]
+        act = {"g": after_good, "b": after_bad, "p": canary_passed, "f": canary_failed, "v": canary_void}[event]
         known = act(known, max(now_s, known.since_s), SETTINGS)
     return known
 
@@ -53,6 +55,11 @@ def story(events: str, known: Suspicion = Suspicion(), *, start_s: float = 1000.
         ("bbbbb", Trust.QUARANTINED),
         ("bbc", Trust.CANARY),
         ("bbcp", Trust.TRUSTED),
+        ("bbcv", Trust.SUSPECT),
+        ("bbcvcp", Trust.TRUSTED),
+        ("bbcvcf", Trust.QUARANTINED),
+        ("bbcfcv", Trust.QUARANTINED),
+        ("bbcfcpcvcp", Trust.TRUSTED),
         ("bbcf", Trust.QUARANTINED),
         ("bbcgggg", Trust.TRUSTED),
         ("bbcbbb", Trust.QUARANTINED),
@@ -104,6 +111,24 @@ def test_the_pause_doubles_up_to_its_bound_and_starts_anew_after_recovery():
     assert known == Suspicion(since_s=1e6)
 
 
+def test_a_canary_that_shows_nothing_is_asked_again_later_each_time_until_the_bad_answers_are_forgotten():
+    known, pauses = story("bb"), []
+    while known.state is not Trust.TRUSTED:
+        pauses.append(known.next_canary_s - known.since_s)
+        known = canary_void(canary_sent(known, known.next_canary_s), known.next_canary_s, SETTINGS)
+    assert pauses == [0, 60, 120, 240, 480]
+    assert known == Suspicion(since_s=known.since_s)
+
+
+def test_a_quarantine_is_no_longer_for_a_canary_that_shows_nothing():
+    known, pauses = story("bbcf"), []
+    for _ in range(3):
+        known = canary_void(canary_sent(known, known.next_canary_s), known.next_canary_s, SETTINGS)
+        pauses.append(known.next_canary_s - known.since_s)
+    assert (pauses, known.setbacks) == ([60, 120, 240], 1)
+    assert canary_failed(canary_sent(known, known.next_canary_s), known.next_canary_s, SETTINGS).voids == 0
+
+
 def test_a_canary_without_a_result_has_failed():
     testing = story("bbc")
     assert timed_out(testing, testing.since_s + SETTINGS.canary_timeout_s - 1, SETTINGS) == testing
@@ -150,3 +175,26 @@ def test_the_canary_fits_the_kind_of_model(kind, path, shape):
 def test_reasoning_cut_short_is_a_sign_of_life_and_silence_is_not():
     assert proves_health(judged(sse(delta(reasoning="hm"), delta(finish="length")), Shape.CHAT))
     assert not proves_health(judged(sse(delta(finish="stop")), Shape.CHAT))
+
+
+@pytest.mark.parametrize(
+    "status, body, finding",
+    [
+        (400, b'{"error": {"message": "this model does not chat"}}', Finding.VOID),
+        (401, b"", Finding.VOID),
+        (404, b'{"detail": "Not Found"}', Finding.VOID),
+        (404, b'{"message": "The Model `x` does not exist."}', Finding.FAILED),
+        (429, b"", Finding.VOID),
+        (500, b"", Finding.FAILED),
+        (503, b"", Finding.FAILED),
+        (200, b'{"choices": [{"message": {"content": "ready"}}]}', Finding.PASSED),
+    ],
+)
+def test_who_does_not_take_the_question_has_shown_nothing_but_who_does_not_know_its_model_has_failed(
+    status, body, finding
+):
+    watcher = Watcher(Expected(shape=Shape.CHAT))
+    watcher.begin(status, [(b"content-type", b"application/json")], 0.0)
+    watcher.feed(body, 0.0)
+    assert finding_of(status, body, watcher.end(0.0)) is finding
+    assert finding_of(200, b"", judged(sse(delta(finish="stop")), Shape.CHAT)) is Finding.FAILED

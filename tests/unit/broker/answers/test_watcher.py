@@ -270,6 +270,8 @@ def test_events_come_out_of_any_framing_and_any_cut(stream, data):
         ("gemma:latest", "gemma", True),
         ("gpt-4o-2024-08-06", "gpt-4o", True),
         ("claude-sonnet-4-20250514", "claude-sonnet-4", True),
+        ("claude-sonnet-4-20250514", "claude-sonnet-4-latest", True),
+        ("mistral-small-2506", "mistral-large-latest", False),
         ("gpt-4o-mini", "gpt-4o", False),
         ("qwen3-8b", "qwen3", False),
         ("qwen3:32b", "qwen3:8b", False),

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from broker.daybook import Daybook
+from broker.gateway.answer_accounts import AnswerAccounts
 from broker.gateway.clouds import Clouds, CloudServer, from_upstream
 from broker.routing.catalogue import Protocol
+from broker.store.memory_store import MemoryStore
 
 HEADERS = {
     b"authorization": b"Bearer mine", b"x-api-key": b"mine", b"cookie": b"c=1", b"accept": b"*/*",
@@ -64,7 +68,8 @@ def test_the_operators_account_is_kept_back():
 
 
 def test_each_upstream_has_time_outs_of_its_own_and_a_breaker():
-    clouds = Clouds([server()])
+    book = Daybook(MemoryStore(clock=lambda: 0.0).days, source="x", every_s=1.0, kept_s=1.0, unix_s=lambda: 0.0)
+    clouds = Clouds([server()], AnswerAccounts(CollectorRegistry(), book), head_s=1.0)
     assert clouds.connections["u"].timing is clouds.servers["u"].timing
     for _ in range(5):
         clouds.breakers.fail("u", 0.0)

@@ -7,7 +7,7 @@ import pytest
 from broker.core.errors import BadArgumentError
 from broker.core.lease import Priority
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
-from broker.gateway.forms import FormError, form_fields
+from broker.gateway.forms import FormError, form_of, form_with
 from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for, read_timeout_s
 from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, within
 from broker.gateway.places import Places, Seat, fingerprint
@@ -92,9 +92,14 @@ def test_a_forms_short_fields_are_read_and_its_files_left_alone():
         b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
         b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nother\r\n--B--\r\n'
     )
-    assert form_fields(body, b'multipart/form-data; boundary="B"', frozenset({"model"})) == {"model": "whisper"}
+    form = form_of(body, b'multipart/form-data; boundary="B"', frozenset({"model"}))
+    assert form.texts == {"model": "whisper"}
+    assert [body[begin:end] for begin, end in form.places["model"]] == [b"whisper", b"other"]
+    renamed = b"".join(form_with(body, form.places["model"], b"w"))
+    assert renamed == body.replace(b"whisper", b"w").replace(b"other", b"w")
+    assert b"".join(form_with(body, (), b"w")) == body
     with pytest.raises(FormError):
-        form_fields(body[:-8], b"multipart/form-data; boundary=B", frozenset({"model"}))
+        form_of(body[:-8], b"multipart/form-data; boundary=B", frozenset({"model"}))
 
 
 # ------------------------------------------------------------------------------------------------------- patience

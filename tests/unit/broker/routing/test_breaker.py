@@ -36,6 +36,15 @@ def test_one_probe_goes_and_closes_it():
     assert (closed.state, closed.allows(11), closed.failed, closed.opened) == (BreakerState.CLOSED, True, 0, 0)
 
 
+def test_an_answer_that_begins_lets_others_go_and_one_that_is_of_no_use_stops_them_at_once():
+    breaker = failed(Breaker(rule=RULE), 0, 0, 0).begin(10).heard()
+    assert (breaker.state, breaker.allows(11)) == (BreakerState.CLOSED, True)
+    again = breaker.fail(12)
+    assert (again.state, again.until_s) == (BreakerState.OPEN, 12 + 2 * 10)
+    assert failed(Breaker(rule=RULE), 0, 0, 0).heard().state is BreakerState.OPEN, "an answer from before"
+    assert Breaker().heard() == Breaker()
+
+
 def test_each_probe_that_fails_doubles_the_pause_up_to_the_bound():
     breaker, now_s, pauses = failed(Breaker(rule=RULE), 0, 0, 0), 0.0, []
     for _ in range(4):

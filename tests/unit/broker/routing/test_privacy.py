@@ -6,7 +6,8 @@ import time
 import pytest
 
 from broker.core.errors import BadArgumentError
-from broker.routing.patterns import holds_a_credential, lowered, names_a_path
+from broker.routing import patterns
+from broker.routing.patterns import WINDOW, holds_a_credential, names_a_path
 from broker.routing.privacy import Because, Firewall
 from broker.routing.request import Content, Described, Kind, deadline_header, private_header
 from broker.secret_scanner import open_scanner
@@ -85,14 +86,37 @@ def test_ordinary_words_may_leave(scanner, text):
     ["the passphrase is tulip99-now", "export DB_PASSWORD=hunter22", 'SECRET_KEY = "x9#kkkk"', "api key: 1a2b3c4d"],
 )
 def test_a_name_with_a_value_is_a_credential(text):
-    assert holds_a_credential(*lowered(text))
+    assert holds_a_credential(text)
 
 
 @pytest.mark.parametrize(
     "text", ["C:\\Users\\a\\.ssh\\known_hosts", "İ ~/.AWS/Credentials", "cp a.kdbx /tmp", "cat .env"]
 )
 def test_paths_of_secrets_are_seen_in_any_case(text):
-    assert names_a_path(*lowered(text))
+    assert names_a_path(text)
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "\u0130"], ids=["ascii", "wide", "growing"])
+def test_how_a_text_falls_into_windows_changes_nothing(letter):
+    rest = " " + "so many words " * 20
+    for before in range(WINDOW - 50, WINDOW + 2):
+        begin = letter * before + " "
+        assert names_a_path(begin + "~/APPLICATION_default_credentials" + rest)
+        assert names_a_path(begin + "cat .env" + rest)
+        assert holds_a_credential(begin + "PrivateKey: 1a2b3c4d" + rest)
+        assert holds_a_credential(begin + "https://anna:pass1word@example.org" + rest)
+        assert not names_a_path(begin + "process.env.HOME and .env.example" + rest)
+        assert not holds_a_credential(begin + "max_tokens: 4096, api_key: ${API_KEY}" + rest)
+
+
+def test_no_literal_is_longer_than_what_windows_share_and_one_letter_alone_grows():
+    literals = (
+        *patterns._NAMED_PATHS,
+        *patterns._NAMES,
+        *(hint for hint, _ in patterns._PATHS + patterns._CREDENTIALS),
+    )
+    assert max(map(len, literals)) <= patterns._OVERLAP
+    assert [chr(code) for code in range(0x110000) if len(chr(code).lower()) > 1] == [patterns._DOTTED_I]
 
 
 def test_without_a_scanner_everything_is_private():
@@ -133,8 +157,8 @@ def test_hostile_texts_take_no_time_that_grows_with_their_square(length):
     ):
         text = piece * (length // len(piece))
         start_s = time.process_time()
-        names_a_path(*lowered(text))
-        holds_a_credential(*lowered(text))
+        names_a_path(text)
+        holds_a_credential(text)
         assert time.process_time() - start_s < 1.0
 
 
