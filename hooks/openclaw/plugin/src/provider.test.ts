@@ -1,8 +1,8 @@
-import { expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 import { BrokerClient } from "./client.js";
 import { catalogueOf, PATIENCE_S, providerOf } from "./provider.js";
-import { settingsOf } from "./settings.js";
+import { KEY_VARIABLE, keyReader, settingsOf } from "./settings.js";
 
 const LOG = { info: () => undefined, warn: () => undefined };
 const SETTINGS = settingsOf({ brokerUrl: "http://127.0.0.1:4687/", contextTokens: 4096 });
@@ -25,6 +25,17 @@ it("without a broker or a key there is none, so that OpenClaw keeps what it knew
   const away = clientOf(() => Promise.reject(new Error("refused")));
   expect(await catalogueOf(away, SETTINGS, "HOTSEAT_API_KEY")).toBeUndefined();
   expect(await catalogueOf(away, SETTINGS, undefined)).toBeUndefined();
+});
+
+afterEach(() => vi.unstubAllEnvs());
+
+it("without a file of its own the plugin has the provider's key, if it is one", () => {
+  const keys = ["hsk_1", "none"].map((value) => {
+    vi.stubEnv(KEY_VARIABLE, value);
+    return keyReader("")();
+  });
+  vi.stubEnv(KEY_VARIABLE, undefined);
+  expect([...keys, keyReader("")(), keyReader("/nonexistent")()]).toEqual(["hsk_1", "", "", ""]);
 });
 
 it("names that lead to the gateway's own machine need OpenClaw's leave", () => {

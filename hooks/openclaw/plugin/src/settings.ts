@@ -68,9 +68,9 @@ function field(value: unknown, name: string): unknown {
 /** Where the provider's key is, and the plugin's where it has no file. */
 export const KEY_VARIABLE = "HOTSEAT_API_KEY";
 
-/** The key in a file, read anew each time; without a file the provider's own. */
+/** The key in a file, read anew each time; without a file the provider's own, if it is a Hotseat key. */
 export function keyReader(path: string): () => string {
-  if (path === "") return () => process.env[KEY_VARIABLE] ?? "";
+  if (path === "") return () => (process.env[KEY_VARIABLE]?.startsWith("hsk_") ? process.env[KEY_VARIABLE] : "");
   return () => {
     try {
       return readFileSync(path, "utf8").trim();
