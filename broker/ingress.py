@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
 import msgspec
@@ -170,7 +170,7 @@ class Ingress:
         ttl_s = wish.ttl_s
         if ttl_s is None and message.type == "activity":
             ttl_s = self._warm_ttl_s
-        request = self._leasing.request_of(caller, replace(wish, ttl_s=ttl_s))
+        request = self._leasing.request_of(caller, msgspec.structs.replace(wish, ttl_s=ttl_s))
         live = await self._store.find(wish.session, wish.model, wish.intent, wish.holder)
         if (live is None and message.type in {"renew", "release"}) or (
             live is not None and message.type == "activity" and await self._lasts(live, request.ttl_s)
