@@ -110,8 +110,9 @@ async def background_loads_nothing(scene: Scene) -> str:
 
 async def background_rides(scene: Scene) -> str:
     """A cron job whose model is loaded runs, its request in the class background, and warms nothing."""
-    await scene.turn(SESSION, "hello")
+    await scene.turn("agent:main:class", "hello")  # of its own, for `/model` lasts
     await scene.idle()
+    assert await scene.state("alpha") == "ready"
     await _add_job(scene, "slow 3")
     await until(lambda: scene.leases(intent="use"), 60)
     (use,) = await scene.leases()

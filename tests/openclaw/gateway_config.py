@@ -63,7 +63,7 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
     if setup.line is OpenClawLine.CURRENT:
         config["tools"] = {"toolSearch": False}
     workspace = {"workspace": str(folder / "workspace"), "skipBootstrap": True}
-    real = {"id": "real", "model": {"primary": "hotseat/real-a"}, "tools": {"profile": "minimal"}}
+    real = {"id": "real", "model": {"primary": "hotseat/real-a"}, "tools": {"deny": ["*"]}}
     config["agents"] = {
         "defaults": {**workspace, "model": {"primary": "hotseat/alpha"}, **setup.defaults},
         "list": [{"id": "main", "default": True}, real],

@@ -34,7 +34,9 @@ PLUGIN = Path(__file__).parents[2] / "hooks" / "openclaw" / "plugin"
 TTL_S = 12.0
 ACTIVE_S = 20.0
 CONTEXT = 65_536
-"""Tokens; the prompt of the agent `real` has twenty thousand of these models' short tokens."""
+"""Tokens; the prompt of the agent `real`, who has no tools, has ten thousand of these models' short tokens."""
+OWN_TROUBLE = "StateDatabaseCoordinatorContentionError"
+"""What a gateway on a crowded machine may answer instead of beginning a turn."""
 BUILD = Build(shape=Shape(context=CONTEXT))
 SIZE = ("-c", str(2 * CONTEXT), "-np", "2")
 WITH_PLUGIN = Setup(
@@ -99,8 +101,11 @@ class Scene:
         return str(next(each["state"] for each in models if each["name"] == model))
 
     async def turn(self, session: str, text: str, limit_s: float = 120) -> dict[str, Any]:
-        """One turn of a conversation, to its end."""
-        return await self.chat.ended(await self.chat.say(session, text), limit_s)
+        """One turn of a conversation, to its end; once more where OpenClaw's own database was busy before it began."""
+        end = await self.chat.ended(await self.chat.say(session, text), limit_s)
+        if OWN_TROUBLE in str(end.get("errorMessage")):
+            end = await self.chat.ended(await self.chat.say(session, text), limit_s)
+        return end
 
     async def connect(self) -> None:
         if self.operator is not None:
