@@ -14,59 +14,81 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.openclaw.gateway import Gateway, Operator
 from tests.openclaw.gateway_config import Setup, config_of
 from tests.openclaw.install import OPENCLAW, installed
-from tests.openclaw.scene import Scene, free_port, openclaw_scene
+from tests.openclaw.scene import KEY, Scene, free_port, openclaw_scene
 
 TARGET_MS = 5.0
 PER_SESSION = 10
 """Turns, so that no history grows long."""
 WARM_UP = 5
+SETTLE_S = 0.2
+"""What a turn leaves behind is not the next one's."""
 RESAMPLES = 2000
 
 
-async def measure(turns: int) -> dict[str, list[float]]:
-    """Milliseconds of each turn, by gateway."""
-    seen: dict[str, list[float]] = {"with plugin": [], "without": []}
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two gateways."""
+
+    gateway: Gateway
+    chat: Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """From the message to the request, milliseconds."""
+
+    wall: float
+    processor: float
+    """Of the gateway's main thread: what other processes do on the machine hardly shows."""
+
+
+async def measure(turns: int) -> dict[str, list[Turn]]:
+    """Each turn, by gateway."""
+    seen: dict[str, list[Turn]] = {"with plugin": [], "without": []}
     async with openclaw_scene(installed()) as scene, _without_plugin(scene) as plain:
-        sides = {"with plugin": scene.chat, "without": plain}
+        sides = {"with plugin": Side(scene.gateway, scene.chat), "without": plain}
         for number in range(-WARM_UP, turns):
             session = f"agent:main:b{number // PER_SESSION}"
             order = list(sides)
             random.shuffle(order)
             for side in order:
-                took_ms = await _turn(scene, sides[side], session)
+                turn = await _turn(scene, sides[side], session)
+                await asyncio.sleep(SETTLE_S)
                 if number >= 0:
-                    seen[side].append(took_ms)
+                    seen[side].append(turn)
     return seen
 
 
 @contextlib.asynccontextmanager
-async def _without_plugin(scene: Scene) -> AsyncIterator[Operator]:
+async def _without_plugin(scene: Scene) -> AsyncIterator[Side]:
     folder = scene.folder / "without"
     folder.mkdir()
-    gateway = Gateway(scene.where, folder, free_port())
-    config = config_of(folder, gateway.port, scene.broker.url, Setup())
+    gateway = Gateway(scene.where, folder, free_port(), {"HOTSEAT_API_KEY": KEY})
+    config = config_of(folder, gateway.port, scene.broker.url, "", Setup())
     (folder / "openclaw.json").write_text(json.dumps(config))
     try:
         await gateway.start()
         operator = await Operator.on(gateway.port)
-        yield operator
+        yield Side(gateway, operator)
         await operator.close()
     finally:
         gateway.stop()
 
 
-async def _turn(scene: Scene, chat: Operator, session: str) -> float:
-    before, started_s = len(scene.models.calls), time.monotonic()
-    run = await chat.say(session, "hello")
-    end = await chat.ended(run)
+async def _turn(scene: Scene, side: Side, session: str) -> Turn:
+    arrived: list[tuple[float, float]] = []
+    scene.models.on_call = lambda: arrived.append((time.monotonic(), side.gateway.processor_ms()))
+    processor_ms, started_s = side.gateway.processor_ms(), time.monotonic()
+    end = await side.chat.ended(await side.chat.say(session, "hello"))
     assert end["state"] == "final", end
-    called_s, _model = scene.models.calls[before]
-    return (called_s - started_s) * 1000
+    called_s, used_ms = arrived[0]
+    return Turn((called_s - started_s) * 1000, used_ms - processor_ms)
 
 
 def interval(first: list[float], second: list[float]) -> tuple[float, float]:
@@ -83,7 +105,7 @@ def main() -> int:
     """Measure and print.
 
     Returns:
-        1 when the median is beyond the target.
+        1 when the plugin surely adds more than the target, by either clock.
     """
     parser = argparse.ArgumentParser(prog="python -m bench.openclaw")
     parser.add_argument("--turns", type=int, default=100, help="at each gateway (default: %(default)s)")
@@ -91,17 +113,25 @@ def main() -> int:
     arguments = parser.parse_args()
     seen = asyncio.run(measure(arguments.turns))
     if arguments.samples:
-        arguments.samples.write_text(json.dumps(seen))
-    lines = [f"OpenClaw {OPENCLAW}: message to request at the model server, ms, {arguments.turns} turns each"]
-    for side, values in seen.items():
-        cuts = statistics.quantiles(values, n=20)
-        lines.append(f"  {side:<12} p50 {statistics.median(values):7.1f}  p90 {cuts[17]:7.1f}  p95 {cuts[18]:7.1f}")
-    first, second = seen.values()
+        plain = {side: [[turn.wall, turn.processor] for turn in turns] for side, turns in seen.items()}
+        arguments.samples.write_text(json.dumps(plain))
+    sys.stdout.write(f"OpenClaw {OPENCLAW}: message to request at the model server, ms, {arguments.turns} turns each\n")
+    least_ms = [_table(name, seen) for name in ("wall", "processor")]
+    return int(max(least_ms) > TARGET_MS)
+
+
+def _table(name: str, seen: dict[str, list[Turn]]) -> float:
+    """Print one; the least that the plugin adds to the median, as far as so many turns can tell."""
+    values = {side: [getattr(turn, name) for turn in turns] for side, turns in seen.items()}
+    for side, each in values.items():
+        cuts = statistics.quantiles(each, n=20)
+        p50, p90, p95 = statistics.median(each), cuts[17], cuts[18]
+        sys.stdout.write(f"  {name:<9} {side:<12} p50 {p50:7.1f}  p90 {p90:7.1f}  p95 {p95:7.1f}\n")
+    first, second = values.values()
     added_ms = statistics.median(first) - statistics.median(second)
     low, high = interval(first, second)
-    lines.append(f"  added        p50 {added_ms:7.1f}  (95 % interval {low:.1f} to {high:.1f}; target {TARGET_MS:g})")
-    sys.stdout.write("\n".join(lines) + "\n")
-    return int(added_ms > TARGET_MS)
+    sys.stdout.write(f"  {name:<9} added        p50 {added_ms:7.1f}  95 % interval {low:.1f} to {high:.1f}\n")
+    return low
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
 import msgspec
@@ -59,6 +59,8 @@ class Message(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_
     expected_seconds: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     publisher: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")] = "anonymous"
     """Who published it; the API key of the same name owns the lease too."""
+    max_open: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Live leases that the publisher may have from this stream; 0: no limit. ``POST /activity`` writes its key's."""
 
     def wish(self) -> Wish:
         """As an HTTP caller would have asked.
@@ -163,11 +165,12 @@ class Ingress:
             return await self._reject(entry, f"{error.code}: {error}")
 
     async def _carry_out(self, entry: IngressEntry, message: Message, wish: Wish) -> Outcome:
-        caller = Principal(name=INGRESS_PREFIX + message.publisher, scopes=frozenset({Scope.LEASE}))
+        name, bound = INGRESS_PREFIX + message.publisher, message.max_open
+        caller = Principal(name=name, scopes=frozenset({Scope.LEASE}), max_open=bound)
         ttl_s = wish.ttl_s
         if ttl_s is None and message.type == "activity":
             ttl_s = self._warm_ttl_s
-        request = self._leasing.request_of(caller, replace(wish, ttl_s=ttl_s))
+        request = self._leasing.request_of(caller, msgspec.structs.replace(wish, ttl_s=ttl_s))
         live = await self._store.find(wish.session, wish.model, wish.intent, wish.holder)
         if (live is None and message.type in {"renew", "release"}) or (
             live is not None and message.type == "activity" and await self._lasts(live, request.ttl_s)

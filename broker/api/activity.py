@@ -14,12 +14,15 @@ from broker.api.limits import header, query_of, read_json_body
 from broker.api.problems import Reply
 from broker.api.services import Services
 from broker.api.views import Model, PriorityName, SessionKey, Ttl, body_decoder, decode
-from broker.core.lease import Intent, ModelName, Priority
+from broker.core.errors import TenantFullError
+from broker.core.lease import Intent, LeaseId, ModelName, Priority
 from broker.leasing import SessionTakenError, Wish
-from broker.principals import Principal
+from broker.principals import INGRESS_PREFIX, Principal
 from broker.principals import Scope as KeyScope
 
 PATH = "/activity"
+MOST_LEASES = 100_000
+"""Looked at to count a key's own; only for a key with ``max_open``, and only for a session's first message."""
 MAX_WAITING = 10_000
 """Messages on the stream; brokers carry out hundreds a second, so this many mean that none does."""
 
@@ -45,7 +48,7 @@ class ActivityRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_
             ttl_s=self.ttl_seconds,
         )
 
-    def fields(self, publisher: str) -> dict[str, str]:
+    def fields(self, caller: Principal) -> dict[str, str]:
         """As an entry of the ingress stream."""
         given = {
             "type": self.type,
@@ -53,9 +56,13 @@ class ActivityRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_
             "model": self.model,
             "intent": Intent.WARM.value,
             "priority": self.priority,
-            "publisher": publisher,
+            "publisher": caller.name,
         }
-        numbers = {"ttlSeconds": self.ttl_seconds, "seq": None if self.seq is None else int(self.seq)}
+        numbers = {
+            "ttlSeconds": self.ttl_seconds,
+            "seq": None if self.seq is None else int(self.seq),
+            "maxOpen": caller.max_open or None,
+        }
         return given | {name: str(number) for name, number in numbers.items() if number is not None}
 
 
@@ -79,12 +86,23 @@ class ActivityRoutes:
         asked = decode(_activity, await read_json_body(scope, receive))
         wish = asked.wish()
         self._services.leasing.request_of(caller, wish)
-        await self._require_free(caller, wish)
-        await self._services.store.publish_ingress(asked.fields(caller.name), limit=MAX_WAITING)
+        if await self._find_own(caller, wish) is None and asked.type == "activity":
+            await self._require_room(caller)
+        await self._services.store.publish_ingress(asked.fields(caller), limit=MAX_WAITING)
         return Reply(202, b"", [(b"content-length", b"0"), (b"cache-control", b"no-store")])
 
-    async def _require_free(self, caller: Principal, wish: Wish) -> None:
-        store = self._services.store
-        lease_id = await store.find(wish.session, wish.model, Intent.WARM, "")
+    async def _find_own(self, caller: Principal, wish: Wish) -> LeaseId | None:
+        lease_id = await self._services.store.find(wish.session, wish.model, Intent.WARM, "")
         if lease_id is not None and not caller.owns((await self._services.leasing.read(lease_id)).who):
             raise SessionTakenError("another API key has a lease for this sessionKey and model; use another sessionKey")
+        return lease_id
+
+    async def _require_room(self, caller: Principal) -> None:
+        """What the key has by the lease calls counts too; messages still on the stream meet the bound there."""
+        if caller.max_open == 0:
+            return
+        mine = {caller.name, INGRESS_PREFIX + caller.name}
+        leases = await self._services.store.leases(model=None, limit=MOST_LEASES)
+        count = sum(lease.who in mine for lease in leases)
+        if count >= caller.max_open:
+            raise TenantFullError(f"key {caller.name!r} has {count} open leases, of {caller.max_open} that it may have")

@@ -40,7 +40,8 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
     """For ``openclaw.json`` (JSON is JSON5).
 
     ``timeoutSeconds`` raises OpenClaw's waits for headers, for the first event and between two events together;
-    ``compat`` tells the broker which conversation a request belongs to.
+    ``compat`` tells the broker which conversation a request belongs to. The older line ends a run that shows nothing
+    for six minutes, so what it waits for is shown as reasoning there.
     """
     provider: dict[str, object] = {
         "baseUrl": base_url,
@@ -48,6 +49,8 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
         "api": "openai-completions",
         "timeoutSeconds": PATIENCE_S,
     }
+    if line is OpenClawLine.OLDER:
+        provider["headers"] = {"x-hotseat-profile": "reasoning"}
     if needs_permission(base_url):
         provider["request"] = {"allowPrivateNetwork": True}
     provider["models"] = [

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotseat.rivals.blocks import OpenClawLine
@@ -28,9 +28,11 @@ SHORT: dict[str, Check] = REAL | {
     "a 6 sessions": checks.many_conversations,
     "d stop": checks.stop_frees_the_place,
     "e sub-agent": checks.subagent_is_expected,
+    "t traffic": checks.nothing_else_leaves,
 }
 MORE: dict[str, Check] = {
     "m model, new": checks.new_and_model,
+    "k class": checks.background_rides,
     "u /gpu": checks.command,
     "h gateway": checks.gateway_dies,
     "g broker": checks.broker_dies_in_a_turn,
@@ -46,6 +48,7 @@ ALONE: dict[str, Check] = {
 }
 """With nothing but the provider's block and the poller."""
 FOLDER = Path(__file__).parent
+HOOK = FOLDER.parents[1] / "hooks" / "openclaw" / "hook"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,26 @@ class Group:
 
 GROUPS = {
     "plugin": Group(title="the plugin", version=OPENCLAW, setup=WITH_PLUGIN, checks=SHORT | MORE),
-    "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=ALONE),
+    "catalogue": Group(
+        title="the plugin, no provider block",
+        version=OPENCLAW,
+        setup=replace(WITH_PLUGIN, block=False),
+        checks={"v catalogue": checks.catalogue},
+    ),
+    "waiting": Group(
+        title="the plugin, waitForLease",
+        version=OPENCLAW,
+        setup=replace(WITH_PLUGIN, plugin={**(WITH_PLUGIN.plugin or {}), "waitForLease": True}),
+        checks={"x waits": checks.call_waits},
+    ),
+    "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=REAL | ALONE),
+    "hook": Group(
+        title="no plugin, the hook",
+        version=OPENCLAW,
+        setup=Setup(hook_folder=HOOK),
+        checks={"w hook": checks.hook_gives_back},
+    ),
+    # Without REAL: this line takes an answer that was cut at its last token, as random weights give, for none.
     "older": Group(title="no plugin, the poller", version=OLDER, setup=Setup(line=OpenClawLine.OLDER), checks=ALONE),
 }
 
@@ -77,7 +99,7 @@ async def run(group: Group, chosen: dict[str, Check]) -> list[str]:
     started_s = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         scene = await stack.enter_async_context(openclaw_scene(installed(group.version), group.setup))
-        if group.setup.plugin is None:
+        if group.setup.plugin is None and group.setup.hook_folder is None:
             await stack.enter_async_context(polled(scene))
         say(f"OpenClaw {group.version}, {group.title}: gateway ready after {time.monotonic() - started_s:.0f} s")
         for name, check in chosen.items():

@@ -5,9 +5,12 @@ import time
 from typing import Any
 
 from tests.openclaw.gateway_config import REAL, SCRIPTED
+from tests.openclaw.model import SECRET
 from tests.openclaw.scene import TTL_S, Scene, until
 
 SESSION = "agent:main:main"
+HOLDER = "openclaw-wait"
+"""As in the plugin's `waiting.ts`."""
 
 
 async def many_conversations(scene: Scene) -> str:
@@ -93,10 +96,7 @@ async def background_loads_nothing(scene: Scene) -> str:
     before = len(scene.models.calls)
     assert await scene.state("alpha") == "absent", "this check comes before those that load alpha"
     await scene.chat.call("wake", {"mode": "now", "text": "look around"})
-    job = {"name": "job", "schedule": {"kind": "every", "everyMs": 86_400_000}, "sessionTarget": "isolated"}
-    work = {"kind": "agentTurn", "message": "do the job"}
-    added = await scene.chat.call("cron.add", {**job, "wakeMode": "now", "payload": work, "delivery": {"mode": "none"}})
-    await scene.chat.call("cron.run", {"id": added["id"], "mode": "force"})
+    await _add_job(scene, "do the job")
 
     async def skipped() -> bool:
         log = scene.gateway.log.read_text()
@@ -106,6 +106,27 @@ async def background_loads_nothing(scene: Scene) -> str:
     assert await scene.state("alpha") == "absent"
     assert len(scene.models.calls) == before
     return "both skipped; nothing was loaded, no model was called"
+
+
+async def background_rides(scene: Scene) -> str:
+    """A cron job whose model is loaded runs, its request in the class background, and warms nothing."""
+    await scene.turn(SESSION, "hello")
+    await scene.idle()
+    await _add_job(scene, "slow 3")
+    await until(lambda: scene.leases(intent="use"), 60)
+    (use,) = await scene.leases()
+    assert use["priority"] == "background", use
+    assert ":cron:" in use["sessionKey"], use
+    return f"{use['sessionKey'][:24]}… in the class {use['priority']}, no warm lease"
+
+
+async def _add_job(scene: Scene, work: str) -> None:
+    job = {"name": "job", "schedule": {"kind": "every", "everyMs": 86_400_000}, "sessionTarget": "isolated"}
+    payload = {"kind": "agentTurn", "message": work}
+    added = await scene.chat.call(
+        "cron.add", {**job, "wakeMode": "now", "payload": payload, "delivery": {"mode": "none"}}
+    )
+    await scene.chat.call("cron.run", {"id": added["id"], "mode": "force"})
 
 
 async def broker_dies_in_a_turn(scene: Scene) -> str:
@@ -154,6 +175,74 @@ async def new_and_model(scene: Scene) -> str:
 
     took_s = await until(free, 10)
     return f"/model changed the warm lease; /new gave it back in {took_s * 1000:.0f} ms"
+
+
+async def nothing_else_leaves(scene: Scene) -> str:
+    """Of what every message and answer said, nothing is in what the plugin has sent so far."""
+    await scene.turn(SESSION, "hello")
+    sent = bytes(scene.relay.sent)
+    assert b"/activity" in sent, "nothing was recorded"
+    assert SESSION.encode() in sent
+    assert SECRET.encode() not in sent
+    assert SECRET in scene.gateway.log.read_text() + str(scene.chat.chats), "the secret was never said"
+    return f"{len(sent)} bytes in {sent.count(b'HTTP/1.1')} requests, no word of a message or answer"
+
+
+async def catalogue(scene: Scene) -> str:
+    """Without a provider block: the models are the broker's, and a turn completes."""
+    end = await scene.turn(SESSION, "hello")
+    assert end["state"] == "final", end
+    assert scene.models.calls[-1][1] == "alpha"
+
+    async def listed() -> set[str]:
+        models = (await scene.chat.call("models.list", {}))["models"]
+        names = {model["id"] for model in models if model["provider"] == "hotseat"}
+        return names if names.issuperset((*SCRIPTED, *REAL)) else set()
+
+    took_s = await until(listed, 60)
+    return f"{len(await listed())} models listed {took_s:.1f} s after a first turn without a provider block"
+
+
+async def call_waits(scene: Scene) -> str:
+    """With `waitForLease` a call is made when its turn has come, and an abort leaves the line at once."""
+    await scene.turn(SESSION, "hello")  # a gateway's first turn takes as long as a load
+    scene.worker.load_s = 15.0
+    run = await _say_and_wait(scene, "beta")
+    assert not [lease for lease in await scene.leases(intent="use") if lease["holder"] != HOLDER]
+    assert (await scene.chat.ended(run))["state"] == "final"
+    scene.worker.load_s = 60.0
+    run = await _say_and_wait(scene, "alpha")
+    await scene.chat.call("chat.abort", {"sessionKey": SESSION})
+
+    async def free() -> bool:
+        return not await scene.leases(holder=HOLDER)
+
+    took_s = await until(free, 10)
+    assert took_s < 1.0, took_s
+    assert (await scene.chat.ended(run))["state"] == "aborted"
+    return f"a turn waited for its load; out of the line {took_s * 1000:.0f} ms after an abort"
+
+
+async def _say_and_wait(scene: Scene, model: str) -> str:
+    await scene.chat.call("sessions.patch", {"key": SESSION, "model": f"hotseat/{model}"})
+    run = await scene.chat.say(SESSION, "hello")
+    await until(lambda: scene.leases(holder=HOLDER, state="queued", model=model), 60)
+    return run
+
+
+async def hook_gives_back(scene: Scene) -> str:
+    """With nothing but the minimal hook: `/new` gives the conversation's warm lease back, and no other."""
+    for session in (SESSION, "agent:main:other"):
+        await scene.turn(session, "hello")
+        wish = {"sessionKey": session, "model": "alpha", "intent": "warm", "ttlSeconds": 600}
+        assert (await scene.post("/lease", wish)).is_success
+    await scene.chat.say(SESSION, "/new")
+
+    async def given_back() -> bool:
+        return [lease["sessionKey"] for lease in await scene.leases()] == ["agent:main:other"]
+
+    took_s = await until(given_back, 10)
+    return f"/new gave it back in {took_s * 1000:.0f} ms"
 
 
 async def command(scene: Scene) -> str:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.openclaw.gateway_config import TOKEN
 from tests.openclaw.install import Installed
+from tests.openclaw.model import SECRET
 
 READY_LIMIT_S = 120
 SCOPES = ("operator.read", "operator.write", "operator.admin")
@@ -24,16 +25,22 @@ SCOPES = ("operator.read", "operator.write", "operator.admin")
 class Gateway:
     """One process."""
 
-    def __init__(self, where: Installed, folder: Path, port: int) -> None:
-        self._where, self._folder, self.port = where, folder, port
+    def __init__(self, where: Installed, folder: Path, port: int, environ: dict[str, str]) -> None:
+        self._where, self._folder, self.port, self._environ = where, folder, port, environ
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "gateway.log"
+
+    def processor_ms(self) -> float:
+        """What its main thread, which runs all of its JavaScript, has used so far."""
+        assert self._process is not None
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e6
 
     def _launch(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._where.node, self._where.openclaw, "gateway", "run", "--port", str(self.port)],
-                env=self._where.environ(self._folder),
+                env=self._where.environ(self._folder) | self._environ,
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
@@ -112,8 +119,9 @@ class Operator:
         return await asyncio.wait_for(self._answers[number], 60)
 
     async def say(self, session: str, text: str) -> str:
-        """Send a message; the id of its run."""
-        asked = {"sessionKey": session, "message": text, "idempotencyKey": str(uuid.uuid4())}
+        """Send a message, with the secret in it where it is no command; the id of its run."""
+        message = text if text.startswith("/") else f"{text} {SECRET}"
+        asked = {"sessionKey": session, "message": message, "idempotencyKey": str(uuid.uuid4())}
         return str((await self.call("chat.send", asked))["runId"])
 
     async def ended(self, run: str, limit_s: float = 120) -> dict[str, Any]:

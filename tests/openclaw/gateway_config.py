@@ -10,6 +10,9 @@ from hotseat.rivals.blocks import Offer, OpenClawLine, openclaw_block
 TOKEN = "test-token"
 SCRIPTED = ("alpha", "beta")
 """Served by a server of the tests that does as it is told."""
+COLD = {"cold-330": 330, "cold-700": 700}
+"""Seconds that they load, on slots that are there for that check only: beyond the 300 s and 600 s after which an
+OpenClaw without `timeoutSeconds` gives up."""
 REAL = ("real-a", "real-b")
 """Served by llama.cpp under a real worker."""
 REPLY_TOKENS = 24
@@ -23,19 +26,32 @@ class Setup:
     plugin: dict[str, Any] | None = None
     """Configuration of our plugin; None: there is none."""
     plugin_paths: tuple[Path, ...] = ()
+    block: bool = True
+    """The provider's block; without it the provider is the plugin's."""
+    hook_folder: Path | None = None
+    """Of our minimal hook; None: it is not there."""
     line: OpenClawLine = OpenClawLine.CURRENT
     defaults: dict[str, Any] = field(default_factory=lambda: {"heartbeat": {"every": "24h"}})
     """More of ``agents.defaults``."""
 
 
-def config_of(folder: Path, port: int, broker_url: str, setup: Setup) -> dict[str, Any]:
-    """A gateway on loopback with the provider as ``hotseat export openclaw`` prints it."""
-    block = openclaw_block(f"{broker_url}/v1", [Offer(name=name) for name in SCRIPTED + REAL], setup.line)
+def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: Setup) -> dict[str, Any]:
+    """A gateway on loopback with the provider as ``hotseat export openclaw`` prints it, or none.
+
+    Args:
+        folder: Of the gateway; the key is in it.
+        relay_url: Where the plugin finds the broker.
+    """
+    block = openclaw_block(
+        f"{broker_url}/v1", [Offer(name=name, context_tokens=131_072) for name in (*SCRIPTED, *COLD, *REAL)], setup.line
+    )
     config: dict[str, Any] = json.loads(block)
     for model in config["models"]["providers"]["hotseat"]["models"]:
         if model["id"] in REAL:
             model["maxTokens"] = REPLY_TOKENS
     config["models"]["mode"] = "replace"
+    if not setup.block:
+        del config["models"]
     config["gateway"] = {
         "mode": "local",
         "bind": "loopback",
@@ -52,9 +68,12 @@ def config_of(folder: Path, port: int, broker_url: str, setup: Setup) -> dict[st
         "defaults": {**workspace, "model": {"primary": "hotseat/alpha"}, **setup.defaults},
         "list": [{"id": "main", "default": True}, real],
     }
+    if setup.hook_folder is not None:
+        found = {"extraDirs": [str(setup.hook_folder.parent)]}
+        config["hooks"] = {"internal": {"enabled": True, "load": found, "entries": {"hotseat": {"enabled": True}}}}
     if setup.plugin is not None:
         mine = {"enabled": True, "hooks": {"allowConversationAccess": True}}
-        mine["config"] = {"brokerUrl": broker_url, **setup.plugin}
+        mine["config"] = {"brokerUrl": relay_url, "apiKeyFile": str(folder / "key"), **setup.plugin}
         paths = [str(path) for path in setup.plugin_paths]
         config["plugins"] = {"entries": {"hotseat": mine}, "load": {"paths": paths}}
     return config

@@ -45,7 +45,6 @@ class Installed:
             "OPENCLAW_DISABLE_BONJOUR": "1",
             "OPENCLAW_SKIP_CHANNELS": "1",
             "OPENCLAW_ALLOW_MULTI_GATEWAY": "1",
-            "HOTSEAT_API_KEY": "hsk_unused",
         }
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,6 +18,9 @@ class ModelServer:
     def __init__(self) -> None:
         self.calls: list[tuple[float, str]] = []
         calls = self.calls
+        self.on_call: Callable[[], object] = lambda: None
+        """Called as soon as a request is here."""
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_words: object) -> None:
@@ -25,6 +28,7 @@ class ModelServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.on_call()
                 calls.append((time.monotonic(), body["model"]))
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")

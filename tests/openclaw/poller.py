@@ -19,6 +19,7 @@ async def polled(scene: Scene) -> AsyncIterator[Path]:
     config.write_text(
         f'[poller]\nstate_dir = "{scene.folder}/state"\nbroker_url = "{scene.broker.url}"\n'
         f'default_model = "hotseat/alpha"\nperiod_s = {PERIOD_S}\nactive_s = {ACTIVE_S}\nttl_s = {TTL_S}\n'
+        f'api_key_file = "{scene.folder}/key"\n'
     )
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
     with log.open("wb") as out:

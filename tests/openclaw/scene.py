@@ -6,6 +6,7 @@ llama.cpp and two small models of random weights.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import shutil
 import socket
@@ -24,9 +25,10 @@ from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import REAL, SCRIPTED, Setup, config_of
+from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of
 from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
+from tests.openclaw.relay import Relay
 
 PLUGIN = Path(__file__).parents[2] / "hooks" / "openclaw" / "plugin"
 TTL_S = 12.0
@@ -35,7 +37,11 @@ CONTEXT = 65_536
 """Tokens; the prompt of the agent `real` has twenty thousand of these models' short tokens."""
 BUILD = Build(shape=Shape(context=CONTEXT))
 SIZE = ("-c", str(2 * CONTEXT), "-np", "2")
-WITH_PLUGIN = Setup(plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S}, plugin_paths=(PLUGIN,))
+WITH_PLUGIN = Setup(
+    plugin={"ttlSeconds": TTL_S, "activeSeconds": ACTIVE_S, "contextTokens": 131_072}, plugin_paths=(PLUGIN,)
+)
+KEY = "hsk_openclaw"
+KEYS = f'[[key]]\nname = "openclaw"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\nscopes = ["lease"]\n'
 
 
 def free_port() -> int:
@@ -58,6 +64,8 @@ class Scene:
     catalogue: str
     settings: str
     gateway: Gateway
+    relay: Relay
+    """Between plugin and broker."""
     operator: Operator | None = None
 
     @property
@@ -78,6 +86,11 @@ class Scene:
         async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
             found = (await client.get("/queue")).json()["leases"]
         return [lease for lease in found if all(lease[name] == value for name, value in wanted.items())]
+
+    async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Ask the broker."""
+        async with httpx.AsyncClient(base_url=self.broker.url, timeout=30) as client:
+            return await client.post(path, json=body, headers={"Authorization": f"Bearer {KEY}"})
 
     async def state(self, model: str) -> str:
         """A model's deepest residency."""
@@ -128,7 +141,7 @@ def broker_of(store: RedisServer, catalogue: str, settings: str, port: int) -> B
 
 def scripted_models() -> str:
     """Their part of the catalogue."""
-    return "".join(f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = 4\n' for name in SCRIPTED)
+    return "".join(f'[[model]]\nname = "{name}"\nmemory_mib = 900\nlease_limit = 4\n' for name in (*SCRIPTED, *COLD))
 
 
 @contextlib.asynccontextmanager
@@ -142,19 +155,23 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         models = ModelServer()
         stack.callback(models.close)
         real = "".join(model_toml(folder, name, *SIZE, build=BUILD) for name in REAL)
-        catalogue = scripted_models() + real
+        catalogue = KEYS + scripted_models() + real
+        (folder / "key").write_text(KEY)
         broker = broker_of(store, catalogue, settings, free_port())
         urls = dict.fromkeys(SCRIPTED, models.url)
         worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
-        gateway = Gateway(where, folder, free_port())
-        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway)
+        gateway = Gateway(where, folder, free_port(), {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY})
+        relay = Relay(lambda: scene.broker.url)
+        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway, relay)
+        await stack.enter_async_context(relay.running())
         stack.callback(scene.stop_broker)
         host = Stack(folder, broker, store, catalogue=real, slot="cpu0")
         host.start_worker()
         stack.callback(host.stop_worker)
         stack.callback(gateway.stop)
-        (folder / "openclaw.json").write_text(json.dumps(config_of(folder, gateway.port, broker.url, setup)))
+        config = config_of(folder, gateway.port, broker.url, relay.url, setup)
+        (folder / "openclaw.json").write_text(json.dumps(config))
         await gateway.start()
         await scene.connect()
         stack.push_async_callback(scene.close)

@@ -56,3 +56,43 @@ async def test_a_key_may_do_no_more_than_with_the_lease_calls():
             assert await refusal(yours, type=kind) == (409, "session_taken")
         warm = {"sessionKey": ACTIVE["sessionKey"], "model": "a", "intent": "warm"}
         assert (await scene.client.post("/release", json=warm, headers=mine)).json()["reason"] == "released"
+
+
+async def test_a_key_opens_no_more_leases_than_it_may_have():
+    async with memory_scene(config_of(keys=(key_entry("one", Scope.LEASE, Scope.OBSERVE, max_open=2),))) as scene:
+        mine = scene.auth("one")
+
+        async def status(session: str, **more) -> int:
+            body = ACTIVE | {"sessionKey": session} | more
+            return (await scene.client.post("/activity", json=body, headers=mine)).status_code
+
+        async def seen(count: int):
+            async def enough() -> bool:
+                return len(await leases_of(scene, mine)) == count
+
+            await until(enough)
+
+        await scene.lease("by hand", headers=mine)
+        assert await status("first") == 202
+        await seen(2)
+        full = await scene.client.post("/activity", json=ACTIVE | {"sessionKey": "second"}, headers=mine)
+        assert (full.status_code, full.json()["code"]) == (429, "tenant_full")
+        assert "2 open leases, of 2" in full.json()["detail"]
+        assert int(full.headers["retry-after"]) >= 1
+        assert await status("first") == 202, "what it has it may prolong"
+        assert await status("first", type="release") == 202
+        await seen(1)
+        assert await status("second") == 202
+
+
+async def test_messages_that_overtake_the_count_meet_the_bound_on_the_stream():
+    async with memory_scene() as scene:
+        fields = {"type": "activity", "model": "a", "maxOpen": "1"}
+        for session, publisher in (("first", "one"), ("second", "one"), ("other", "two")):
+            message = fields | {"sessionKey": session, "publisher": publisher}
+            await scene.store.publish_ingress(message, limit=10)
+
+        async def both() -> bool:
+            return {lease["sessionKey"] for lease in await leases_of(scene)} == {"first", "other"}
+
+        await until(both)

@@ -162,6 +162,13 @@ describe("a turn", () => {
     expect([host.headers("s1"), host.headers("s2")]).toEqual([{ "x-hotseat-session": S }, undefined]);
   });
 
+  it("says so where nobody waits for its calls", () => {
+    host.fire("before_model_resolve", {}, { ...CTX, runId: "beat", trigger: "heartbeat" });
+    expect(host.headers("s1")).toEqual({ "x-hotseat-session": S, "x-hotseat-priority": "background" });
+    host.fire("before_model_resolve", {}, CTX);
+    expect(host.headers("s1")).toEqual({ "x-hotseat-session": S });
+  });
+
   it("numbers the messages of a session upwards", async () => {
     host.fire("message_received", { sessionKey: S });
     host.fire("session_end", { sessionId: "s1", sessionKey: S, reason: "reset" });

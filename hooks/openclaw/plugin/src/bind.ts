@@ -9,13 +9,13 @@
 import { BrokerClient, label, type ModelInfo } from "./client.js";
 import { gpuCommand } from "./gpu-command.js";
 import type { AgentContext, AgentEvent, InternalEvent, ModelCallEvent, PluginApi } from "./openclaw-api.js";
+import { catalogueOf, PROVIDER } from "./provider.js";
 import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
-import { defaultModel, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
+import { type Stream, waitingStream } from "./waiting.js";
+import { defaultModel, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
 
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
-/** As in the manifest. */
-const PROVIDER = "hotseat";
 const READY_LIMIT_MS = 1000;
 const RUNTIME = Symbol.for("hotseat.openclaw-plugin.1");
 
@@ -32,8 +32,8 @@ class Binding {
   readonly #settings: Settings;
   readonly #client: BrokerClient;
   readonly #sessions: Sessions;
-  /** Session key by session id. */
-  readonly #keys = new Map<string, string>();
+  /** Session key, and as the broker takes it, by session id. */
+  readonly #keys = new Map<string, { session: string; label: string }>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly api: PluginApi) {
@@ -66,25 +66,53 @@ class Binding {
       handle: (event) => this.#lifecycle(event),
     });
     api.registerService({ id: "hotseat", start: () => this.#start(), stop: () => this.#stop() });
-    api.registerProvider({
-      id: PROVIDER,
-      label: "Hotseat",
-      auth: [],
-      resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
-    });
+    this.#registerProvider();
     this.#registerCommand();
   }
 
-  /** Names the conversation in a call to our own provider; other calls, and keys not in ASCII, are known by their spans. */
+  #registerProvider(): void {
+    this.api.registerProvider({
+      id: PROVIDER,
+      label: "Hotseat",
+      envVars: [KEY_VARIABLE],
+      auth: [],
+      catalog: {
+        order: "late",
+        run: (ctx) => catalogueOf(this.#client, this.#settings, ctx.resolveProviderApiKey(PROVIDER).apiKey),
+      },
+      wrapStreamFn: ({ streamFn }) => this.#waiting(streamFn),
+      resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
+    });
+  }
+
+  /** `Same`: OpenClaw's stream function and what wraps it take and give the same. */
+  #waiting<Same>(streamFn: Same | undefined): Same | undefined {
+    if (streamFn === undefined || !this.#settings.waitForLease) return undefined;
+    const callerOf = (sessionId: string | undefined, id: string) => {
+      const sessionKey = this.#keys.get(sessionId ?? "")?.label;
+      const model = modelName(this.#settings, PROVIDER, id);
+      return sessionKey === undefined || model === undefined ? undefined : { sessionKey, model };
+    };
+    return waitingStream(this.#client, streamFn as Stream, callerOf) as Same;
+  }
+
+  /**
+   * Names the conversation in a call to our own provider, and its class where nobody waits for it. Other calls, and keys
+   * not in ASCII, are known by their spans.
+   */
   #headersOf(sessionId: string | undefined): { headers: Record<string, string> } | undefined {
     const key = sessionId === undefined ? undefined : this.#keys.get(sessionId);
-    return key === undefined || !/^[ -~]+$/.test(key) ? undefined : { headers: { "x-hotseat-session": key } };
+    if (key === undefined) return undefined;
+    const headers: Record<string, string> = {};
+    if (/^[ -~]+$/.test(key.label)) headers["x-hotseat-session"] = key.label;
+    if (this.#sessions.isBackground(key.session)) headers["x-hotseat-priority"] = "background";
+    return Object.keys(headers).length > 0 ? { headers } : undefined;
   }
 
   #remember({ sessionId, sessionKey }: { sessionId?: string; sessionKey?: string }): void {
     if (sessionId === undefined || sessionKey === undefined) return;
     this.#keys.delete(sessionId);
-    this.#keys.set(sessionId, label(sessionKey));
+    this.#keys.set(sessionId, { session: sessionKey, label: label(sessionKey) });
     if (this.#keys.size > MAX_SESSIONS) this.#keys.delete(this.#keys.keys().next().value as string);
   }
 

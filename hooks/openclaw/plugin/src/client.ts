@@ -76,7 +76,12 @@ export class BrokerClient {
 
   /** Ask the broker something for a person. Throws BrokerError. */
   async get<T>(path: string, limitMs: number): Promise<T> {
-    const answer = await this.#fetch("GET", path, undefined, limitMs);
+    return await this.ask<T>("GET", path, undefined, limitMs);
+  }
+
+  /** Any call that somebody waits for; `signal` gives up at once. Throws BrokerError. */
+  async ask<T>(method: string, path: string, body: object | undefined, limitMs: number, signal?: AbortSignal): Promise<T> {
+    const answer = await this.#fetch(method, path, body && JSON.stringify(body), limitMs, signal);
     if (!answer.ok) throw new BrokerError(await detailOf(answer));
     return (await answer.json()) as T;
   }
@@ -154,11 +159,19 @@ export class BrokerClient {
     throw new RefusedError(why);
   }
 
-  async #fetch(method: string, path: string, body: string | undefined, limitMs: number): Promise<Response> {
+  async #fetch(
+    method: string,
+    path: string,
+    body: string | undefined,
+    limitMs: number,
+    givenUp?: AbortSignal,
+  ): Promise<Response> {
     const key = this.options.apiKey();
     const headers: Record<string, string> = body === undefined ? {} : { "content-type": "application/json" };
     if (key !== "") headers["authorization"] = `Bearer ${key}`;
-    const request: RequestInit = { method, headers, signal: AbortSignal.timeout(limitMs), redirect: "error" };
+    const limit = AbortSignal.timeout(limitMs);
+    const signal = givenUp === undefined ? limit : AbortSignal.any([limit, givenUp]);
+    const request: RequestInit = { method, headers, signal, redirect: "error" };
     if (body !== undefined) request.body = body;
     try {
       return await (this.options.fetch ?? fetch)(this.options.url.replace(/\/+$/, "") + path, request);

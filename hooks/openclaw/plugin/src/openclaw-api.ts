@@ -65,6 +65,30 @@ export interface Logger {
   warn: (message: string) => void;
 }
 
+export interface ModelEntry {
+  id: string;
+  name: string;
+  reasoning: boolean;
+  input: "text"[];
+  contextWindow: number;
+  maxTokens: number;
+  cost: { input: number; output: number; cacheRead: number; cacheWrite: number };
+  compat: { sendSessionAffinityHeaders: boolean };
+}
+
+export interface CatalogContext {
+  resolveProviderApiKey: (providerId?: string) => { apiKey: string | undefined };
+}
+
+export interface ProviderConfig {
+  apiKey?: string;
+  baseUrl: string;
+  api: "openai-completions";
+  timeoutSeconds: number;
+  request?: { allowPrivateNetwork: boolean };
+  models: ModelEntry[];
+}
+
 export interface PluginApi {
   config: object;
   pluginConfig?: Record<string, unknown>;
@@ -86,6 +110,9 @@ export interface PluginApi {
     id: string;
     label: string;
     auth: [];
+    envVars: string[];
+    catalog: { order: "late"; run: (ctx: CatalogContext) => Promise<{ provider: ProviderConfig } | undefined> };
+    wrapStreamFn: <Stream extends (...words: never[]) => unknown>(ctx: { streamFn?: Stream }) => Stream | undefined;
     resolveTransportTurnState: (ctx: { sessionId?: string }) => { headers?: Record<string, string> } | undefined;
   }) => void;
   agent: {

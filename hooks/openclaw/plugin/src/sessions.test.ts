@@ -63,6 +63,17 @@ describe("a conversation", () => {
     expect([take({ type: "seen", session: S }), take({ type: "tick" })]).toEqual([[], []]);
   });
 
+  it("that only cron has begun is background, with the sub-agents it spawns", () => {
+    run("cron");
+    expect(sessions.isBackground(S)).toBe(true);
+    take({ type: "spawned", session: CHILD, parent: S, model: "big" });
+    run("user", CHILD, "big", "r2");
+    expect(sessions.isBackground(CHILD)).toBe(true);
+    message();
+    run("user", S, "big", "r3");
+    expect([sessions.isBackground(S), sessions.isBackground("unknown")]).toEqual([false, false]);
+  });
+
   it("registers the span of each call", () => {
     const effects = call(S, "big", "r1", "00f067aa0ba902b7");
     expect(effects).toEqual([{ type: "span", session: S, model: "big", span: "00f067aa0ba902b7" }, warm()]);

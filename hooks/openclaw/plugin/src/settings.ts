@@ -7,6 +7,10 @@ import type { BackgroundMode, Priority, Rules } from "./sessions.js";
 export interface Settings extends Rules {
   readonly brokerUrl: string;
   readonly apiKeyFile: string;
+  /** A call is made when its turn has come, rather than waiting in line by itself. */
+  readonly waitForLease: boolean;
+  /** Tokens of one request to a model, which the broker does not know. */
+  readonly contextTokens: number;
   readonly providers: readonly string[];
   /** `provider/model` in OpenClaw to the name in the broker's catalogue. */
   readonly models: Readonly<Record<string, string>>;
@@ -18,6 +22,8 @@ export function settingsOf(given: Record<string, unknown> | undefined): Settings
   return {
     brokerUrl: (config["brokerUrl"] as string | undefined) ?? "http://127.0.0.1:4687",
     apiKeyFile: (config["apiKeyFile"] as string | undefined) ?? "",
+    waitForLease: config["waitForLease"] === true,
+    contextTokens: (config["contextTokens"] as number | undefined) ?? 32_768,
     providers: (config["providers"] as string[] | undefined) ?? ["hotseat"],
     models: (config["models"] as Record<string, string> | undefined) ?? {},
     ttlS: (config["ttlSeconds"] as number | undefined) ?? 120,
@@ -59,9 +65,12 @@ function field(value: unknown, name: string): unknown {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
 }
 
-/** The key in a file, read anew each time; without a file there is none. */
+/** Where the provider's key is, and the plugin's where it has no file. */
+export const KEY_VARIABLE = "HOTSEAT_API_KEY";
+
+/** The key in a file, read anew each time; without a file the provider's own, if it is a Hotseat key. */
 export function keyReader(path: string): () => string {
-  if (path === "") return () => "";
+  if (path === "") return () => (process.env[KEY_VARIABLE]?.startsWith("hsk_") ? process.env[KEY_VARIABLE] : "");
   return () => {
     try {
       return readFileSync(path, "utf8").trim();

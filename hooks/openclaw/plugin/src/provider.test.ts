@@ -1,0 +1,50 @@
+import { afterEach, expect, it, vi } from "vitest";
+
+import { BrokerClient } from "./client.js";
+import { catalogueOf, PATIENCE_S, providerOf } from "./provider.js";
+import { KEY_VARIABLE, keyReader, settingsOf } from "./settings.js";
+
+const LOG = { info: () => undefined, warn: () => undefined };
+const SETTINGS = settingsOf({ brokerUrl: "http://127.0.0.1:4687/", contextTokens: 4096 });
+
+function clientOf(answer: () => Promise<Response>): BrokerClient {
+  return new BrokerClient({ url: SETTINGS.brokerUrl, apiKey: () => "", log: LOG, fetch: answer });
+}
+
+it("the catalogue is what the broker lists, patient and with affinity headers", async () => {
+  const client = clientOf(() => Promise.resolve(Response.json({ data: [{ id: "big" }, { id: "org/small:q4" }] })));
+  const { provider } = (await catalogueOf(client, SETTINGS, "HOTSEAT_API_KEY"))!;
+  expect(provider).toMatchObject({ baseUrl: "http://127.0.0.1:4687/v1", apiKey: "HOTSEAT_API_KEY", timeoutSeconds: PATIENCE_S });
+  expect(provider.models.map(({ id, maxTokens, compat }) => [id, maxTokens, compat])).toEqual([
+    ["big", 2048, { sendSessionAffinityHeaders: true }],
+    ["org/small:q4", 2048, { sendSessionAffinityHeaders: true }],
+  ]);
+});
+
+it("without a broker or a key there is none, so that OpenClaw keeps what it knew", async () => {
+  const away = clientOf(() => Promise.reject(new Error("refused")));
+  expect(await catalogueOf(away, SETTINGS, "HOTSEAT_API_KEY")).toBeUndefined();
+  expect(await catalogueOf(away, SETTINGS, undefined)).toBeUndefined();
+});
+
+afterEach(() => vi.unstubAllEnvs());
+
+it("without a file of its own the plugin has the provider's key, if it is one", () => {
+  const keys = ["hsk_1", "none"].map((value) => {
+    vi.stubEnv(KEY_VARIABLE, value);
+    return keyReader("")();
+  });
+  vi.stubEnv(KEY_VARIABLE, undefined);
+  expect([...keys, keyReader("")(), keyReader("/nonexistent")()]).toEqual(["hsk_1", "", "", ""]);
+});
+
+it("names that lead to the gateway's own machine need OpenClaw's leave", () => {
+  const leave = (brokerUrl: string) => providerOf(settingsOf({ brokerUrl }), []).request;
+  expect(leave("http://localhost:4687")).toEqual({ allowPrivateNetwork: true });
+  expect(["http://10.0.0.5:1", "http://[::1]:1", "http://gpu.local:1", "http://1e.example:1"].map(leave)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    { allowPrivateNetwork: true },
+  ]);
+});
