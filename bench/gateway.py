@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import re
 import shutil
 import statistics
@@ -31,11 +30,13 @@ from typing import cast
 import uvloop
 
 from bench.client import KEY, connect, get
-from bench.gateway_targets import BROKER, LITELLM_KEY, MODELS, free_port, litellm, nginx
+from bench.gateway_targets import BROKER, LITELLM_KEY, MODELS, floor, free_port, litellm, nginx
+from bench.processes import processor_s, rss_kib
 from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 
+FLOORS = ("plain", "noop", "memory")
 SESSIONS = 1000
 HELD = 1000
 _STAMP = re.compile(rb"at:(\d+)")
@@ -94,8 +95,11 @@ class Target:
     key: str = KEY
     pid: int = 0
     """Of its one process, where its processor time is to be told."""
+    store_pid: int = 0
+    """Of the store it calls, likewise."""
     cpu_s: float = 0.0
     """Of that process, in the streams/s rounds."""
+    store_cpu_s: float = 0.0
     streams: int = 0
     first_s: list[float] = field(default_factory=list)
     delays_s: list[float] = field(default_factory=list)
@@ -115,6 +119,7 @@ class Target:
         first, delays = ms(self.first_s), ms(self.delays_s)
         rate = statistics.median(self.rates)
         cpu = f"{1000 * self.cpu_s / self.streams:10.3f}" if self.pid else ""
+        cpu += f" {1000 * self.store_cpu_s / self.streams:7.3f}" if self.store_pid else ""
         return f"{self.name:10} {first[0]:8.3f} {first[1]:8.3f} {delays[0]:10.3f} {delays[1]:8.3f} {rate:10.0f} {cpu}"
 
 
@@ -153,7 +158,7 @@ async def delays(target: Target) -> None:
 
 async def rate(target: Target, seconds: float) -> None:
     """As many as go."""
-    wires, cpu_s = await target.wires(32), processor_s(target.pid)
+    wires, cpu_s, store_cpu_s = await target.wires(32), processor_s(target.pid), processor_s(target.store_pid)
     requests = target.requests("fast")
     until_s = time.perf_counter() + seconds
     counts = [0] * len(wires)
@@ -167,6 +172,7 @@ async def rate(target: Target, seconds: float) -> None:
 
     await asyncio.gather(*(run(number, wire) for number, wire in enumerate(wires)))
     target.cpu_s += processor_s(target.pid) - cpu_s
+    target.store_cpu_s += processor_s(target.store_pid) - store_cpu_s
     target.streams += sum(counts)
     target.rates.append(sum(counts) / seconds)
     for wire in wires:
@@ -197,19 +203,6 @@ async def held(broker: BrokerProcess, worker: FakeWorker) -> str:
     return f"{HELD} held: /healthz {median:.2f} ms, p99 {slow:.2f}, worst {1000 * max(took_s):.2f}; {each:.1f} KiB each"
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far; 0 for none."""
-    if not pid:
-        return 0.0
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss_kib(pid: int) -> int:
-    """Resident memory."""
-    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
-
-
 @contextlib.contextmanager
 def backend() -> Iterator[str]:
     """The fake model server in a process of its own."""
@@ -223,7 +216,7 @@ def backend() -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def ours(url: str) -> AsyncIterator[tuple[BrokerProcess, FakeWorker]]:
+async def ours(url: str) -> AsyncIterator[tuple[BrokerProcess, FakeWorker, RedisServer]]:
     """Store, broker, and a worker whose models are the backend."""
     store = RedisServer(VALKEY, aof=True).start()
     broker = BrokerProcess(store.url, extra=BROKER, models=MODELS).until_ready()
@@ -231,7 +224,7 @@ async def ours(url: str) -> AsyncIterator[tuple[BrokerProcess, FakeWorker]]:
     worker = FakeWorker.on_redis(store.url, serves=("wide", "cold"), urls=urls)
     try:
         async with worker.running(every_s=0.5):
-            yield broker, worker
+            yield broker, worker, store
     finally:
         broker.stop()
         store.close()
@@ -258,8 +251,11 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
         await until_served(targets[0])
         if shutil.which("nginx"):
             targets.append(Target("nginx", stack.enter_context(nginx(url, folder))))
-        async with ours(url) as (broker, worker):
-            targets.append(Target("hotseat", broker.url, pid=broker.pid))
+        async with ours(url) as (broker, worker, store):
+            targets.append(Target("hotseat", broker.url, pid=broker.pid, store_pid=store.pid))
+            for kind in FLOORS if flags.floors else ():
+                address, pid = stack.enter_context(floor(kind, url, store.url))
+                targets.append(Target(kind, address, pid=pid, store_pid=store.pid if kind == "noop" else 0))
             if flags.litellm:
                 targets.append(Target("litellm", stack.enter_context(litellm(flags.litellm, url, folder)), LITELLM_KEY))
             for target in targets:
@@ -270,7 +266,8 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
                     await first_bytes(target, flags.requests // (10 if slow else 1))
                     await delays(target)
                     await rate(target, flags.seconds)
-            say(f"{'':10} {'first byte ms':>17} {'event delay ms':>19} {'streams/s':>10} {'cpu ms each':>11}")
+            columns = f"{'streams/s':>10} {'cpu ms each':>11} {'store':>7}"
+            say(f"{'':10} {'first byte ms':>17} {'event delay ms':>19} {columns}")
             say(f"{'':10} {'p50':>8} {'p99':>8} {'p50':>10} {'p99':>8}")
             for target in targets:
                 say(target.line())
@@ -283,6 +280,7 @@ def main() -> None:
     reader.add_argument("--rounds", type=int, default=3)
     reader.add_argument("--requests", type=int, default=1000, help="one at a time, per round")
     reader.add_argument("--seconds", type=float, default=3.0, help="of each streams/s round")
+    reader.add_argument("--floors", action="store_true", help="also what it is made of: see bench.gateway_floor")
     reader.add_argument("--litellm", help="LiteLLM's program")
     uvloop.run(measure(reader.parse_args(), print))
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,19 @@ def nginx(backend: str, folder: Path) -> Iterator[str]:
     path.write_text(NGINX.format(folder=folder, port=port, backend=backend.removeprefix("http://")))
     with _process([shutil.which("nginx") or "nginx", "-c", str(path), "-p", str(folder)]):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def floor(kind: str, backend: str, store: str) -> Iterator[tuple[str, int]]:
+    """A part of ``/v1`` alone (``bench.gateway_floor``): its address and process."""
+    argv = [sys.executable, "-m", "bench.gateway_floor", kind, backend, store]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager

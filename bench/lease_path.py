@@ -18,13 +18,13 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import redis.asyncio
 import uvloop
 
 from bench.bare import NOOP, bare_server
 from bench.client import KEY, Wire, connect, get, post
+from bench.processes import rss_kib
 from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
@@ -216,12 +216,6 @@ async def _probe(url: str, health: list[float]) -> None:
         await wire.ask(get("/healthz"))
         health.append(1000 * (time.perf_counter() - began_s))
         await asyncio.sleep(0.02)
-
-
-def rss_kib(pid: int) -> int:
-    """Resident memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 async def both_ready(url: str) -> None:

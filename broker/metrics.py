@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from broker.core.slot import SlotState
 from broker.core.snapshot import Snapshot
+from broker.tallies import Counts, Histograms
 
 REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60)
 WAIT_BUCKETS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
@@ -21,21 +22,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._requests = Counter("hotseat_http_requests", "Answers of the API", ["route", "status"], registry=registry)
-        self._seconds = Histogram(
+        self._requests = Counts("hotseat_http_requests", "Answers of the API", ["route", "status"], registry=registry)
+        self._seconds = Histograms(
             "hotseat_http_request_seconds",
             "Time to answer, waiting included",
             ["route"],
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
-        self.events = Counter("hotseat_events", "Transitions in the pool, by kind", ["kind"], registry=registry)
-        self.grants = Counter("hotseat_grants", "Leases granted", ["model", "intent"], registry=registry)
-        self.ends = Counter("hotseat_lease_ends", "Leases ended", ["model", "reason"], registry=registry)
-        self.waits = Histogram(
+        self.events = Counts("hotseat_events", "Transitions in the pool, by kind", ["kind"], registry=registry)
+        self.grants = Counts("hotseat_grants", "Leases granted", ["model", "intent"], registry=registry)
+        self.ends = Counts("hotseat_lease_ends", "Leases ended", ["model", "reason"], registry=registry)
+        self.waits = Histograms(
             "hotseat_wait_seconds", "Queued to granted", ["model"], buckets=WAIT_BUCKETS, registry=registry
         )
-        self.loads = Histogram(
+        self.loads = Histograms(
             "hotseat_load_seconds", "Ordered to ready", ["model"], buckets=WAIT_BUCKETS, registry=registry
         )
         self.decisions = Counter(
@@ -55,46 +56,33 @@ class Metrics:
         self._oldest = Gauge("hotseat_oldest_wait_seconds", "Of the waiting tickets", ["model"], registry=registry)
         self._slots = Gauge("hotseat_slot_state", "1 for the state a slot is in", ["slot", "state"], registry=registry)
         self._memory = Gauge("hotseat_slot_memory_mib", "Of a slot", ["slot", "what"], registry=registry)
-        self._children: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self._births: dict[str, float] = {}
         self._orders: dict[tuple[str, str], float] = {}
-        self._routes: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, route: str, status: int, took_s: float) -> None:
-        """Count one answer; on the hot path, so the labelled children are kept."""
-        children = self._routes.get((route, status))
-        if children is None:
-            children = (self._requests.labels(route, str(status)), self._seconds.labels(route))
-            self._routes[route, status] = children
-        children[0].inc()
-        children[1].observe(took_s)
+        """Count one answer."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(took_s)
 
     def note(self, kind: str, at_s: float, fields: Mapping[str, str]) -> None:
         """Count one transition of the event stream."""
-        self._child(self.events, kind).inc()
+        self.events.labels(kind).inc()
         model, lease = fields.get("model", ""), fields.get("lease", "")
         if kind == "queued":
             self._remember(lease, at_s)
         elif kind == "granted":
-            self._child(self.grants, model, fields.get("intent", "")).inc()
+            self.grants.labels(model, fields.get("intent", "")).inc()
             if (since_s := self._births.pop(lease, None)) is not None:
                 self.waits.labels(model).observe(max(0.0, at_s - since_s))
         elif kind == "ended":
             self._births.pop(lease, None)
-            self._child(self.ends, model, fields.get("why", "").partition(":")[0]).inc()
+            self.ends.labels(model, fields.get("why", "").partition(":")[0]).inc()
         elif kind == "loading":
             self._orders[fields.get("slot", ""), model] = at_s
         elif kind == "ready":
             since_s = self._orders.pop((fields.get("slot", ""), model), None)
             if since_s is not None:
                 self.loads.labels(model).observe(max(0.0, at_s - since_s))
-
-    def _child(self, counter: Counter, *labels: str) -> Counter:
-        """A labelled child, kept: looking one up takes longer than counting."""
-        found = self._children.get((counter, labels))
-        if found is None:
-            found = self._children[counter, labels] = counter.labels(*labels)
-        return found
 
     def _remember(self, lease: str, at_s: float) -> None:
         if len(self._births) >= MAX_BIRTHS:

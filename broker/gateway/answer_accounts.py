@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from broker.answers.verdict import Verdict
 from broker.daybook import Daybook
+from broker.tallies import Counts, Histograms
 
 LOCAL = "local"
 """The route of the pool's own models, as in ``broker.routing``."""
@@ -17,20 +18,20 @@ class AnswerAccounts:
 
     def __init__(self, registry: CollectorRegistry, book: Daybook) -> None:
         self._book = book
-        self._tokens = Counter(
+        self._tokens = Counts(
             "hotseat_gateway_tokens",
             "As the answers' usage says; those that were thrown away included",
             ["route", "model", "kind"],
             registry=registry,
         )
-        self._first_tokens = Histogram(
+        self._first_tokens = Histograms(
             "hotseat_gateway_first_token_seconds",
             "From the request to the model server to the first token of its stream, reasoning included",
             ["model"],
             buckets=FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
-        self._failures = Counter(
+        self._failures = Counts(
             "hotseat_gateway_semantic_failures",
             "Answers with status 200 that are of no use, unseen ones and canaries included",
             ["route", "model", "reason"],
@@ -39,7 +40,6 @@ class AnswerAccounts:
         self._trust = Gauge(
             "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
         )
-        self._by_model: dict[tuple[str, str], tuple[Counter, Counter, Histogram]] = {}
 
     def judged(self, route: str, model: str, verdict: Verdict, asked_s: float) -> None:
         """A model has answered.
@@ -50,19 +50,18 @@ class AnswerAccounts:
             verdict: On its answer.
             asked_s: When it was asked, by the verdict's clock.
         """
-        prompt, completion, first_tokens = self._series_of(route, model)
         if verdict.failed:
             self._failures.labels(route, model, verdict.reason).inc()
             self._book.count("semanticFailures", route, model, verdict.reason)
         if verdict.usage.prompt:
-            prompt.inc(verdict.usage.prompt)
+            self._tokens.labels(route, model, "prompt").inc(verdict.usage.prompt)
             self._book.count("tokens", route, model, "prompt", by=verdict.usage.prompt)
         if verdict.usage.completion:
-            completion.inc(verdict.usage.completion)
+            self._tokens.labels(route, model, "completion").inc(verdict.usage.completion)
             self._book.count("tokens", route, model, "completion", by=verdict.usage.completion)
         if verdict.streamed and verdict.marks.first_token_s is not None:
             took_s = max(0.0, verdict.marks.first_token_s - asked_s)
-            first_tokens.observe(took_s)
+            self._first_tokens.labels(model).observe(took_s)
             self._book.took("firstToken", model, seconds=took_s)
 
     def broke_schema(self, route: str, model: str) -> None:
@@ -74,16 +73,3 @@ class AnswerAccounts:
         """What is thought of a model has changed; every state, and whether it is in it."""
         for state, is_in_it in states.items():
             self._trust.labels(model, state).set(is_in_it)
-
-    def _series_of(self, route: str, model: str) -> tuple[Counter, Counter, Histogram]:
-        """A model's children, kept: looking one up takes longer than counting."""
-        found = self._by_model.get((route, model))
-        if found is None:
-            tokens = self._tokens
-            found = (
-                tokens.labels(route, model, "prompt"),
-                tokens.labels(route, model, "completion"),
-                self._first_tokens.labels(model),
-            )
-            self._by_model[route, model] = found
-        return found

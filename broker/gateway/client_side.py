@@ -23,11 +23,11 @@ class ClientSide:
     """One answer on its way out."""
 
     __slots__ = (
-        "_loop",
         "_send",
         "answered",
         "first_byte_s",
         "is_stream",
+        "now_s",
         "sending_since_s",
         "sent",
         "spoke_s",
@@ -37,7 +37,8 @@ class ClientSide:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._loop = asyncio.get_running_loop()
+        self.now_s = asyncio.get_running_loop().time
+        """Loop time."""
         self.status = 0
         """0: nothing was sent yet."""
         self.answered = False
@@ -62,14 +63,14 @@ class ClientSide:
 
     async def keepalive(self, frame: bytes) -> None:
         """Send what is not the model server's."""
-        self.spoke_s = self._loop.time()
+        self.spoke_s = self.now_s()
         if frame:
             await self._out({"type": "http.response.body", "body": frame, "more_body": True})
 
     async def pieces(self, pieces: list[bytes]) -> None:
         """Pass on what came together."""
         if self.first_byte_s is None:
-            self.first_byte_s = self._loop.time()
+            self.first_byte_s = self.now_s()
         await self._out({"type": PIECES, "pieces": pieces})
         self.sent += sum(map(len, pieces))
         self.tail.extend(pieces)
@@ -85,7 +86,7 @@ class ClientSide:
         await self.finish(body)
 
     async def _out(self, message: dict[str, object]) -> None:
-        self.sending_since_s = self._loop.time()
+        self.sending_since_s = self.now_s()
         await self._send(message)
         self.sending_since_s = None
 

@@ -1,6 +1,5 @@
 """What all exchanges of one process share, and what one of them is about."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -89,7 +88,7 @@ class Progress:
 
     def since_start_s(self) -> float:
         """Since the request arrived."""
-        return asyncio.get_running_loop().time() - self.call.started_s
+        return self.client.now_s() - self.call.started_s
 
     def spoke_s(self) -> float | None:
         """When the last keepalive went out, since the request arrived."""

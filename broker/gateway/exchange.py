@@ -150,7 +150,7 @@ class Exchange:
         wanted = Seat(
             call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
         )
-        seat = self._desk.places.take(wanted, asyncio.get_running_loop().time())
+        seat = self._desk.places.take(wanted, self._client.now_s())
         try:
             await self._tries(candidate, seat)
         except SentAwayError as error:
@@ -214,7 +214,7 @@ class Exchange:
         if record.state is not LeaseState.ACTIVE:
             raise TroubleError(_why_not(record))
         progress.waited_s, progress.position = progress.since_start_s(), 0
-        progress.granted_s = asyncio.get_running_loop().time()
+        progress.granted_s = self._client.now_s()
         self._hold = self._desk.holds.take(record, call.caller, self._look_at_reader)
 
     def _lost(self) -> None:

@@ -61,8 +61,12 @@ class Gateway:
         self.known = frozenset(outside | set(desk.settings.served_names))
         """Models that may be named in series and log."""
 
-    async def serve(self, arrived: Arrived, send: Send) -> None:
-        """Answer one request; a client that is gone gets no answer."""
+    async def serve(self, arrived: Arrived, send: Send) -> int:
+        """Answer one request; a client that is gone gets no answer.
+
+        Returns:
+            The status that went out; 0: none did.
+        """
         headers = dict(arrived.scope["headers"])
         room = self.desk.room
         client = ClientSide(send)
@@ -71,9 +75,9 @@ class Gateway:
             room.enter(_length(headers))
         except HotseatError as error:
             await self._tell(client, trouble_of(error), arrived.endpoint, None)
-            return
+            return client.status
         body = Body(room)
-        started_s = asyncio.get_running_loop().time()
+        started_s = client.now_s()
         outcome = "served"
         try:
             call = self._call(arrived, headers, await body.read(arrived.receive), started_s)
@@ -95,6 +99,7 @@ class Gateway:
         finally:
             body.free()
             self._close(arrived, client, progress, outcome, started_s)
+        return client.status
 
     def _call(self, arrived: Arrived, headers: dict[bytes, bytes], body: bytes, started_s: float) -> Call:
         if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -175,7 +180,7 @@ class Gateway:
                 key=arrived.caller.name,
                 lease_id=seen.lease_id if seen else "",
                 waited_s=seen.waited_s if seen else 0.0,
-                took_s=asyncio.get_running_loop().time() - started_s,
+                took_s=client.now_s() - started_s,
                 first_byte_s=first_s,
                 sent=client.sent,
                 retries=seen.retries if seen else 0,

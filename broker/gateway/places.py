@@ -63,8 +63,11 @@ class Places:
 
     def take(self, wanted: Seat, now_s: float) -> Seat:
         """A seat for a request; ``wanted`` says everything but the number."""
-        seat = self._found(wanted, now_s) or self._new(wanted)
-        self._forget(seat)
+        if self._left:
+            seat = self._found(wanted, now_s) or self._new(wanted)
+            self._forget(seat)
+        else:
+            seat = wanted if wanted.number == 0 and wanted not in self._open else self._new(wanted)
         self._open.add(seat)
         return seat
 

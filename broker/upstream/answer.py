@@ -1,6 +1,7 @@
 """One answer of a model server as it arrives: the parser's calls in, status, headers and pieces of body out."""
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ MAX_HEAD = 64 * 1024
 HIGH_WATER = 256 * 1024
 """Bytes that wait to be read; above it the connection is not read from, so the model server feels a slow reader."""
 LOW_WATER = 64 * 1024
+LOOK_S = 30.0
+"""An answer that is waited for is looked at this often: one timer for many pieces, not one for each."""
 
 
 class Answer:
@@ -30,12 +33,15 @@ class Answer:
         """Did any byte of it arrive?"""
         self._connection = connection
         self._parser = HttpResponseParser(self)
-        self._loop = asyncio.get_running_loop()
+        self._loop = connection.loop
         self._parts: deque[bytes] = deque()
         self._waiting_bytes = self._head_bytes = 0
         self._paused = self._has_head = self._interim = self._framed = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_s = self._due_s = math.inf
+        self._late = ""
 
     # ------------------------------------------------------------------------------------------------- for readers
     async def head(self, timeout_s: float) -> None:
@@ -115,6 +121,8 @@ class Answer:
 
     def close(self) -> None:
         """Done with it: the connection is kept for the next request where that is safe, else closed at once."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._connection.release(self)
 
     def fail(self, error: UpstreamError) -> None:
@@ -124,16 +132,29 @@ class Answer:
             self._wake()
 
     async def _news(self, timeout_s: float, what: str) -> None:
+        self._due_s = self._loop.time() + max(0.0, timeout_s)
+        self._late = f"the model server {what} within {timeout_s:g} s"
+        if self._due_s < self._looks_s:
+            self._look_at(min(self._due_s, self._loop.time() + LOOK_S))
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(max(0.0, timeout_s), self._late, what, timeout_s)
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
+            self._due_s = math.inf
 
-    def _late(self, what: str, timeout_s: float) -> None:
-        self.fail(SilentError(f"the model server {what} within {timeout_s:g} s"))
+    def _look_at(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_s = when_s
+        self._timer = self._loop.call_at(when_s, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._looks_s = None, math.inf
+        if self._due_s <= self._loop.time():
+            self.fail(SilentError(self._late))
+        elif self._due_s < math.inf:
+            self._look_at(min(self._due_s, self._loop.time() + LOOK_S))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -16,6 +16,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_since_s = 0.0
+        self.loop = asyncio.get_running_loop()
         self.answers = 0
         """Requests sent on it before the current one."""
 
@@ -45,7 +47,6 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, *body: bytes | memoryview) -> Answer:
         """Send a request. The body is held in memory for a retry anyway, so writing it is not waited for."""
-        self._calm()
         self._answer = answer = Answer(self)
         if self._transport is None:
             answer.ended()
@@ -60,10 +61,23 @@ class Connection(asyncio.Protocol):
         self._answer = None
         if answer.done and answer.reusable and self.usable:
             self.answers += 1
-            self._timer = asyncio.get_running_loop().call_later(self._idle_s, self.abort)
+            self._idle_since_s = self.loop.time()
+            if self._timer is None:
+                self._timer = self.loop.call_later(self._idle_s, self._look)
             self._on_idle(self)
         else:
             self.abort()
+
+    def _look(self) -> None:
+        """One timer for many requests: setting and cancelling one for each would cost more."""
+        self._timer = None
+        if self._answer is not None:
+            return
+        left_s = self._idle_since_s + self._idle_s - self.loop.time()
+        if left_s <= 0:
+            self.abort()
+        else:
+            self._timer = self.loop.call_later(left_s, self._look)
 
     def abort(self) -> None:
         """Close without waiting for anything."""

@@ -49,6 +49,11 @@ class RedisServer:
     def url(self) -> str:
         return f"unix://{self.socket}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> "RedisServer":
         self._process = subprocess.Popen(
             self._argv,

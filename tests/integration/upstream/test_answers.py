@@ -157,6 +157,30 @@ async def test_silence_ends_in_time():
         answer.close()
 
 
+async def test_silence_between_two_pieces_ends_in_time_though_the_first_came_late():
+    script = (0.3, CHUNKED, 0.3, b"3\r\none\r\n", 0.3, b"3\r\ntwo\r\n", 1.0)
+    async with scripted(script, first_byte_s=2.0) as (_, upstreams, url):
+        answer = await upstreams.ask(url, GET)
+        assert await answer.read(2.0) == b"one"
+        assert await answer.read_all(2.0) == [b"two"]
+        began_s = asyncio.get_running_loop().time()
+        with pytest.raises(SilentError):
+            await answer.read_all(0.2)
+        assert 0.1 < asyncio.get_running_loop().time() - began_s < 2.0
+        answer.close()
+
+
+async def test_a_connection_is_kept_for_a_while_after_its_last_use():
+    async with scripted(*[(ok(b""),)] * 6, idle_s=0.4) as (play, upstreams, url):
+        for _ in range(5):
+            answer = await upstreams.ask(url, GET)
+            assert await answer.read_all(1.0) == []
+            answer.close()
+            await asyncio.sleep(0.15)
+        assert play.connections == 1
+        await asyncio.wait_for(asyncio.gather(*play.open, return_exceptions=True), 5)  # it is closed by us
+
+
 async def test_a_dead_server_is_unreachable():
     async with scripted() as (_, _, url):
         pass
