@@ -40,8 +40,8 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
     """For ``openclaw.json`` (JSON is JSON5).
 
     ``timeoutSeconds`` raises OpenClaw's waits for headers, for the first event and between two events together;
-    ``compat`` tells the broker which conversation a request belongs to. The older line ends a run that shows nothing
-    for six minutes, so what it waits for is shown as reasoning there.
+    ``compat`` tells the broker which conversation a request belongs to. The older line counts a keepalive as no
+    progress and ends such a run after six minutes unless told otherwise.
     """
     provider: dict[str, object] = {
         "baseUrl": base_url,
@@ -49,8 +49,6 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
         "api": "openai-completions",
         "timeoutSeconds": PATIENCE_S,
     }
-    if line is OpenClawLine.OLDER:
-        provider["headers"] = {"x-hotseat-profile": "reasoning"}
     if needs_permission(base_url):
         provider["request"] = {"allowPrivateNetwork": True}
     provider["models"] = [
@@ -67,7 +65,9 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
         for offer in offers
         if offer.kind != "embedding"
     ]
-    block = {"models": {"providers": {"hotseat": provider}}}
+    block: dict[str, object] = {"models": {"providers": {"hotseat": provider}}}
+    if line is OpenClawLine.OLDER:
+        block["diagnostics"] = {"stuckSessionAbortMs": PATIENCE_S * 1000}
     return json.dumps(block, indent=2, ensure_ascii=False) + "\n"
 
 

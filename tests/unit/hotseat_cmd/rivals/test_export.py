@@ -48,8 +48,10 @@ def test_openclaw_waits_and_says_which_conversation_it_is(config, capsys):
 
 def test_an_older_openclaw_names_the_conversation_in_the_body(config, capsys):
     assert main(["openclaw", "--older", "--config", config]) == 0
-    (model,) = json.loads(capsys.readouterr().out)["models"]["providers"]["hotseat"]["models"]
+    block = json.loads(capsys.readouterr().out)
+    (model,) = block["models"]["providers"]["hotseat"]["models"]
     assert model["compat"] == {"supportsPromptCacheKey": True}
+    assert block["diagnostics"] == {"stuckSessionAbortMs": 1_800_000}
 
 
 @pytest.mark.parametrize(
