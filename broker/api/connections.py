@@ -25,9 +25,11 @@ class GatheredWrites:
     of the broker's time on the lease path (measured).
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, stall_s: float) -> None:
+        """``stall_s``: how long a client may take for what is left when the connection is closed, seconds."""
         self._transport = transport
         self._loop = loop
+        self._stall_s = stall_s
         self._parts: list[bytes] = []
         self.is_closing = transport.is_closing
 
@@ -38,9 +40,12 @@ class GatheredWrites:
         self._parts.append(data)
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send what was written, then close; a client that does not take it is cut off."""
         self.flush()
+        closing = self._transport.is_closing()
         self._transport.close()
+        if not closing and self._transport.get_write_buffer_size():
+            self._loop.call_later(self._stall_s, self._transport.abort)
 
     def flush(self) -> None:
         """Send what was written now."""
@@ -57,6 +62,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     max_connections = 12_000
     request_timeout_s = 10.0
+    reader_stall_s = 120.0
+    _stall: asyncio.TimerHandle | None = None
     _timer: asyncio.TimerHandle | None = None
     _due_s = math.inf
     _in_head = True
@@ -64,7 +71,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Refuse what is over the cap; else wait for a head."""
-        self._gathered = GatheredWrites(transport, self.loop)
+        self._gathered = GatheredWrites(transport, self.loop, self.reader_stall_s)
         self._when_gone: list[Callable[[], None]] = []
         super().connection_made(cast("asyncio.Transport", self._gathered))
         if len(self.connections) > self.max_connections:
@@ -78,9 +85,26 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._forget_stall()
         super().connection_lost(exc)
         for tell in self._when_gone.copy():
             tell()
+
+    def pause_writing(self) -> None:
+        """The client takes nothing: an exchange gives it up first, whatever else sends to it is cut off here."""
+        super().pause_writing()
+        self._forget_stall()
+        self._stall = self.loop.call_later(2 * self.reader_stall_s, self._gathered.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._forget_stall()
+        super().resume_writing()
+
+    def _forget_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head."""
@@ -175,7 +199,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded(*, max_connections: int, request_timeout_s: float) -> type[Any]:
-    """The protocol class with these bounds."""
-    bounds = {"max_connections": max_connections, "request_timeout_s": request_timeout_s}
+def guarded(max_connections: int, request_timeout_s: float, reader_stall_s: float) -> type[Any]:
+    """The protocol class with these bounds; durations in seconds."""
+    bounds = {
+        "max_connections": max_connections,
+        "request_timeout_s": request_timeout_s,
+        "reader_stall_s": reader_stall_s,
+    }
     return type("BoundedProtocol", (GuardedProtocol,), bounds)

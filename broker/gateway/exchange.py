@@ -65,7 +65,7 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
-        """Stop whatever it waits for; only the first cause counts, but a lost lease is made up for only if anybody waits."""
+        """Stop whatever it waits for; the first cause counts, unless that may be made up for (a lost lease)."""
         if self._task is None:
             return
         if self.cause is None:
