@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -16,6 +17,7 @@ from broker.gateway.client_side import GONE
 
 MAX_HEAD = 32 * 1024
 """Bytes of request line and headers."""
+_UPGRADE = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 
 
 class GatheredWrites:
@@ -107,9 +109,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stall = None
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
+        """Count what belongs to a head, and take offers of other protocols out of it."""
         if self._in_head:
             self._head_bytes += len(data)
+        if (self._in_head or self._due_s == math.inf) and data.find(b"pgrade", 0, MAX_HEAD) >= 0:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
             self._refuse(problem(431, "head_too_large", f"request line and headers may have {MAX_HEAD} bytes at most"))
@@ -197,6 +201,16 @@ class GuardedProtocol(HttpToolsProtocol):
         fields = b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers)
         self.transport.write(head + fields + b"connection: close\r\n\r\n" + reply.body)
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head that offers another protocol, as Java's client does with HTTP/2, as one that does not: we may ignore it.
+
+    The parser would take what follows for that protocol, and the request's body would be lost.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    return _UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
 
 
 def guarded(max_connections: int, request_timeout_s: float, reader_stall_s: float) -> type[Any]:

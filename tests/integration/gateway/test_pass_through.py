@@ -156,6 +156,19 @@ async def test_a_client_that_goes_away_mid_stream_gives_its_lease_back_and_stops
         await until(lambda: scene.models["a"].cut == 1)
 
 
+async def test_a_client_that_offers_another_protocol_is_served_in_this_one():
+    offer = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAAB", "Upgrade: h2c")
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
+        client = await RawClient.to(scene.url)
+        body = json.dumps(body_of(note="\r\nupgrade: x")).encode()
+        for _ in range(2):
+            client.post(CHAT, body, *offer)
+            status, headers = await client.head()
+            assert (status, await client.reader.readexactly(int(headers["content-length"]))) == (200, GOOD)
+        assert [asked.body for asked in scene.models["a"].asked] == [body, body]
+        client.close()
+
+
 async def test_a_client_that_goes_away_in_line_leaves_it_at_once_and_the_load_goes_on():
     async with gateway_scene({"a": [whole(GOOD)]}, load_s=0.5) as scene:
         client = await RawClient.to(scene.url)
