@@ -191,12 +191,23 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self.loop.time() < self._due_s:
             self._timer = self.loop.call_at(self._due_s, self._look)
-        elif self._in_head or not self.cycle.response_started:
-            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
         else:
-            self.transport.close()
+            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
+
+    def _owes_an_answer(self) -> bool:
+        """Is an answer begun, or an earlier request unanswered? What is written now would be taken for that."""
+        if self.pipeline:
+            return True
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.response_started or self._in_head or self._due_s == math.inf
 
     def _refuse(self, reply: Reply) -> None:
+        """Answer and close; where an answer is owed, only close."""
+        if self._owes_an_answer():
+            self.transport.close()
+            return
         head = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
         fields = b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers)
         self.transport.write(head + fields + b"connection: close\r\n\r\n" + reply.body)
