@@ -292,7 +292,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         routing=section_of(RoutingSection, raw, "routing"),
     )
     if not config.models:
-        raise ConfigError("model: needs at least one [[model]]")
+        raise ConfigError("model: needs at least one [[model]] in the file that --config or HOTSEAT_CONFIG names")
     if not config.keys and not config.broker.anonymous:
         raise ConfigError("key: nobody could call; add a [[key]] (hotseat key new NAME), or set broker.anonymous")
     routing_config.check(config.routing, config.models)

@@ -30,9 +30,17 @@ class Loops:
         return [f"{name}: {reason}" for name, reason in sorted(self._failing.items())]
 
     async def until_done(self, name: str, step: Step) -> None:
-        """Repeat a step until it succeeds once."""
+        """Repeat a step until it succeeds once.
+
+        Raises:
+            asyncio.CancelledError: Also where the step dropped it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
         pause_s = FIRST_PAUSE_S
         while not await self._succeeds(name, step):
+            if task.cancelling():
+                raise asyncio.CancelledError
             pause_s = await _pause(pause_s)
 
     async def forever(self, name: str, step: Step) -> None:

@@ -39,6 +39,9 @@ STATUS: dict[str, int] = {
 CODES = {"unknown_model": "model_not_found", "unauthorised": "invalid_api_key"}
 """Where OpenAI's clients know a word of their own."""
 
+LISTED = "GET /v1/models lists what there is"
+"""What to do about a wrong name."""
+
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
@@ -88,9 +91,16 @@ def trouble_of(error: HotseatError) -> Trouble:
     return Trouble(
         status=503 if error.code in {"model_too_large", "model_quarantined"} else status,
         code=CODES.get(error.code, error.code),
-        message=str(error) or error.code,
+        message=_message(error),
         retry_after_s=retry_after_s,
     )
+
+
+def _message(error: HotseatError) -> str:
+    message = str(error) or error.code
+    if error.code == "unknown_model" and LISTED not in message:  # the store, which names it, knows of no HTTP
+        return f"{message}; {LISTED}"
+    return message
 
 
 def body_of(trouble: Trouble, dialect: Dialect) -> bytes:

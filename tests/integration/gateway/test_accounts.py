@@ -49,7 +49,9 @@ async def test_what_went_wrong_is_counted_by_its_code_and_strangers_make_no_seri
         await scene.client.post(CHAT, json={"model": "a"})
         await scene.client.post(CHAT, json={"model": "a", "stream": True})
         for number in range(3):
-            await scene.client.post(CHAT, json={"model": f"stranger-{number}"})
+            answer = await scene.client.post(CHAT, json={"model": f"stranger-{number}"})
+            told = answer.json()["error"]["message"]
+            assert told == f"no model stranger-{number}; GET /v1/models lists what there is"
         await scene.client.post(CHAT, content=b"nonsense")
         text = (await scene.client.get("/metrics")).text
         assert 'outcome="upstream_broken",path="/chat/completions",reason="named",route="local"} 1.0' in text

@@ -35,3 +35,23 @@ async def test_a_loop_whose_step_drops_its_cancellation_ends():
     await asyncio.sleep(0.05)
     assert loop.done()
     assert len(steps) == 1
+
+
+async def test_a_first_step_that_drops_its_cancellation_is_not_repeated():
+    steps = []
+
+    async def step() -> None:
+        steps.append(1)
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            if len(steps) == 1:
+                raise ValueError from None
+            raise
+
+    loop = asyncio.create_task(Loops(Metrics()).until_done("deaf", step))
+    await asyncio.sleep(0.01)
+    loop.cancel()
+    await asyncio.wait([loop], timeout=1)
+    assert loop.cancelled()
+    assert len(steps) == 1
