@@ -249,7 +249,7 @@ class DrainingServer(uvicorn.Server):
 def server_of(config: Config, app: FastAPI) -> DrainingServer:
     """The HTTP server around an application."""
     section = config.broker
-    protocol = guarded(max_connections=section.max_connections, request_timeout_s=section.request_timeout_s)
+    protocol = guarded(section.max_connections, section.request_timeout_s, config.gateway.reader_stall_s)
     return DrainingServer(
         uvicorn.Config(
             app,

@@ -39,7 +39,8 @@ class GatewaySection(Section):
     max_open: int = Field(default=10_000, ge=1, le=1_000_000)
     """Open requests of one process, waiting ones included."""
     reader_stall_s: float = Field(default=120.0, gt=0, le=86_400)
-    """A client that reads nothing for this long loses its answer and its lease, seconds; seen at each renewal."""
+    """A client that reads nothing for this long loses its answer and its lease, seconds; seen at each renewal. What is
+    left to send to it is dropped, and its connection cut, as long again after that."""
     first_byte_s: float = Field(default=_TIMING.first_byte_s, gt=0, le=86_400)
     """From the request to the model server's first byte, seconds; without streaming that is the whole generation."""
     stall_s: float = Field(default=_TIMING.stall_s, gt=0, le=86_400)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -16,6 +17,7 @@ from broker.gateway.client_side import GONE
 
 MAX_HEAD = 32 * 1024
 """Bytes of request line and headers."""
+_UPGRADE = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 
 
 class GatheredWrites:
@@ -25,9 +27,11 @@ class GatheredWrites:
     of the broker's time on the lease path (measured).
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, stall_s: float) -> None:
+        """``stall_s``: how long a client may take for what is left when the connection is closed, seconds."""
         self._transport = transport
         self._loop = loop
+        self._stall_s = stall_s
         self._parts: list[bytes] = []
         self.is_closing = transport.is_closing
 
@@ -38,9 +42,12 @@ class GatheredWrites:
         self._parts.append(data)
 
     def close(self) -> None:
-        """Send what was written, then close."""
+        """Send what was written, then close; a client that does not take it is cut off."""
         self.flush()
+        closing = self._transport.is_closing()
         self._transport.close()
+        if not closing and self._transport.get_write_buffer_size():
+            self._loop.call_later(self._stall_s, self._transport.abort)
 
     def flush(self) -> None:
         """Send what was written now."""
@@ -57,6 +64,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     max_connections = 12_000
     request_timeout_s = 10.0
+    reader_stall_s = 120.0
+    _stall: asyncio.TimerHandle | None = None
     _timer: asyncio.TimerHandle | None = None
     _due_s = math.inf
     _in_head = True
@@ -64,7 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Refuse what is over the cap; else wait for a head."""
-        self._gathered = GatheredWrites(transport, self.loop)
+        self._gathered = GatheredWrites(transport, self.loop, self.reader_stall_s)
         self._when_gone: list[Callable[[], None]] = []
         super().connection_made(cast("asyncio.Transport", self._gathered))
         if len(self.connections) > self.max_connections:
@@ -78,14 +87,33 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._forget_stall()
         super().connection_lost(exc)
         for tell in self._when_gone.copy():
             tell()
 
+    def pause_writing(self) -> None:
+        """The client takes nothing: an exchange gives it up first, whatever else sends to it is cut off here."""
+        super().pause_writing()
+        self._forget_stall()
+        self._stall = self.loop.call_later(2 * self.reader_stall_s, self._gathered.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._forget_stall()
+        super().resume_writing()
+
+    def _forget_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
+        """Count what belongs to a head, and take offers of other protocols out of it."""
         if self._in_head:
             self._head_bytes += len(data)
+        if (self._in_head or self._due_s == math.inf) and data.find(b"pgrade", 0, MAX_HEAD) >= 0:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
             self._refuse(problem(431, "head_too_large", f"request line and headers may have {MAX_HEAD} bytes at most"))
@@ -163,19 +191,44 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self.loop.time() < self._due_s:
             self._timer = self.loop.call_at(self._due_s, self._look)
-        elif self._in_head or not self.cycle.response_started:
-            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
         else:
-            self.transport.close()
+            self._refuse(problem(408, "too_slow", f"the request did not arrive within {self.request_timeout_s:g} s"))
+
+    def _owes_an_answer(self) -> bool:
+        """Is an answer begun, or an earlier request unanswered? What is written now would be taken for that."""
+        if self.pipeline:
+            return True
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.response_started or self._in_head or self._due_s == math.inf
 
     def _refuse(self, reply: Reply) -> None:
+        """Answer and close; where an answer is owed, only close."""
+        if self._owes_an_answer():
+            self.transport.close()
+            return
         head = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
         fields = b"".join(name + b": " + value + b"\r\n" for name, value in reply.headers)
         self.transport.write(head + fields + b"connection: close\r\n\r\n" + reply.body)
         self.transport.close()
 
 
-def guarded(*, max_connections: int, request_timeout_s: float) -> type[Any]:
-    """The protocol class with these bounds."""
-    bounds = {"max_connections": max_connections, "request_timeout_s": request_timeout_s}
+def _without_upgrade(data: bytes) -> bytes:
+    """A head that offers another protocol, as Java's client does with HTTP/2, as one that does not: we may ignore it.
+
+    The parser would take what follows for that protocol, and the request's body would be lost.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    return _UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
+
+
+def guarded(max_connections: int, request_timeout_s: float, reader_stall_s: float) -> type[Any]:
+    """The protocol class with these bounds; durations in seconds."""
+    bounds = {
+        "max_connections": max_connections,
+        "request_timeout_s": request_timeout_s,
+        "reader_stall_s": reader_stall_s,
+    }
     return type("BoundedProtocol", (GuardedProtocol,), bounds)

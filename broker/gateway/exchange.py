@@ -65,10 +65,14 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------------ interruptions
     def interrupt(self, cause: Cause) -> None:
-        """Stop whatever it waits for; only the first cause counts."""
-        if self._task is not None and self.cause is None:
+        """Stop whatever it waits for; the first cause counts, unless that may be made up for (a lost lease)."""
+        if self._task is None:
+            return
+        if self.cause is None:
             self.cause = cause
             self._task.cancel()
+        elif self.cause is Cause.LEASE_ENDED:
+            self.cause = cause
 
     def _look_at_reader(self) -> None:
         since_s = self._client.sending_since_s

@@ -18,6 +18,7 @@ from broker.gateway.contract import strict_of
 from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
+from broker.gateway.headers import by_name
 from broker.gateway.holding import Holds
 from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for, read_timeout_s
 from broker.gateway.patience import within
@@ -67,7 +68,7 @@ class Gateway:
         Returns:
             The status that went out; 0: none did.
         """
-        headers = dict(arrived.scope["headers"])
+        headers = by_name(arrived.scope["headers"])
         room = self.desk.room
         client = ClientSide(send)
         progress: Progress | None = None

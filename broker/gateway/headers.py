@@ -39,8 +39,24 @@ _OF_THE_CONNECTION = frozenset(
     }
 )
 
+OURS = b"x-hotseat-"
+
 EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 """Of an answer that is begun without the model server."""
+
+
+def by_name(fields: Headers) -> dict[bytes, bytes]:
+    """A client's headers; of one that is there twice the last.
+
+    Ours are joined instead, so that no later one takes back what an earlier one says: neither is the plain word that
+    ``x-hotseat-private: 0`` has to be.
+    """
+    found = dict(fields)
+    if len(found) < len(fields):
+        for name in found:
+            if name.startswith(OURS):
+                found[name] = b", ".join(value for given, value in fields if given == name)
+    return found
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +96,7 @@ def to_the_model(headers: Iterable[tuple[bytes, bytes]], api_key: str) -> Header
 
 def to_the_client(headers: Iterable[tuple[bytes, bytes]], served: Served) -> Headers:
     """A model server's headers for a client, and how it was served."""
-    passed = [h for h in headers if h[0] not in _OF_THE_CONNECTION and not h[0].startswith(b"x-hotseat-")]
+    passed = [h for h in headers if h[0] not in _OF_THE_CONNECTION and not h[0].startswith(OURS)]
     return passed + served.headers()
 
 

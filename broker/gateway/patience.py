@@ -35,15 +35,20 @@ class Limits:
     max_wait_s: float = 1500.0
 
 
+SHORTEST_S = 0.25
+"""No client is spoken to more often, however impatient it says it is: keepalives cost, and it names the number."""
+
+
 def within(limits: Limits, read_timeout_s: float | None) -> Limits:
     """The limits for a client that says after how many seconds without a byte it gives up: it loses its place then."""
     if read_timeout_s is None or not read_timeout_s > 0:
         return limits
+    patience_s = max(SHORTEST_S, read_timeout_s / 2)
     return replace(
         limits,
-        commit_after_s=min(limits.commit_after_s, read_timeout_s / 2),
-        keepalive_s=min(limits.keepalive_s, read_timeout_s / 2),
-        max_silent_s=min(limits.max_silent_s, read_timeout_s / 2),
+        commit_after_s=min(limits.commit_after_s, patience_s),
+        keepalive_s=min(limits.keepalive_s, patience_s),
+        max_silent_s=min(limits.max_silent_s, patience_s),
     )
 
 

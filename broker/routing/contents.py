@@ -20,18 +20,28 @@ from broker.routing.parts import (
     SPOKEN_FIELDS,
     TOOL_RESULTS,
     UNSEEN_FIELDS,
+    is_reference,
+    reads_elsewhere,
 )
 from broker.routing.request import Content, Image, Kind
 from broker.routing.tokens import IMAGE_TOKENS, text_tokens
 
 DEEPEST = 3
 """Layers of base64 and JSON inside strings that are opened; what lies deeper is hidden."""
+SEAM = 256
+"""Characters on either side of where two parts of a message meet: no secret of a detector's is longer, but keys in PEM,
+whose first line is enough."""
 ROOM_FIELDS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "n_predict")
 LARGEST_ROOM = 10_000_000
 
-
 _TELLING = re.compile("pass|pwd|secret|key|token|credential", re.IGNORECASE)
 """Names of fields whose value is looked at together with the name."""
+_ESCAPED = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\/")
+"""JSON's escapes of letters that secrets consist of, in a text that is no JSON as a whole."""
+
+
+def _undone(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else "/"
 
 
 class UnreadContent:
@@ -105,6 +115,10 @@ class _Reader:
         for name, value in fields.items():
             if name in UNSEEN_FIELDS and value is not None:
                 self.hide("kept_elsewhere")
+            if name == "tools" and isinstance(value, list) and any(map(reads_elsewhere, value)):
+                self.hide("kept_elsewhere")
+            if name == "prompt" and isinstance(value, dict):  # a template at the upstream's, of /responses
+                self.hide("kept_elsewhere")
             if name in spoken:
                 self.spoken(value, in_tool=False, marked=False)
             else:
@@ -122,6 +136,7 @@ class _Reader:
             marked = marked or (any(map(_is_image, value)) and any(map(_says_mark, value)))
             for one in value:
                 self.spoken(one, in_tool=in_tool, marked=marked)
+            self._seams(value)
         elif isinstance(value, dict):
             self._part(value, in_tool=in_tool, marked=marked)
         elif value is not None and not isinstance(value, bool):
@@ -132,7 +147,7 @@ class _Reader:
         if kind is not None and (not isinstance(kind, str) or kind not in KNOWN_PARTS):
             self.hide("unknown_part")
             kind = None
-        if kind in OPAQUE_PARTS or "file_id" in part:
+        if kind in OPAQUE_PARTS or is_reference(part):
             self.hide("file")
         in_tool = in_tool or kind in TOOL_RESULTS or part.get("role") in ("tool", "function")
         if kind in IMAGE_PARTS:
@@ -145,6 +160,18 @@ class _Reader:
             else:
                 self.name(name)
                 self.spoken(value, in_tool=in_tool, marked=marked)
+
+    def _seams(self, parts: list[Any]) -> None:
+        """Where two parts of one message meet: the model reads on, and so must whoever looks for a secret."""
+        before = ""
+        for part in parts:
+            text = part.get("text") if isinstance(part, dict) else None
+            if not isinstance(text, str):
+                before = ""
+                continue
+            if before:
+                self.text(before + text[:SEAM], depth=1)
+            before = (before + text)[-SEAM:]
 
     def _image(self, part: dict[str, Any], *, marked: bool) -> None:
         before, tokens = len(self.images), self.tokens
@@ -195,6 +222,8 @@ class _Reader:
         if picture and len(string) >= LONG_BINARY:
             return
         self.texts.append(string)
+        if "\\" in string and _ESCAPED.search(string):
+            self.texts.append(_ESCAPED.sub(_undone, string))
         if depth == 0:
             self.tokens += text_tokens(string)
         if string[:64].lstrip()[:1] in {"{", "["}:

@@ -1,6 +1,7 @@
 """The words of the protocols' bodies: which parts can be read, which cannot, which are pictures."""
 
 import re
+from typing import Any
 
 from broker.routing.request import Kind
 
@@ -42,3 +43,22 @@ MARKS = re.compile(
     re.IGNORECASE,
 )
 """Says of a picture that it shows a screen or what a camera saw."""
+
+_READS_ELSEWHERE = frozenset({"mcp", "file_search"})
+
+
+def is_reference(part: dict[str, Any]) -> bool:
+    """Does a part of the conversation stand for something that the upstream keeps or fetches?"""
+    source = part.get("source")
+    if part.get("type") == "document" and isinstance(source, dict) and source.get("type") == "url":
+        return True
+    return "file_id" in part or ("id" in part and part.get("type") is None and part.keys() <= {"id", "type"})
+
+
+def reads_elsewhere(tool: Any) -> bool:
+    """Is it a tool with which the upstream reads, by itself, what never passes here?"""
+    if not isinstance(tool, dict):
+        return False
+    container = tool.get("container")
+    has_files = isinstance(container, dict) and bool(container.get("file_ids"))
+    return has_files or tool.get("type") in tuple(_READS_ELSEWHERE)

@@ -81,8 +81,9 @@ class ScriptedServer:
                 pause.cancel()
                 raise ConnectionResetError
         gone.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await gone
+        await asyncio.wait({gone})  # to await it and suppress its cancellation would drop our own
+        if not gone.cancelled():
+            gone.result()
         return True
 
 

@@ -151,6 +151,25 @@ async def test_a_client_that_goes_away_in_its_body_leaves_nothing():
         await still_serves(scene)
 
 
+@pytest.mark.parametrize("script", [[STREAM_HEAD, chunk(word("one")), 30.0], [30.0]])
+@pytest.mark.parametrize(
+    "more", [b"no http\r\n\r\n", b"GET /v1/models HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\nx: " + b"x" * 40_000]
+)
+async def test_what_follows_a_request_is_no_answer_to_it(script, more):
+    config = config_of(broker={"request_timeout_s": 0.3})
+    async with gateway_scene({"a": [script]}, config) as scene:
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, STREAMED)
+        await until(lambda: scene.models["a"].open)
+        if len(script) > 1:
+            await client.head()
+        client.writer.write(more)
+        rest = await asyncio.wait_for(client.reader.read(), 5)
+        assert b"HTTP/1.1" not in rest
+        client.close()
+        await still_serves(scene)
+
+
 async def test_a_half_closed_socket_counts_as_gone():
     async with gateway_scene({"a": [[STREAM_HEAD, chunk(word("one")), 60.0]]}) as scene:
         client = await RawClient.to(scene.url)

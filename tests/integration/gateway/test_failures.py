@@ -107,3 +107,26 @@ async def test_a_lease_that_ends_before_the_first_byte_is_asked_for_again():
         await scene.store.end(scene.leases("active")[0].id, who="operator:x", why="operator")
         assert (await request).content == b"new"
         await scene.all_given_back()
+
+
+async def test_a_client_that_goes_in_the_turn_in_which_its_lease_ends_is_gone_and_takes_no_other():
+    waiting = [STREAM_HEAD, 30.0]
+    async with gateway_scene({"a": [waiting]}, config_of(gateway=QUICK)) as scene:
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, json.dumps(body_of(stream=True)).encode())
+        await until(lambda: scene.models["a"].open)
+        (hold,) = scene.desk.holds._holds.values()
+        (connection,) = (one for one in scene.server.server_state.connections if one._when_gone)
+        ends = hold.on_end
+
+        def both() -> None:
+            ends()
+            for tell in connection._when_gone.copy():
+                tell()
+
+        hold.on_end = both
+        await scene.store.end(hold.record.lease_id, who="operator:x", why="operator")
+        await scene.all_given_back()
+        await until(lambda: scene.desk.room.open == 0)
+        assert len(scene.models["a"].asked) == 1
+        client.close()

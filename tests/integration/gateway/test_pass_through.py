@@ -8,7 +8,7 @@ import pytest
 
 from broker.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, until
-from tests.fakes.gateway_scene import RawClient, gateway_scene
+from tests.fakes.gateway_scene import GatewayScene, RawClient, gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word
 
 CHAT = "/v1/chat/completions"
@@ -156,6 +156,19 @@ async def test_a_client_that_goes_away_mid_stream_gives_its_lease_back_and_stops
         await until(lambda: scene.models["a"].cut == 1)
 
 
+async def test_a_client_that_offers_another_protocol_is_served_in_this_one():
+    offer = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAAB", "Upgrade: h2c")
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
+        client = await RawClient.to(scene.url)
+        body = json.dumps(body_of(note="\r\nupgrade: x")).encode()
+        for _ in range(2):
+            client.post(CHAT, body, *offer)
+            status, headers = await client.head()
+            assert (status, await client.reader.readexactly(int(headers["content-length"]))) == (200, GOOD)
+        assert [asked.body for asked in scene.models["a"].asked] == [body, body]
+        client.close()
+
+
 async def test_a_client_that_goes_away_in_line_leaves_it_at_once_and_the_load_goes_on():
     async with gateway_scene({"a": [whole(GOOD)]}, load_s=0.5) as scene:
         client = await RawClient.to(scene.url)
@@ -167,6 +180,11 @@ async def test_a_client_that_goes_away_in_line_leaves_it_at_once_and_the_load_go
         assert (await other).status_code == 200
         assert len(scene.models["a"].asked) == 1
         await scene.all_given_back()
+
+
+def is_connected(scene: GatewayScene, client: RawClient) -> bool:
+    address = client.writer.get_extra_info("sockname")
+    return any(one.client == address for one in scene.server.server_state.connections)
 
 
 async def test_a_slow_reader_slows_the_model_server_down():
@@ -194,6 +212,21 @@ async def test_a_reader_that_stalls_for_too_long_loses_its_lease():
         await client.head()
         await until(lambda: scene.leases("active"))
         await scene.all_given_back()
+        await until(lambda: not is_connected(scene, client))
+        client.close()
+
+
+async def test_a_reader_that_stalls_while_its_lease_ends_is_cut_off():
+    config = config_of(gateway={"reader_stall_s": 0.3})
+    async with gateway_scene({"a": [stream(*[word("x" * 60_000)] * 400)]}, config) as scene:
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, json.dumps(body_of(stream=True)).encode())
+        await client.head()
+        await until(lambda: any(one.flow.write_paused for one in scene.server.server_state.connections))
+        (hold,) = scene.desk.holds._holds.values()
+        await scene.store.end(hold.record.lease_id, who="operator:x", why="operator")
+        await until(lambda: scene.desk.room.open == 0)
+        await until(lambda: not is_connected(scene, client))
         client.close()
 
 

@@ -137,6 +137,17 @@ async def test_a_session_that_was_private_once_stays_private_and_no_other_does(t
         assert (await ask(scene, "cloud/acme", PLAIN, {"x-hotseat-session": "o"}, stream=False)).status_code == 200
 
 
+async def test_a_header_that_is_sent_twice_does_not_take_back_that_a_request_is_private(tmp_path):
+    async with clouds(tmp_path) as (acme, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        for words in (("1", "0"), ("0", "1"), ("0", "0"), ("", "no")):
+            said = [("x-hotseat-session", "/".join(words)), *(("X-Hotseat-Private", word) for word in words)]
+            answer = await scene.client.post(CHAT, json=body_of("cloud/acme"), headers=said)
+            assert (answer.status_code, answer.headers["x-hotseat-route"]) == (503, "refused"), words
+        assert acme.accepted == 0
+        once = {"x-hotseat-session": "control", "X-Hotseat-Private": "0"}
+        assert (await ask(scene, "cloud/acme", PLAIN, once, stream=False)).status_code == 200
+
+
 async def proves_that_marks_outlive_a_broker(store: Store, after: Store, tmp_path) -> None:
     async with clouds(tmp_path) as (acme, _, config):
         mine = {"x-hotseat-session": "mine", "Authorization": "Bearer hsk_open"}

@@ -137,6 +137,14 @@ def test_an_impatient_client_is_told_before_it_gives_up():
     assert found.max_wait_s == LIMITS.max_wait_s
 
 
+def test_no_client_can_ask_for_a_flood_of_keepalives():
+    for word in (b"0.4", b"1e-9", b"1e-320"):
+        found = within(LIMITS, read_timeout_s({b"x-stainless-read-timeout": word}))
+        assert (found.commit_after_s, found.keepalive_s, found.max_silent_s) == (0.25, 0.25, 0.25)
+    quick = Limits(commit_after_s=0.1, keepalive_s=0.1, max_silent_s=0.1)
+    assert within(quick, 1e-9) == quick
+
+
 def test_a_request_at_work_is_never_sent_away():
     assert at_work(Wait(waited_s=9999.0, may_commit=False), LIMITS) == (Move.HOLD, math.inf)
     assert at_work(Wait(waited_s=1.0, may_commit=True), LIMITS) == (Move.HOLD, 7.0)

@@ -139,6 +139,14 @@ def test_text_is_decoded(words):
         (Kind.CHAT, b'{"messages": [{"content": [{"type": "input_audio", "input_audio": {}}]}]}', "file"),
         (Kind.CHAT, b'{"messages": [{"content": [{"type": "hologram"}]}]}', "unknown_part"),
         (Kind.CHAT, b'{"messages": [{"content": [{"type": ["text"]}]}]}', "unknown_part"),
+        (Kind.RESPONSES, b'{"input": [{"id": "i"}, {"role": "user", "content": "a"}]}', "file"),
+        (Kind.RESPONSES, b'{"input": [{"id": "i", "type": null}]}', "file"),
+        (Kind.CHAT, b'{"messages": [{"role": "assistant", "audio": {"id": "i"}}]}', "file"),
+        (Kind.RESPONSES, b'{"input": "a", "prompt": {"id": "p"}}', "kept_elsewhere"),
+        (Kind.RESPONSES, b'{"input": "a", "tools": [{"type": "mcp", "server_url": "u"}]}', "kept_elsewhere"),
+        (Kind.RESPONSES, b'{"input": "a", "tools": [{"type": "file_search"}]}', "kept_elsewhere"),
+        (Kind.RESPONSES, b'{"input": "a", "tools": [{"container": {"file_ids": ["f"]}}]}', "kept_elsewhere"),
+        (Kind.MESSAGES, b'{"messages": [{"content": [{"type": "document", "source": {"type": "url"}}]}]}', "file"),
         (
             Kind.MESSAGES,
             b'{"messages": [{"content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]}',
@@ -155,6 +163,26 @@ def test_documents_that_are_no_text_are_hidden(data):
     source = {"type": "base64", "media_type": "application/pdf", "data": b64(data)}
     messages = [{"role": "user", "content": [{"type": "document", "source": source}]}]
     assert read(Kind.MESSAGES, messages=messages).hidden == "binary"
+
+
+def test_what_two_parts_of_a_message_say_together_is_seen():
+    halves = [{"type": "text", "text": text} for text in (NEEDLE[:3], NEEDLE[3:9], NEEDLE[9:] + " and more")]
+    content = chat(*halves)
+    assert NEEDLE in text_of(content)
+    assert NEEDLE not in text_of(chat(halves[0], {"type": "image_url", "image_url": {"url": "https://x"}}, *halves[1:]))
+    encoded = b64("far from here: " + NEEDLE)
+    assert NEEDLE in text_of(chat(*({"type": "text", "text": text} for text in (encoded[:21], encoded[21:]))))
+
+
+def test_escapes_of_json_inside_a_text_are_undone():
+    assert "the needle/4711+" in text_of(chat({"type": "text", "text": r'log: {"x": "the \u006eeedle\/4711\u002B"}'}))
+
+
+def test_plain_tools_and_references_in_their_schemas_hide_nothing():
+    schema = {"type": "object", "properties": {"file_id": {"type": "string"}, "server_url": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}, {"type": "web_search"}, "odd"]
+    assert chat({"type": "text", "text": "a"}, tools=tools).hidden == ""
+    assert read(Kind.RESPONSES, input=[{"id": "m", "role": "assistant", "content": "a"}]).hidden == ""
 
 
 def test_four_layers_of_base64_are_too_deep():
