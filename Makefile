@@ -83,7 +83,7 @@ test-openclaw: install plugin ## a real OpenClaw gateway with the plugin, on loo
 	@$(BIN)/python -m tests.openclaw $(ARGS)
 
 .PHONY: test-openclaw-short
-test-openclaw-short: install $(BUILT_PLUGIN) ## the short form of it, as in CI: two minutes, and one for the first install
+test-openclaw-short: install $(BUILT_PLUGIN) ## the short form of it, as in CI: two to three minutes, one more for the first install
 	@if ! command -v npm >/dev/null; then echo "no npm here: no OpenClaw to test with"; exit 0; fi; \
 	  $(BIN)/python -m tests.openclaw --short $(ARGS)
 

@@ -82,8 +82,14 @@ GROUPS = {
         setup=Setup(hook_folder=HOOK),
         checks={"w hook": checks.hook_gives_back},
     ),
-    # Without REAL: this line takes an answer that was cut at its last token, as random weights give, for none.
-    "older": Group(title="no plugin, the poller", version=OLDER, setup=Setup(line=OpenClawLine.OLDER), checks=ALONE),
+    # Without REAL: this line takes an answer that was cut at its last token, as random weights give, for none. Without
+    # the broker's death: it does not try again when a connection breaks.
+    "older": Group(
+        title="no plugin, the poller",
+        version=OLDER,
+        setup=Setup(line=OpenClawLine.OLDER),
+        checks={name: check for name, check in ALONE.items() if check is not checks.broker_dies_in_a_turn},
+    ),
 }
 
 
