@@ -29,6 +29,8 @@ def lease(argv: list[str]) -> int:
     parser.add_argument("--format", choices=("text", "json", "env"), default="text", help="env: lines for `eval`")
     arguments = parser.parse_args(argv)
     client = Client.from_environment(url=arguments.url)
+    held: Lease | None = None
+    signal.signal(signal.SIGTERM, _interrupted)
     try:
         held = _ask(client, arguments)
         if not arguments.no_wait:
@@ -36,6 +38,8 @@ def lease(argv: list[str]) -> int:
     except BrokerError as error:
         return _complain(error)
     except KeyboardInterrupt:
+        if held is not None:
+            _give_back(client, held)  # nobody waits for it any more
         return 130
     print(_rendered(held, arguments.format))
     return 0 if held["state"] in {"active", "queued"} else REFUSED
@@ -77,8 +81,10 @@ def run(argv: list[str]) -> int:
         parser.error("say what to run after `--`")
     client = Client.from_environment(url=arguments.url)
     held: Lease | None = None
+    signal.signal(signal.SIGTERM, _interrupted)
     try:
-        held = _wait(client, _ask(client, arguments))
+        held = _ask(client, arguments)
+        held = _wait(client, held)
         if held["state"] != "active":
             return _complain(BrokerError(f"the lease ended: {held.get('reason', 'unknown')}", status=410))
         return _under(client, held, command, arguments.ttl)
@@ -118,6 +124,11 @@ def _ask(client: Client, arguments: argparse.Namespace) -> Lease:
     return client.post("/lease", body)
 
 
+def _interrupted(_number: int, _frame: object) -> None:
+    """Whoever is told to end gives back what it has, as at Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def _wait(client: Client, held: Lease) -> Lease:
     """Poll until the lease is no longer queued, saying place and ETA whenever they change."""
     said = ""
@@ -142,16 +153,21 @@ def _under(client: Client, held: Lease, command: list[str], ttl_s: float) -> int
     environment = dict(os.environ)
     if "endpoint" in held:
         environment |= {"OPENAI_BASE_URL": held["endpoint"]["baseUrl"], "OPENAI_API_KEY": held["endpoint"]["apiKey"]}
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # before there is a child: one that comes in between is not lost
+        signal.signal(number, lambda received, _frame: asked.append(received))
     try:
         child = subprocess.Popen(command, env=environment)
     except OSError as error:
         print(f"hotseat run: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _frame: child.send_signal(received))
+    for early in asked:
+        child.send_signal(early)
     done = threading.Event()
     renewing = threading.Thread(target=_keep, args=(client, held, ttl_s, done), daemon=True)
     renewing.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _frame: child.send_signal(received))
     try:
         status = child.wait()
     finally:
