@@ -59,6 +59,8 @@ class Group:
     version: str
     setup: Setup
     checks: dict[str, Check]
+    polled: bool = False
+    """The poller runs beside it."""
 
 
 GROUPS = {
@@ -75,12 +77,18 @@ GROUPS = {
         setup=replace(WITH_PLUGIN, plugin={**(WITH_PLUGIN.plugin or {}), "waitForLease": True}),
         checks={"x waits": checks.call_waits},
     ),
-    "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=REAL | ALONE),
+    "poller": Group(title="no plugin, the poller", version=OPENCLAW, setup=Setup(), checks=REAL | ALONE, polled=True),
     "hook": Group(
         title="no plugin, the hook",
         version=OPENCLAW,
         setup=Setup(hook_folder=HOOK),
         checks={"w hook": checks.hook_gives_back},
+    ),
+    "service": Group(
+        title="no plugin, localService",
+        version=OPENCLAW,
+        setup=Setup(service=True),
+        checks={"l service": checks.service_keeps_warm},
     ),
     # Without REAL: this line takes an answer that was cut at its last token, as random weights give, for none. Without
     # the broker's death: it does not try again when a connection breaks.
@@ -89,6 +97,7 @@ GROUPS = {
         version=OLDER,
         setup=Setup(line=OpenClawLine.OLDER),
         checks={name: check for name, check in ALONE.items() if check is not checks.broker_dies_in_a_turn},
+        polled=True,
     ),
 }
 
@@ -105,7 +114,7 @@ async def run(group: Group, chosen: dict[str, Check]) -> list[str]:
     started_s = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         scene = await stack.enter_async_context(openclaw_scene(installed(group.version), group.setup))
-        if group.setup.plugin is None and group.setup.hook_folder is None:
+        if group.polled:
             await stack.enter_async_context(polled(scene))
         say(f"OpenClaw {group.version}, {group.title}: gateway ready after {time.monotonic() - started_s:.0f} s")
         for name, check in chosen.items():

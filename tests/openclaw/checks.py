@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from tests.openclaw.gateway_config import REAL, SCRIPTED
+from tests.openclaw.gateway_config import REAL, SCRIPTED, SERVICE, SERVICE_IDLE_S
 from tests.openclaw.model import SECRET
 from tests.openclaw.scene import TTL_S, Scene, until
 
@@ -244,6 +244,32 @@ async def hook_gives_back(scene: Scene) -> str:
 
     took_s = await until(given_back, 10)
     return f"/new gave it back in {took_s * 1000:.0f} ms"
+
+
+async def service_keeps_warm(scene: Scene) -> str:
+    """With nothing but the provider's `localService`: warm before the first call, given back when nobody calls."""
+    order: list[str] = []
+
+    async def leased() -> bool:
+        found = await scene.leases(sessionKey=SERVICE, intent="warm", state="active")
+        if found and not order:
+            order.append(f"{len(scene.models.calls)} calls before")
+        return bool(found)
+
+    before = len(scene.models.calls)
+    waiting = asyncio.create_task(until(leased, 60))
+    assert (await scene.turn(SESSION, "hello"))["state"] == "final"
+    await waiting
+    assert order == [f"{before} calls before"], order
+    ended_s = time.monotonic()
+
+    async def given_back() -> bool:
+        return not await scene.leases(sessionKey=SERVICE)
+
+    await until(given_back, SERVICE_IDLE_S + 10)
+    kept_s = time.monotonic() - ended_s
+    assert kept_s > SERVICE_IDLE_S - 3, kept_s
+    return f"warm before the first call; given back {kept_s:.1f} s after the last (idleStopMs {SERVICE_IDLE_S} s)"
 
 
 async def command(scene: Scene) -> str:

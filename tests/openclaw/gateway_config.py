@@ -1,6 +1,8 @@
 """What the gateways of these tests are told: one provider, which is the broker, and two agents."""
 
 import json
+import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ COLD = {"cold-330": 330, "cold-700": 700}
 OpenClaw without `timeoutSeconds` gives up."""
 REAL = ("real-a", "real-b")
 """Served by llama.cpp under a real worker."""
+SERVICE, SERVICE_IDLE_S = "openclaw", 8
+"""Session of the provider's `localService`, and after how long without a call it ends."""
 REPLY_TOKENS = 24
 """Of a real model: with random weights it never stops by itself."""
 
@@ -30,9 +34,35 @@ class Setup:
     """The provider's block; without it the provider is the plugin's."""
     hook_folder: Path | None = None
     """Of our minimal hook; None: it is not there."""
+    service: bool = False
+    """The provider has a `localService` that keeps ``SCRIPTED[0]`` warm while it is called."""
     line: OpenClawLine = OpenClawLine.CURRENT
     defaults: dict[str, Any] = field(default_factory=lambda: {"heartbeat": {"every": "24h"}})
     """More of ``agents.defaults``."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def local_service(folder: Path, broker_url: str) -> dict[str, Any]:
+    """As docs/openclaw.md has it: healthy while a warm lease is held, ended when nobody has called for a while."""
+    hotseat = str(Path(sys.executable).with_name("hotseat"))
+    lease = ["run", SCRIPTED[0], "--session", SERVICE, "--intent", "warm", "--ttl", "12", "--url", broker_url]
+    empty = folder / "empty"
+    empty.mkdir()
+    port = free_port()
+    healthy = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(empty)]
+    return {
+        "command": hotseat,
+        "args": [*lease, "--", *healthy],
+        "healthUrl": f"http://127.0.0.1:{port}/",
+        "readyTimeoutMs": 1_500_000,
+        "idleStopMs": SERVICE_IDLE_S * 1000,
+    }
 
 
 def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: Setup) -> dict[str, Any]:
@@ -50,6 +80,8 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
         if model["id"] in REAL:
             model["maxTokens"] = REPLY_TOKENS
     config["models"]["mode"] = "replace"
+    if setup.service:
+        config["models"]["providers"]["hotseat"]["localService"] = local_service(folder, broker_url)
     if not setup.block:
         del config["models"]
     config["gateway"] = {

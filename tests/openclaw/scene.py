@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +24,7 @@ from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of
+from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of, free_port
 from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
 from tests.openclaw.relay import Relay
@@ -44,13 +43,6 @@ WITH_PLUGIN = Setup(
 )
 KEY = "hsk_openclaw"
 KEYS = f'[[key]]\nname = "openclaw"\nsha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"\nscopes = ["lease"]\n'
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
