@@ -76,7 +76,7 @@ async def plain(backend: str, store: str | None) -> uvicorn.Server:
     link = None if store is None else RedisLink(store)
     if link is not None:
         await link.call("FUNCTION", "LOAD", "REPLACE", NOOP)
-    protocol = guarded(max_connections=1000, request_timeout_s=10.0)
+    protocol = guarded(max_connections=1000, request_timeout_s=10.0, reader_stall_s=120.0)
     config = uvicorn.Config(
         Plain(backend, link), http=protocol, ws="none", loop="uvloop", lifespan="off", log_config=None,
         interface="asgi3", server_header=False, access_log=False,

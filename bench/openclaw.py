@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import Setup, config_of
+from tests.openclaw.gateway_config import Setup, config_of, free_port
 from tests.openclaw.install import OPENCLAW, installed
-from tests.openclaw.scene import KEY, Scene, free_port, openclaw_scene
+from tests.openclaw.scene import KEY, Scene, openclaw_scene
 
 TARGET_MS = 5.0
 PER_SESSION = 10
