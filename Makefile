@@ -11,7 +11,7 @@ ARGS ?=
 CHAOS_FAULTS ?= 200
 LOCKED := runtime demo dev
 SOURCES = $(wildcard hotseat broker gpu_worker hooks schemas tests bench)
-PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas)
+PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas bench)
 
 .PHONY: help
 help: ## this list

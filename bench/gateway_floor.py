@@ -42,7 +42,7 @@ class Plain:
         self._url = f"{backend}/v1"
         self._link = link
         self._upstreams = Upstreams(Timing())
-        self._after: set[asyncio.Future[object]] = set()
+        self._after: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -62,7 +62,7 @@ class Plain:
             await send({"type": PIECES, "pieces": pieces})
         await send({"type": "http.response.body"})
         answer.close()
-        task = asyncio.ensure_future(self._call_store())
+        task = asyncio.get_running_loop().create_task(self._call_store())
         self._after.add(task)
         task.add_done_callback(self._after.discard)
 

@@ -21,7 +21,7 @@ from broker.core.lease import AcquireRequest, LeaseId, ModelName, Nonce, SlotId
 from broker.store.port import ModelSettings, PoolSettings
 from broker.store.redis_link import RedisLink, ReplyError
 from broker.store.redis_store import RedisStore
-from schemas.messages import Report, ResidencyReport, ResidencyState, base_key, orders_from_hash, report_to_hash
+from schemas.messages import Orders, Report, ResidencyReport, ResidencyState, base_key, orders_from_hash, report_to_hash
 
 IN_FLIGHT = 50
 MODEL, SLOT = ModelName("m"), SlotId("gpu0")
@@ -82,7 +82,7 @@ class Pool:
         await self.link.call("HSET", f"{self._base}:report:{SLOT}", *flat)
         await self.store.observe(SLOT)
 
-    async def _orders(self):  # noqa: ANN202  of schemas
+    async def _orders(self) -> Orders:
         flat = [word.decode() for word in await self.link.call("HGETALL", f"{self._base}:orders:{SLOT}")]
         return orders_from_hash(dict(zip(flat[::2], flat[1::2], strict=True)))
 

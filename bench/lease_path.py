@@ -222,7 +222,7 @@ async def both_ready(url: str) -> None:
     """Make both models resident."""
     wire = await connect(url)
     for model in ("wide", "narrow"):
-        lease = {"sessionKey": "start", "model": model, "wait": 60}
+        lease: dict[str, object] = {"sessionKey": "start", "model": model, "wait": 60}
         body = await wire.ask(post("/lease", lease))
         await wire.ask(release_of(body))
     wire.close()

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import uvloop
@@ -131,8 +131,8 @@ def protocol_of(client: Client) -> Any:
     store = RedisStore(pool="default", link=link, blocking=redis_link.BlockingLinks(lambda: link))
     server = server_of(config, build_app(config, store))
     server.config.load()
-    protocol = server.config.http_protocol_class(server.config, ServerState(), {})  # type: ignore[operator, call-arg]
-    protocol.connection_made(client)
+    protocol = server.config.http_protocol_class(server.config, ServerState(), {})  # type: ignore[call-arg]
+    protocol.connection_made(cast("asyncio.Transport", client))
     return protocol
 
 

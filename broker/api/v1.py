@@ -85,7 +85,7 @@ class V1:
         for card in cards:
             if card.id == path.removeprefix("/models/"):
                 return msgspec.json.encode(card)
-        raise UnknownModelError("there is no such model; GET /v1/models lists what there is")
+        raise UnknownModelError("there is no such model")
 
     def _caller(self, scope: Scope) -> Principal:
         authorization = header(scope, b"authorization")

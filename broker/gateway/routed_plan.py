@@ -224,7 +224,7 @@ def may_use(caller: Principal, model: str) -> bool:
 
 def _refusal(decision: Decision) -> HotseatError | TroubleError:
     if decision.reason is Reason.UNKNOWN_MODEL:
-        return UnknownModelError("there is no such model; GET /v1/models lists what there is")
+        return UnknownModelError("there is no such model")
     status, message = REFUSALS[decision.reason]
     after_s = RETRY_AFTER_S.get(decision.reason)
     return TroubleError(Trouble(status=status, code=decision.reason, message=message, retry_after_s=after_s))

@@ -98,9 +98,7 @@ def trouble_of(error: HotseatError) -> Trouble:
 
 def _message(error: HotseatError) -> str:
     message = str(error) or error.code
-    if error.code == "unknown_model" and LISTED not in message:  # the store, which names it, knows of no HTTP
-        return f"{message}; {LISTED}"
-    return message
+    return f"{message}; {LISTED}" if error.code == "unknown_model" else message
 
 
 def body_of(trouble: Trouble, dialect: Dialect) -> bytes:

@@ -26,8 +26,8 @@ SHAPE = Shape(width=256, layers=4, feed_forward=512, heads=4)
 """About 8 MB: a few hundred tokens a second on one core."""
 MEMORY_MIB, BUDGET_MIB = 600, 1000
 SIZE = ("-c", "2048", "-np", "2", "-t", "1")
-FLAGS = (*SIZE, "--host", "{host}", "--port", "{port}")
-FLAGS += ("--api-key-file", "{api_key_file}", "--alias", "{served_name}", "-m", "{model_path}")
+_KEY_AND_MODEL = ("--api-key-file", "{api_key_file}", "--alias", "{served_name}", "-m", "{model_path}")
+FLAGS = (*SIZE, "--host", "{host}", "--port", "{port}", *_KEY_AND_MODEL)
 
 
 @dataclass

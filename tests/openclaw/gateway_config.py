@@ -94,12 +94,7 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
     config["update"] = {"checkOnStart": False}
     if setup.line is OpenClawLine.CURRENT:
         config["tools"] = {"toolSearch": False}
-    workspace = {"workspace": str(folder / "workspace"), "skipBootstrap": True}
-    real = {"id": "real", "model": {"primary": "hotseat/real-a"}, "tools": {"deny": ["*"]}}
-    config["agents"] = {
-        "defaults": {**workspace, "model": {"primary": "hotseat/alpha"}, **setup.defaults},
-        "list": [{"id": "main", "default": True}, real],
-    }
+    config["agents"] = _agents(folder, setup)
     if setup.hook_folder is not None:
         found = {"extraDirs": [str(setup.hook_folder.parent)]}
         config["hooks"] = {"internal": {"enabled": True, "load": found, "entries": {"hotseat": {"enabled": True}}}}
@@ -109,3 +104,12 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
         paths = [str(path) for path in setup.plugin_paths]
         config["plugins"] = {"entries": {"hotseat": mine}, "load": {"paths": paths}}
     return config
+
+
+def _agents(folder: Path, setup: Setup) -> dict[str, Any]:
+    workspace = {"workspace": str(folder / "workspace"), "skipBootstrap": True}
+    real = {"id": "real", "model": {"primary": "hotseat/real-a"}, "tools": {"deny": ["*"]}}
+    return {
+        "defaults": {**workspace, "model": {"primary": "hotseat/alpha"}, **setup.defaults},
+        "list": [{"id": "main", "default": True}, real],
+    }

@@ -2,6 +2,8 @@
 
 A walk makes steps; each is a call as data (`Step`), so that one machine or two can carry it out. What a step needs to
 know (a lease to release, a generation to name) it reads from the Python pool.
+
+Longer than a file should be: one table of steps with what each needs, read as a whole.
 """
 
 import random

@@ -1,4 +1,7 @@
-"""What clients may rely on, whichever store is behind the port."""
+"""What clients may rely on, whichever store is behind the port.
+
+Longer than a file should be: one list of promises, and the mutants' catalogue says that this file notices them.
+"""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Workers, orders, loads and faults: what the scheduler and the workers may rely on."""
+"""Workers, orders, loads and faults: what the scheduler and the workers may rely on.
+
+Longer than a file should be: one list of promises, and the mutants' catalogue says that this file notices them.
+"""
 
 import json
 from dataclasses import replace
