@@ -101,7 +101,7 @@ def place(update: Update) -> str:
     parts = [f"place {update.position}"] if update.position is not None else []
     if update.eta_s is not None:
         eta, low, high = update.eta_s
-        parts.append(f"in about {eta:.0f} s ({low:.0f}-{high:.0f})")
+        parts.append(f"in about {max(1.0, eta):.0f} s ({low:.0f}-{high:.0f})")  # nobody is served in 0 s
     if update.residency in RESIDENCIES:
         parts.append(RESIDENCIES[update.residency])
     return ", ".join(parts)

@@ -141,7 +141,7 @@ def _wait(client: Client, held: Lease) -> Lease:
 
 
 def _say(held: Lease, said: str) -> str:
-    eta = f"about {held['etaSeconds']:.0f} s" if "etaSeconds" in held else "ETA unknown"
+    eta = f"about {max(1.0, held['etaSeconds']):.0f} s" if "etaSeconds" in held else "ETA unknown"
     because = f" ({held['waitReason'].replace('_', ' ')})" if "waitReason" in held else ""
     line = f"{held['model']}: place {held.get('position', '?')}, {eta}{because}"
     if line != said:

@@ -21,6 +21,11 @@ def test_place_names_position_expectation_and_what_it_hangs_on() -> None:
     assert place(WAITING) == "place 2, in about 8 s (5-12), its model is loading"
 
 
+def test_a_wait_that_is_overdue_is_not_said_to_be_none() -> None:
+    overdue = Update(state="queued", position=1, eta_s=(0.0, 0.0, 18.0), residency="loading")
+    assert place(overdue) == "place 1, in about 1 s (0-18), its model is loading"
+
+
 def test_unknown_expectation_is_left_out_and_not_invented() -> None:
     assert place(Update(state="queued", position=1, residency="absent")) == "place 1, its model waits to be loaded"
 
