@@ -224,7 +224,10 @@ class DrainingServer(uvicorn.Server):
     """uvicorn waits for open long polls for ever, or cuts them with a bare 500: they are answered first here."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then what uvicorn does."""
+        """Drain, then what uvicorn does. Who calls a socket that outlives this broker waits for the next one."""
+        if sockets:
+            for server in self.servers:
+                server.close()
         app = self.config.loaded_app
         while not isinstance(app, FastAPI):
             app = app.app

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from broker.api.auth import new_key
 from broker.app import build_app, openapi_document, server_of
 from broker.config import Config, load_config
 from broker.core.errors import HotseatError
+from broker.listening import inherited
 from broker.store.port import Store
 from schemas import export
 from schemas.config_file import ConfigError
@@ -33,24 +35,25 @@ def broker(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         config = load_config(arguments.config, os.environ)
+        sockets = inherited(os.environ, config.broker.host, config.broker.port)
     except ConfigError as error:
         print(f"hotseat broker: {error}", file=sys.stderr)
         return EXIT_CONFIG
     for warning in config.warnings():
         print(f"hotseat broker: warning: {warning}", file=sys.stderr)
     logs.set_up(config.broker.log_format, config.broker.log_level)
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, sockets))
 
 
 main = broker
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, sockets: list[socket.socket]) -> int:
     server = server_of(config, build_app(config, open_store(config)))
     collector.settle()
     connections = server.server_state.connections
     collecting = asyncio.create_task(collector.forever(lambda: len(connections)), name="collector")
-    await server.serve()
+    await server.serve(sockets or None)
     collecting.cancel()
     return 0 if server.started else 1
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,30 @@ lease_limit = 1
 """
 
 
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""What a service manager does with a socket it listens on (sd_listen_fds(3))."""
+
+
 class BrokerProcess:
-    """One process; its port is read from its log."""
+    """One process; its port is read from its log, or is that of a socket handed over, as service managers do it."""
 
     def __init__(
-        self, store_url: str, *, extra: str = "", models: str = MODELS, cwd: Path | None = None, port: int = 0
+        self,
+        store_url: str,
+        *,
+        extra: str = "",
+        models: str = MODELS,
+        cwd: Path | None = None,
+        port: int = 0,
+        listener: socket.socket | None = None,
     ) -> None:
+        self._listener = listener
+        port = port if listener is None else listener.getsockname()[1]
         self.folder = Path(tempfile.mkdtemp(prefix="hotseat-broker-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # its log may be read after its end
         config = self.folder / "hotseat.toml"
@@ -43,11 +62,12 @@ class BrokerProcess:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "broker.cli", "--config", str(config)],
+                [*self._hand_over(), "-m", "broker.cli", "--config", str(config)],
                 stderr=log,
                 stdout=log,
                 env=environ,
                 cwd=cwd or Path(__file__).parents[2],
+                pass_fds=() if listener is None else (listener.fileno(),),
             )
         self.url = self._listening()
 
@@ -55,7 +75,14 @@ class BrokerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def _hand_over(self) -> list[str]:
+        if self._listener is None:
+            return [sys.executable]
+        return [sys.executable, "-c", HAND_OVER, str(self._listener.fileno())]
+
     def _listening(self) -> str:
+        if self._listener is not None:
+            return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         deadline_s = time.monotonic() + 30
         while time.monotonic() < deadline_s:
             found = re.search(r"running on (http://[0-9.:]+)", self.log.read_text())

@@ -37,8 +37,15 @@ class Setup:
     service: bool = False
     """The provider has a `localService` that keeps ``SCRIPTED[0]`` warm while it is called."""
     line: OpenClawLine = OpenClawLine.CURRENT
+    socket_kept: bool = False
+    """The broker's listening socket outlives it, as under `deploy/systemd/hotseat-broker.socket`."""
     defaults: dict[str, Any] = field(default_factory=lambda: {"heartbeat": {"every": "24h"}})
     """More of ``agents.defaults``."""
+
+
+def kept_socket() -> socket.socket:
+    """What a service manager listens on for the broker."""
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def free_port() -> int:

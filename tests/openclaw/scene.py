@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +25,7 @@ from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of, free_port
+from tests.openclaw.gateway_config import COLD, REAL, SCRIPTED, Setup, config_of, free_port, kept_socket
 from tests.openclaw.install import Installed
 from tests.openclaw.model import ModelServer
 from tests.openclaw.relay import Relay
@@ -60,6 +61,8 @@ class Scene:
     gateway: Gateway
     relay: Relay
     """Between plugin and broker."""
+    listener: socket.socket | None = None
+    """The broker's, where it outlives it."""
     operator: Operator | None = None
 
     @property
@@ -69,7 +72,8 @@ class Scene:
 
     def restart_broker(self) -> None:
         """At the same address."""
-        self.broker = broker_of(self.store, self.catalogue, self.settings, int(self.broker.url.rpartition(":")[2]))
+        port = int(self.broker.url.rpartition(":")[2])
+        self.broker = broker_of(self.store, self.catalogue, self.settings, port, self.listener)
 
     def stop_broker(self) -> None:
         """Whichever runs now."""
@@ -131,9 +135,11 @@ async def until(condition: Callable[[], Awaitable[object]], limit_s: float = 30.
     return time.monotonic() - started_s
 
 
-def broker_of(store: RedisServer, catalogue: str, settings: str, port: int) -> BrokerProcess:
-    """A broker at an address."""
-    return BrokerProcess(store.url, models=catalogue, extra=settings, port=port).until_ready()
+def broker_of(
+    store: RedisServer, catalogue: str, settings: str, port: int, listener: socket.socket | None = None
+) -> BrokerProcess:
+    """A broker at an address, or on a socket that is there already."""
+    return BrokerProcess(store.url, models=catalogue, extra=settings, port=port, listener=listener).until_ready()
 
 
 def scripted_models() -> str:
@@ -154,13 +160,14 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         real = "".join(model_toml(folder, name, *SIZE, build=BUILD) for name in REAL)
         catalogue = KEYS + scripted_models() + real
         (folder / "key").write_text(KEY)
-        broker = broker_of(store, catalogue, settings, free_port())
+        listener = stack.enter_context(kept_socket()) if setup.socket_kept else None
+        broker = broker_of(store, catalogue, settings, free_port(), listener)
         urls = dict.fromkeys(SCRIPTED, models.url)
         worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
         gateway = Gateway(where, folder, free_port(), {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY})
         relay = Relay(lambda: scene.broker.url)
-        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway, relay)
+        scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway, relay, listener)
         await stack.enter_async_context(relay.running())
         stack.callback(scene.stop_broker)
         host = Stack(folder, broker, store, catalogue=real, slot="cpu0")

@@ -15,6 +15,7 @@ import pytest
 import redis
 import yaml
 
+from broker.config import BrokerSection
 from broker.config import load_config as load_broker
 from broker.core.lease import ModelName
 from broker.store.days import Batch
@@ -32,6 +33,7 @@ from schemas.config_file import ConfigError
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+SOCKET = DEPLOY / "systemd" / "hotseat-broker.socket"
 POLLER_PAGE = DEPLOY.parent / "docs" / "openclaw.md"
 COMMAND = re.compile(r"^ExecStart=/opt/hotseat/bin/hotseat (\w+) --config /etc/hotseat/hotseat.toml$", re.MULTILINE)
 
@@ -44,12 +46,19 @@ def test_unit_starts_a_command_that_exists(unit: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [*UNITS, SOCKET], ids=lambda unit: unit.name)
 def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
-    copy = tmp_path / unit.name
-    copy.write_text(unit.read_text().replace("/opt/hotseat/bin/hotseat", "/bin/true"))
-    checked = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    for each in {unit, unit.with_suffix(".service")}:
+        (tmp_path / each.name).write_text(each.read_text().replace("/opt/hotseat/bin/hotseat", "/bin/true"))
+    argv = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_socket_is_the_one_that_a_broker_opens_by_itself() -> None:
+    section = BrokerSection()
+    assert f"\nListenStream={section.host}:{section.port}\n" in SOCKET.read_text()
+    assert f"\nBacklog={section.backlog}\n" in SOCKET.read_text()
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Listening sockets that a service manager opened and hands over (sd_listen_fds(3)).
+
+Such a socket outlives the broker: who calls while it is restarted waits to be accepted instead of being refused.
+"""
+
+import os
+import socket
+from collections.abc import MutableMapping
+
+from schemas.config_file import ConfigError
+
+FIRST = 3
+"""The first descriptor that is handed over."""
+
+
+def inherited(environ: MutableMapping[str, str], host: str, port: int) -> list[socket.socket]:
+    """The sockets meant for this process, oldest first; none: it opens its own.
+
+    Takes the variables out of the environment, so that a child does not think they are for it. ``host`` and ``port``
+    are those of ``[broker]``.
+
+    Raises:
+        ConfigError: One of them listens elsewhere than ``[broker]`` says, which decides who may call.
+    """
+    meant_for, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if meant_for != str(os.getpid()) or not count.isdecimal():
+        return []
+    found = [socket.socket(fileno=FIRST + number) for number in range(int(count))]
+    allowed = _addresses(host, port)
+    for each in found:
+        os.set_inheritable(each.fileno(), False)
+        if each.family not in {socket.AF_INET, socket.AF_INET6} or each.getsockname()[:2] not in allowed:
+            here = f'[broker] has host = "{host}", port = {port}'
+            raise ConfigError(f"the socket handed over listens on {_shown(each)}, {here}: let them agree")
+    return found
+
+
+def _addresses(host: str, port: int) -> set[tuple[str, int]]:
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"broker.host: {host}: {error.strerror}") from None
+    return {(str(info[4][0]), int(info[4][1])) for info in infos}
+
+
+def _shown(found: socket.socket) -> str:
+    name = found.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"
