@@ -75,7 +75,7 @@ async def subagent_is_expected(scene: Scene) -> str:
     ahead_s = await until(lambda: scene.leases(model="beta", intent="use"), 60)
     (warm,) = await scene.leases(model="beta", intent="warm")
     use = (await scene.leases(model="beta", intent="use"))[0]
-    assert warm["sessionKey"] == use["sessionKey"], f"the span did not name the session: {await scene.leases()}"
+    assert warm["sessionKey"] == use["sessionKey"], f"its call did not name the session: {await scene.leases()}"
 
     async def over() -> bool:
         return not await scene.leases(sessionKey=warm["sessionKey"])

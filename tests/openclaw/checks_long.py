@@ -107,8 +107,8 @@ async def hot_reload(scene: Scene) -> str:
     assert (await scene.chat.ended(run))["state"] == "final"
     for _ in range(2):
         await until(lambda: _reloaded(scene), 60)
-    for session in sessions:
-        await scene.turn(session, "/status")  # on a crowded machine the conversations would be over by now
+        for session in sessions:  # on a crowded machine the conversations would be over by now
+            await scene.turn(session, "/status")
     after = await _kept(scene, 1.5 * TTL_S)
     assert after == before, (before, after)
     held = f"3 warm leases outlive two reloads and {1.5 * TTL_S:.0f} s of silence (TTL {TTL_S:.0f} s)"

@@ -133,7 +133,7 @@ const sent = (count: number) => vi.waitFor(() => expect(broker.bodies()).toHaveL
 const end = (data: object) => host.lifecycle({ runId: "r1", stream: "lifecycle", sessionKey: S, data: { ...data, text: SECRET } });
 
 describe("a turn", () => {
-  it("warms when the message comes, registers its call, and nothing of its text leaves the gateway", async () => {
+  it("warms when the message comes, and nothing of its text leaves the gateway", async () => {
     host.fire("message_received", { sessionKey: S });
     host.fire("before_model_resolve", {}, CTX);
     host.fire("model_call_started", CALL, TRACE);
@@ -143,7 +143,7 @@ describe("a turn", () => {
     end({ phase: "end" });
     host.fire("session_end", { sessionId: "s1", sessionKey: S, reason: "new" });
     await sent(5);
-    expect(broker.bodies("/sessions/span")).toEqual([{ spanId: SPAN, sessionKey: S, model: "big" }]);
+    expect(broker.bodies("/sessions/span"), "its header says it").toEqual([]);
     expect(broker.bodies().map(({ type, sessionKey, model }) => [type, sessionKey, model])).toEqual([
       ["activity", S, "big"],
       ["activity", `${S}:1`, "big"],
@@ -160,6 +160,20 @@ describe("a turn", () => {
     host.fire("before_model_resolve", {}, CTX);
     host.fire("before_model_resolve", {}, { ...CTX, sessionId: "s2", sessionKey: "agent:main:ünï" });
     expect([host.headers("s1"), host.headers("s2")]).toEqual([{ "x-hotseat-session": S }, undefined]);
+  });
+
+  it("registers the spans of calls that carry no header of ours", async () => {
+    const umlaut = { ...TRACE, sessionKey: "agent:main:ünï" };
+    const compaction = { ...TRACE, trigger: undefined };
+    host.fire("model_call_started", { ...CALL, sessionKey: umlaut.sessionKey }, umlaut);
+    host.fire("model_call_started", { ...CALL, provider: "local", model: "gemma" }, TRACE);
+    host.fire("model_call_started", CALL, compaction);
+    await vi.waitFor(() => expect(broker.bodies("/sessions/span")).toHaveLength(3), PATIENCE);
+    expect(broker.bodies("/sessions/span").map(({ sessionKey, model }) => [sessionKey, model])).toEqual([
+      [umlaut.sessionKey, "big"],
+      [S, "big"], // by the settings' models
+      [S, "big"],
+    ]);
   });
 
   it("says so where nobody waits for its calls", () => {

@@ -17,6 +17,8 @@ import { defaultModel, KEY_VARIABLE, keyReader, modelName, modelNamed, type Sett
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
 const READY_LIMIT_MS = 1000;
+/** Labels that a header can carry. */
+const IN_HEADERS = /^[ -~]+$/;
 const RUNTIME = Symbol.for("hotseat.openclaw-plugin.1");
 
 /** Outlives a hot reload of the plugin, so that a reload loses no conversation. */
@@ -104,7 +106,7 @@ class Binding {
     const key = sessionId === undefined ? undefined : this.#keys.get(sessionId);
     if (key === undefined) return undefined;
     const headers: Record<string, string> = {};
-    if (/^[ -~]+$/.test(key.label)) headers["x-hotseat-session"] = key.label;
+    if (IN_HEADERS.test(key.label)) headers["x-hotseat-session"] = key.label;
     if (this.#sessions.isBackground(key.session)) headers["x-hotseat-priority"] = "background";
     return Object.keys(headers).length > 0 ? { headers } : undefined;
   }
@@ -169,7 +171,11 @@ class Binding {
     const model = modelName(this.#settings, event.provider, event.model);
     if (session === undefined || model === undefined) return;
     const { runId: run, callId: call } = event;
-    this.#tell({ type: "callStarted", session, run, call, model, trigger: triggerOf(ctx), span: ctx.trace?.spanId });
+    const trigger = triggerOf(ctx);
+    // Of a run's call to our own provider the header tells the session, and telling it twice costs a request.
+    const named = event.provider === PROVIDER && trigger !== undefined && IN_HEADERS.test(label(session));
+    const span = named ? undefined : ctx.trace?.spanId;
+    this.#tell({ type: "callStarted", session, run, call, model, trigger, span });
   }
 
   #callEnded(event: ModelCallEvent, ctx: AgentContext): void {
