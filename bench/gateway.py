@@ -36,7 +36,7 @@ from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 
-FLOORS = ("plain", "noop", "memory")
+FLOORS = ("prototype", "plain", "noop", "memory")
 SESSIONS = 1000
 HELD = 1000
 _STAMP = re.compile(rb"at:(\d+)")

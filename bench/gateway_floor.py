@@ -2,6 +2,8 @@
 
 ``python -m bench.gateway_floor KIND BACKEND [STORE]`` prints its port and serves until it is killed:
 
+* *prototype*: what a forwarder can be at its least: uvicorn as it comes, and sixty lines that pass bytes on
+  (:mod:`bench.prototype`). No leases, bounds, time-outs or accounts.
 * *plain*: the broker's HTTP server and its client for model servers, and nothing between them.
 * *noop*: the same, with one ``FCALL`` of a function that does nothing before the request goes on and one after its end.
 * *memory*: the whole broker, its store in its own memory: nothing is sent, and nothing is flushed to disk.
@@ -20,6 +22,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from bench import prototype
 from bench.bare import NOOP
 from bench.gateway_targets import BROKER, MODELS
 from broker import collector, logs
@@ -106,6 +109,8 @@ async def main(kind: str, backend: str, store: str | None = None) -> None:
         async with contextlib.AsyncExitStack() as stack:
             if kind == "memory":
                 server = await stack.enter_async_context(whole(backend))
+            elif kind == "prototype":
+                server = prototype.server(backend)
             else:
                 server = await plain(backend, store if kind == "noop" else None)
             collector.settle()
