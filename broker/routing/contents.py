@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from broker.routing.disguise import plain
 from broker.routing.encoded import LONG_BINARY, Held, blobs
 from broker.routing.parts import (
     FREE_FIELDS,
@@ -207,7 +208,13 @@ class _Reader:
             self.text(name, depth=max(1, depth))
 
     def text(self, string: str, *, marked: bool = False, depth: int = 0) -> None:
-        """A string, and what is encoded in it; a picture's own letters are no text."""
+        """A string, what of it is read otherwise than written, and what is encoded in either."""
+        self._look(string, marked=marked, depth=depth)
+        if read := plain(string):
+            self._look(read, marked=marked, depth=max(1, depth))
+
+    def _look(self, string: str, *, marked: bool, depth: int) -> None:
+        """A picture's own letters are no text."""
         picture = False
         for blob in blobs(string):
             if blob.held is Held.IMAGE:

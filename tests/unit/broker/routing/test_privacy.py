@@ -1,12 +1,17 @@
 """The firewall: patterns, the real scanner, and what it does in doubt."""
 
 import base64
+import json
+import sys
 import time
+import unicodedata
 
 import pytest
 
 from broker.core.errors import BadArgumentError
 from broker.routing import patterns
+from broker.routing.contents import content_of
+from broker.routing.disguise import NEAR, plain
 from broker.routing.patterns import WINDOW, holds_a_credential, names_a_path
 from broker.routing.privacy import Because, Firewall
 from broker.routing.request import Content, Described, Kind, deadline_header, private_header
@@ -62,6 +67,70 @@ TOKEN = joined("ghp_", "cR7mT2xK9vB4nQ8wL5pZ1sD6fG3hJ0yU2iEa")
 )
 def test_a_secret_is_found_wherever_it_stands(scanner, text):
     assert judge(Firewall(find_secret=scanner), asked(text)) is Because.SECRET
+
+
+def in_full_width(text: str) -> str:
+    return "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in text)
+
+
+DISGUISES = {
+    "zero-width spaces": "\u200b".join,
+    "soft hyphens and joiners": "\u00ad\u2060".join,
+    "tags": "\U000e0061".join,
+    "full width": in_full_width,
+    "bold": lambda text: "".join(chr(ord(c) - 97 + 0x1D41A) if "a" <= c <= "z" else c for c in text),
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("encoded", [False, True], ids=["as it is", "base64"])
+def test_letters_that_do_not_show_or_have_another_form_hide_nothing(scanner, disguise, encoded):
+    said = base64.b64encode(f"please take {TOKEN} now".encode()).decode() if encoded else TOKEN
+    body = {"messages": [{"role": "user", "content": f"use {DISGUISES[disguise](said)} for it"}]}
+    content = content_of(Kind.CHAT, json.dumps(body).encode())
+    assert judge(Firewall(find_secret=scanner), asked(source=content)) is Because.SECRET
+    body["messages"][0]["content"] = DISGUISES[disguise]("cat ~/.ssh/id_rsa")
+    assert judge(Firewall(find_secret=scanner), asked(source=content_of(Kind.CHAT, json.dumps(body).encode()))) is (
+        Because.PATH
+    )
+
+
+@pytest.mark.parametrize("before", [0, 1, 100, NEAR - 1, NEAR, 1000, WINDOW - 3, WINDOW])
+def test_a_disguise_hides_nothing_wherever_it_stands(before):
+    around = "word " * (WINDOW // 5)
+    text = around[:before] + "~/.ss\u200bh/id_rsa " + around
+    assert names_a_path(plain(text))
+    assert len(plain(text)) < 5 * NEAR
+    assert plain(around + "\u2026 and \u00a0 5 \u20ac") == ""
+
+
+def test_every_other_form_of_an_ascii_letter_or_sign_is_undone():
+    fractions_and_dots = {*"\u00bc\u00bd\u00be\u2025\u2026\u2189", *map(chr, range(0x2150, 0x2160))}
+
+    def hides(letter: str) -> bool:
+        read = unicodedata.normalize("NFKC", letter)
+        said = read != letter and any(c.isascii() and (c.isalnum() or c in "-_./:=+@~\\") for c in read)
+        accented = unicodedata.normalize("NFD", letter) != letter and not unicodedata.normalize("NFC", letter).isascii()
+        return said and not (accented and read == unicodedata.normalize("NFC", letter))
+
+    forms = [letter for letter in map(chr, range(128, sys.maxunicode + 1)) if hides(letter)]
+    assert len(forms) > 1000
+    assert {letter for letter in forms if not plain(letter)} == fractions_and_dots
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zo\u00eb\u2019s na\u00efve fa\u00e7ade \u2013 5 \u20ac",
+        "\u65e5\u672c\u8a9e",
+        "\ufb01ne \u2026 \u2116 1",
+        "a\u200db",
+        "x " * WINDOW + "\u00e9",
+    ],
+)
+def test_other_alphabets_may_leave(scanner, text):
+    content = content_of(Kind.CHAT, json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+    assert judge(Firewall(find_secret=scanner), asked(source=content)) is None
 
 
 @pytest.mark.parametrize(
