@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -15,11 +16,12 @@ from broker.api.auth import new_key
 from broker.app import build_app, openapi_document, server_of
 from broker.config import Config, load_config
 from broker.core.errors import HotseatError
-from broker.listening import inherited
+from broker.listening import address, inherited
 from broker.store.port import Store
 from schemas import export
 from schemas.config_file import ConfigError
 
+_log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 EXIT_STORE = 3
 
@@ -42,6 +44,8 @@ def broker(argv: list[str]) -> int:
     for warning in config.warnings():
         print(f"hotseat broker: warning: {warning}", file=sys.stderr)
     logs.set_up(config.broker.log_format, config.broker.log_level)
+    for each in sockets:
+        _log.info("socket_taken_over", extra={"address": address(each)})
     return uvloop.run(_serve(config, sockets))
 
 

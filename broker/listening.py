@@ -32,7 +32,7 @@ def inherited(environ: MutableMapping[str, str], host: str, port: int) -> list[s
         os.set_inheritable(each.fileno(), False)
         if each.family not in {socket.AF_INET, socket.AF_INET6} or each.getsockname()[:2] not in allowed:
             here = f'[broker] has host = "{host}", port = {port}'
-            raise ConfigError(f"the socket handed over listens on {_shown(each)}, {here}: let them agree")
+            raise ConfigError(f"the socket handed over listens on {address(each)}, {here}: let them agree")
     return found
 
 
@@ -44,6 +44,7 @@ def _addresses(host: str, port: int) -> set[tuple[str, int]]:
     return {(str(info[4][0]), int(info[4][1])) for info in infos}
 
 
-def _shown(found: socket.socket) -> str:
+def address(found: socket.socket) -> str:
+    """Where it listens, for a person."""
     name = found.getsockname()
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"

@@ -50,6 +50,7 @@ async def test_a_call_while_the_broker_is_dead_is_answered_by_the_next(
         second = BrokerProcess(store.url, listener=listener)
         try:
             assert (await asked).status_code in {200, 503}
+            assert f"socket_taken_over address=127.0.0.1:{listener.getsockname()[1]}" in second.log.read_text()
         finally:
             assert second.stop() == 0
 
