@@ -57,7 +57,8 @@ def _slot_lines(picture: Picture) -> list[str]:
             state = f"loading {residency['progress']}%" if loading else residency["state"]
             rows.append((*head, residency["model"], state, str(residency["holders"]), memory, slot["worker"]))
             head, memory = ("", ""), ""
-        rows += [("", "", f["model"], _failure(f), "", "", "") for f in slot["failures"]]
+        loaded = {residency["model"] for residency in slot["residencies"]}
+        rows += [("", "", f["model"], _failure(f, f["model"] in loaded), "", "", "") for f in slot["failures"]]
         if slot.get("makingRoomFor"):
             rows.append(("", "", f"→ {slot['makingRoomFor']} is next", "", "", "", ""))
         rows += [("", "", f"foreign: {process}", "", "", "", "") for process in slot["foreign"]]
@@ -66,10 +67,12 @@ def _slot_lines(picture: Picture) -> list[str]:
     return table(rows)
 
 
-def _failure(failure: Picture) -> str:
+def _failure(failure: Picture, loaded: bool) -> str:  # noqa: FBT001 - what is on the slot, not a mode
     if failure["quarantined"]:
         return f"quarantined after {failure['fails']} failed loads: {failure['error']}"
-    return f"failed {failure['fails']} times, again in {failure.get('retryInSeconds') or 0:.0f} s: {failure['error']}"
+    wait_s = failure.get("retryInSeconds") or 0
+    then = "before this load" if loaded else f"again in {wait_s:.0f} s" if wait_s > 0 else "tried again when wanted"
+    return f"loads failed: {failure['fails']}, {then}: {failure['error']}"
 
 
 def _lease_lines(picture: Picture) -> list[str]:
@@ -103,8 +106,10 @@ def _eta(lease: Picture) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as they must be."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    """Columns as wide as they must be; a cell that nothing follows, such as a long remark, widens none."""
+    widths = [
+        max((len(row[column]) for row in rows if any(row[column + 1 :])), default=0) for column in range(len(rows[0]))
+    ]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 

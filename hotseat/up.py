@@ -21,6 +21,7 @@ from hotseat.demo_models import DemoModelsMissingError, cache_folder
 from hotseat.embedded_valkey import StoreStartError
 from hotseat.llama_server import LlamaServerMissingError
 from hotseat.parts import PartFailedError
+from hotseat.up_config import CONTEXT_TOKENS, LEAST_CONTEXT, MOST_CONTEXT
 from hotseat.up_run import DEFAULT_PORT, HOST, Options, Run, UpError
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
         "--port", type=int, default=DEFAULT_PORT, help="of the broker, on loopback (default %(default)s)"
     )
     reader.add_argument("--store-port", type=int, default=0, help="also let the store listen on this loopback port")
+    reader.add_argument(
+        "--context-tokens",
+        type=context_tokens,
+        default=CONTEXT_TOKENS,
+        metavar="N",
+        help="of one request; an OpenClaw agent needs 16384 (default %(default)s)",
+    )
     reader.add_argument("--state-dir", type=Path, default=state_folder(), help="default %(default)s")
     reader.add_argument("--models-dir", type=Path, default=cache_folder(), help="default %(default)s")
     return reader
@@ -90,7 +98,16 @@ def options_of(arguments: argparse.Namespace) -> Options:
         demo=not arguments.no_demo,
         turns=arguments.turns,
         think_s=arguments.think,
+        context_tokens=arguments.context_tokens,
     )
+
+
+def context_tokens(text: str) -> int:
+    """Return the tokens, which argparse wants as `ValueError` where they are none."""
+    tokens = int(text)
+    if not LEAST_CONTEXT <= tokens <= MOST_CONTEXT:
+        raise argparse.ArgumentTypeError(f"{text}: the demo's models take {LEAST_CONTEXT} to {MOST_CONTEXT}")
+    return tokens
 
 
 def state_folder() -> Path:

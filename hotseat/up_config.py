@@ -16,7 +16,9 @@ BUDGET_MIB = 1000
 LEASE_LIMIT = 2
 PARALLEL = LEASE_LIMIT + 1  # one place more than there are leases: the worker's probe never waits behind a holder
 ADOPT_TIMEOUT_S = 20  # a pretended GPU is a busy CPU: proving itself takes a model server longer than on a real one
-CONTEXT_TOKENS = 1024
+LEAST_CONTEXT, CONTEXT_TOKENS, MOST_CONTEXT = 256, 1024, 32_768  # of one request, tokens; more the demo's models cannot
+COUNTED_CONTEXT = 1024  # the demo's declared footprints have this
+MIB_PER_KILOTOKEN = 4  # of a longer context, for all places together: measured 170 MiB for 3 x 16,384
 FILE_MODE = 0o600
 
 HEAD = """\
@@ -66,6 +68,7 @@ class UpConfig:
     Attributes:
         server_argv: The command that starts a llama.cpp server.
         threads: Of a model server; more than there are cores only makes it slower.
+        context_tokens: Of one request, prompt and reply.
     """
 
     store_url: str
@@ -74,6 +77,12 @@ class UpConfig:
     models: Sequence[DemoModel]
     server_argv: Sequence[str]
     threads: int
+    context_tokens: int = CONTEXT_TOKENS
+
+    @property
+    def budget_mib(self) -> int:
+        """Room for one model at a time, the larger one included, MiB."""
+        return max(BUDGET_MIB, *(self._memory_mib(model) for model in self.models))
 
     def text(self) -> str:
         """Return the file's contents."""
@@ -81,7 +90,7 @@ class UpConfig:
             store_url=toml_string(self.store_url),
             port=self.port,
             state_dir=toml_string(str(self.worker_state_dir)),
-            budget_mib=BUDGET_MIB,
+            budget_mib=self.budget_mib,
             adopt_timeout_s=ADOPT_TIMEOUT_S,
         )
         return head + "".join(self._model(number, model) for number, model in enumerate(self.models))
@@ -89,16 +98,20 @@ class UpConfig:
     def _model(self, number: int, model: DemoModel) -> str:
         return MODEL.format(
             name=toml_string(model.name),
-            memory_mib=model.memory_mib,
+            memory_mib=self._memory_mib(model),
             default="true" if number == 0 else "false",
             load_s=model.load_s,
             path=toml_string(str(model.path)),
             server=", ".join(toml_string(word) for word in self.server_argv),
-            context=CONTEXT_TOKENS * PARALLEL,
+            context=self.context_tokens * PARALLEL,
             parallel=PARALLEL,
             lease_limit=LEASE_LIMIT,
             threads=self.threads,
         )
+
+    def _memory_mib(self, model: DemoModel) -> int:
+        longer = max(0, self.context_tokens - COUNTED_CONTEXT) * PARALLEL
+        return model.memory_mib + MIB_PER_KILOTOKEN * longer // 1000
 
     def write(self, path: Path) -> Path:
         """Write the file for this user only."""

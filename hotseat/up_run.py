@@ -44,6 +44,7 @@ class Options:
         store_port: The store's; 0 for its Unix socket only.
         turns: How many turns each agent takes before everything stops; None: until Ctrl-C.
         think_s: Between two turns of an agent, seconds, on average.
+        context_tokens: Of one request to a model.
     """
 
     state_dir: Path
@@ -53,6 +54,7 @@ class Options:
     demo: bool
     turns: int | None
     think_s: float
+    context_tokens: int
 
     @property
     def url(self) -> str:
@@ -68,6 +70,7 @@ class Run:
     models: tuple[DemoModel, ...] = ()
     progress: ProgressLine = field(default_factory=ProgressLine)
     demo: Demo | None = None
+    budget_mib: int = BUDGET_MIB
 
     def prepare(self) -> None:
         """Make the model files, where this is the first time.
@@ -99,7 +102,9 @@ class Run:
         folder = self.options.state_dir
         parts.add(self._store_part())
         self.progress.done("store", f"Valkey, every write on disk before it is answered, {self._store_url()}")
-        config = str(self._config().write(folder / "hotseat.toml"))
+        written = self._config()
+        self.budget_mib = written.budget_mib
+        config = str(written.write(folder / "hotseat.toml"))
         parts.add(self._command_part("broker", "--config", config, stop_timeout_s=BROKER_STOP_S))
         parts.add(self._command_part("worker", "--config", config, "--stop-servers", stop_timeout_s=WORKER_STOP_S))
 
@@ -119,7 +124,7 @@ class Run:
     async def _serve(self) -> None:
         await self._broker_answers()
         self.progress.done("broker", self.options.url)
-        self.progress.done("worker", f"1 slot with {BUDGET_MIB} MiB: room for one of the two models")
+        self.progress.done("worker", f"1 slot with {self.budget_mib} MiB: room for one of the two models")
         print(self._hints(), flush=True)
         if not self.options.demo:
             await asyncio.Event().wait()
@@ -167,6 +172,7 @@ class Run:
             models=self.models,
             server_argv=llama_server_argv(),
             threads=server_threads(os.cpu_count() or 1),
+            context_tokens=self.options.context_tokens,
         )
 
     def _hints(self) -> str:

@@ -35,7 +35,15 @@ def test_anonymous_callers_enter_only_where_they_may_and_wrong_keys_never():
     known = authenticator(anonymous=ROOT)
     assert known.identify(None) is ROOT
     with pytest.raises(UnauthorisedError):
-        known.identify(b"Bearer wrong")
+        known.identify(b"Bearer hsk_wrong")
+
+
+def test_what_stands_where_a_key_must_stand_is_none_to_an_anonymous_broker():
+    known = authenticator(ApiKey(principal=ONE, sha256=digest("sk-team")), anonymous=ROOT)
+    assert known.identify(b"Bearer any text will do") is ROOT
+    assert known.identify(b"Bearer sk-team") is ONE
+    with pytest.raises(UnauthorisedError):
+        authenticator(ApiKey(principal=ONE, sha256=digest("sk-team"))).identify(b"Bearer any text will do")
 
 
 def test_scopes_are_held():

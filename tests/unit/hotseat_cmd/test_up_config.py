@@ -1,6 +1,7 @@
 """The file `hotseat up` writes is one the parts accept."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from broker.config import load_config as load_broker
 from gpu_worker.config import load_config as load_worker
 from hotseat.demo_models import DemoModel
+from hotseat.up import parser
 from hotseat.up_config import BUDGET_MIB, UpConfig, toml_string
 
 
@@ -40,6 +42,26 @@ def test_broker_and_worker_accept_it(config: UpConfig, tmp_path: Path) -> None:
 def test_one_model_fits_and_both_do_not(config: UpConfig) -> None:
     sizes = [model.memory_mib for model in config.models]
     assert max(sizes) <= BUDGET_MIB < sum(sizes)
+
+
+@pytest.mark.parametrize("tokens", [16_384, 32_768])
+def test_longer_contexts_cost_memory_and_still_one_model_fits(config: UpConfig, tmp_path: Path, tokens: int) -> None:
+    file = replace(config, context_tokens=tokens).write(tmp_path / "hotseat.toml")
+    worker = load_worker(file, {})
+    sizes = [model.memory_mib for model in worker.models]
+    budget_mib = worker.worker.slot[0].budget_mib
+    assert all(new > old.memory_mib for new, old in zip(sizes, config.models, strict=True))
+    assert max(sizes) <= budget_mib < sum(sizes)
+    command = worker.models[0].command
+    assert int(command[command.index("--ctx-size") + 1]) == tokens * int(command[command.index("--parallel") + 1])
+
+
+@pytest.mark.parametrize("text", ["0", "255", "40000", "many"])
+def test_contexts_the_models_cannot_have_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--context-tokens", text])
+    assert "--context-tokens" in capsys.readouterr().err
+    assert parser().parse_args(["--context-tokens", "16384"]).context_tokens == 16_384
 
 
 def test_it_is_for_this_user_only(config: UpConfig, tmp_path: Path) -> None:
