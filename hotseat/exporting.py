@@ -3,13 +3,12 @@
 import argparse
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hotseat.client import BrokerError, Client
-from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, OpenClawLine, litellm_block, openclaw_block, remarks
-from schemas.config_file import ConfigError, ModelEntry
+from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, OpenClawLine, litellm_block, offer_of, openclaw_block, remarks
+from schemas.config_file import ConfigError
 
 TARGETS = ("litellm", "openclaw")
 FAILED, UNREACHABLE = 1, 3
@@ -43,26 +42,18 @@ def _block(arguments: argparse.Namespace, base_url: str, offers: list[Offer]) ->
     return openclaw_block(base_url, offers, OpenClawLine.OLDER if arguments.older else OpenClawLine.CURRENT)
 
 
-def context_of(entry: ModelEntry) -> int | None:
-    """Tokens of one request, from a llama-server command: it divides its context among its parallel requests."""
-    words = entry.command
-    size = _after(words, ("-c", "--ctx-size"))
-    parallel = _after(words, ("-np", "--parallel")) or 1
-    return size // parallel if size else None
-
-
-def _after(words: tuple[str, ...], options: tuple[str, ...]) -> int | None:
-    values = [value for option, value in pairwise(words) if option in options]
-    return int(values[-1]) if values and values[-1].isdecimal() and len(values[-1]) < 10 else None
-
-
 def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
     from broker.config import load_config  # noqa: PLC0415 - a quarter of a second that --url does not need
 
     config = load_config(arguments.config, os.environ)
     host = f"[{config.broker.host}]" if ":" in config.broker.host else config.broker.host
     offers = [
-        Offer(name=entry.name, kind=entry.kind, context_tokens=context_of(entry) or arguments.context_tokens)
+        Offer(
+            name=entry.name,
+            kind=entry.kind,
+            context_tokens=entry.offered_tokens or arguments.context_tokens,
+            vision=entry.vision is True,
+        )
         for entry in config.models
     ]
     return f"http://{host}:{config.broker.port}/v1", offers
@@ -70,11 +61,14 @@ def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
 
 def _from_broker(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
     client = Client.from_environment(url=arguments.url)
-    models = client.get("/models").get("models")
-    names = [model.get("name") for model in models if isinstance(model, dict)] if isinstance(models, list) else []
-    offers = [Offer(name=name, context_tokens=arguments.context_tokens) for name in names if isinstance(name, str)]
+    cards = client.get("/v1/models").get("data")
+    offers = [
+        offer_of(card, arguments.context_tokens)
+        for card in (cards if isinstance(cards, list) else [])
+        if isinstance(card, dict) and isinstance(card.get("id"), str)
+    ]
     if not offers:
-        raise ConfigError(f"{client.url} has no models; is it a broker?")
+        raise ConfigError(f"{client.url} has no models for this key; is it a broker?")
     return f"{client.url}/v1", offers
 
 
@@ -99,6 +93,6 @@ def _parser() -> argparse.ArgumentParser:
         "--context-tokens",
         type=int,
         default=CONTEXT_TOKENS,
-        help="for models whose command does not say it (default: %(default)s)",
+        help="for models of which the broker does not know it (default: %(default)s)",
     )
     return parser

@@ -69,7 +69,7 @@ export interface ModelEntry {
   id: string;
   name: string;
   reasoning: boolean;
-  input: "text"[];
+  input: ("text" | "image")[];
   contextWindow: number;
   maxTokens: number;
   cost: { input: number; output: number; cacheRead: number; cacheWrite: number };

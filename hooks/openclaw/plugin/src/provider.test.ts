@@ -21,6 +21,22 @@ it("the catalogue is what the broker lists, patient and with affinity headers", 
   ]);
 });
 
+it("each model has its own context and pictures, and what cannot chat is not listed", () => {
+  const seen = { input_modalities: ["text", "image"], output_modalities: ["text"] };
+  const { models } = providerOf(SETTINGS, [
+    { id: "eyes", context_length: 131_072, architecture: seen },
+    { id: "short", context_length: 1024, architecture: { input_modalities: ["text"], output_modalities: ["text"] } },
+    { id: "vectors", architecture: { input_modalities: ["text"], output_modalities: ["embeddings"] } },
+    { id: "elsewhere", architecture: seen, supported_endpoints: ["/v1/messages"] },
+    { id: "unknown", supported_endpoints: ["/v1/chat/completions", "/v1/responses"] },
+  ]);
+  expect(models.map(({ id, input, contextWindow, maxTokens }) => [id, input, contextWindow, maxTokens])).toEqual([
+    ["eyes", ["text", "image"], 131_072, 8192],
+    ["short", ["text"], 1024, 512],
+    ["unknown", ["text"], 4096, 2048],
+  ]);
+});
+
 it("without a broker or a key there is none, so that OpenClaw keeps what it knew", async () => {
   const away = clientOf(() => Promise.reject(new Error("refused")));
   expect(await catalogueOf(away, SETTINGS, "HOTSEAT_API_KEY")).toBeUndefined();

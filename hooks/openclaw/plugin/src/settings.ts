@@ -9,7 +9,7 @@ export interface Settings extends Rules {
   readonly apiKeyFile: string;
   /** A call is made when its turn has come, rather than waiting in line by itself. */
   readonly waitForLease: boolean;
-  /** Tokens of one request to a model, which the broker does not know. */
+  /** Tokens of one request to a model of which the broker does not know them. */
   readonly contextTokens: number;
   readonly providers: readonly string[];
   /** `provider/model` in OpenClaw to the name in the broker's catalogue. */
