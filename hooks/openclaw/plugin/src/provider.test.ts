@@ -2,7 +2,7 @@ import { afterEach, expect, it, vi } from "vitest";
 
 import { BrokerClient } from "./client.js";
 import { catalogueOf, PATIENCE_S, providerOf } from "./provider.js";
-import { KEY_VARIABLE, keyReader, settingsOf } from "./settings.js";
+import { KEY_KEPT_MS, KEY_VARIABLE, keyReader, settingsOf } from "./settings.js";
 
 const LOG = { info: () => undefined, warn: () => undefined };
 const SETTINGS = settingsOf({ brokerUrl: "http://127.0.0.1:4687/", contextTokens: 4096 });
@@ -45,13 +45,28 @@ it("without a broker or a key there is none, so that OpenClaw keeps what it knew
 
 afterEach(() => vi.unstubAllEnvs());
 
-it("without a file of its own the plugin has the provider's key, if it is one", () => {
-  const keys = ["hsk_1", "none"].map((value) => {
+it("without a file of its own the plugin has the provider's key, if it is one", async () => {
+  const keyOf = async (value: string | undefined, path = "", provider?: () => Promise<string | undefined>) => {
     vi.stubEnv(KEY_VARIABLE, value);
-    return keyReader("")();
-  });
-  vi.stubEnv(KEY_VARIABLE, undefined);
-  expect([...keys, keyReader("")(), keyReader("/nonexistent")()]).toEqual(["hsk_1", "", "", ""]);
+    return await keyReader(path, provider)();
+  };
+  expect(await keyOf("hsk_1")).toBe("hsk_1");
+  expect(await keyOf("none")).toBe("");
+  expect(await keyOf(undefined)).toBe("");
+  expect(await keyOf("hsk_1", "/nonexistent")).toBe("");
+  expect(await keyOf("hsk_1", "", () => Promise.resolve("hsk_login"))).toBe("hsk_login");
+  expect(await keyOf("hsk_1", "", () => Promise.reject(new Error("no profile")))).toBe("hsk_1");
+  expect(await keyOf("hsk_1", "", () => Promise.resolve(undefined))).toBe("");
+});
+
+it("the provider's key is looked up again after a while, not for each message", async () => {
+  let asked = 0;
+  const read = keyReader("", () => Promise.resolve(`hsk_${(asked += 1)}`));
+  const now = vi.spyOn(performance, "now").mockReturnValue(0);
+  expect([await read(), await read()]).toEqual(["hsk_1", "hsk_1"]);
+  now.mockReturnValue(KEY_KEPT_MS);
+  expect(await read()).toBe("hsk_2");
+  now.mockRestore();
 });
 
 it("names that lead to the gateway's own machine need OpenClaw's leave", () => {

@@ -19,6 +19,7 @@ const CHAT = "/v1/chat/completions";
 /** A model as the broker's `/v1/models` tells of it; what it does not know is left out. */
 export interface ModelCard {
   id: string;
+  owned_by?: string;
   context_length?: number;
   architecture?: { input_modalities?: string[]; output_modalities?: string[] };
   supported_endpoints?: string[];
