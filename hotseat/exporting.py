@@ -7,7 +7,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hotseat.client import BrokerError, Client
-from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, OpenClawLine, litellm_block, offer_of, openclaw_block, remarks
+from hotseat.rivals.blocks import (
+    CONTEXT_TOKENS,
+    Offer,
+    OpenClawLine,
+    litellm_block,
+    offer_of,
+    openclaw_block,
+    plugin_block,
+    remarks,
+)
 from schemas.config_file import ConfigError
 
 TARGETS = ("litellm", "openclaw")
@@ -20,7 +29,10 @@ def main(argv: list[str]) -> int:
     Returns:
         0: printed; 1: the configuration or the answer is of no use; 2: usage; 3: no answer from the broker.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.plugin and (arguments.older or arguments.target != "openclaw"):
+        parser.error("--plugin is for OpenClaw 2026.9.6 and later")
     try:
         base_url, offers = _from_file(arguments) if arguments.config else _from_broker(arguments)
         base_url = _checked(arguments.base_url or base_url)
@@ -39,6 +51,8 @@ def main(argv: list[str]) -> int:
 def _block(arguments: argparse.Namespace, base_url: str, offers: list[Offer]) -> str:
     if arguments.target == "litellm":
         return litellm_block(base_url, offers)
+    if arguments.plugin:
+        return plugin_block(base_url, offers, arguments.context_tokens)
     return openclaw_block(base_url, offers, OpenClawLine.OLDER if arguments.older else OpenClawLine.CURRENT)
 
 
@@ -54,7 +68,7 @@ def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
             context_tokens=entry.offered_tokens or arguments.context_tokens,
             vision=entry.vision is True,
         )
-        for entry in config.models
+        for entry in sorted(config.models, key=lambda entry: not entry.default)
     ]
     return f"http://{host}:{config.broker.port}/v1", offers
 
@@ -67,6 +81,9 @@ def _from_broker(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
         for card in (cards if isinstance(cards, list) else [])
         if isinstance(card, dict) and isinstance(card.get("id"), str)
     ]
+    models = client.get("/models").get("models")
+    usual = {model.get("name") for model in (models if isinstance(models, list) else []) if model.get("isDefault")}
+    offers.sort(key=lambda offer: offer.name not in usual)
     if not offers:
         raise ConfigError(f"{client.url} has no models for this key; is it a broker?")
     return f"{client.url}/v1", offers
@@ -89,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
     parser.add_argument("--base-url", help="the address of /v1 that clients use, where it is another one")
     parser.add_argument("--older", action="store_true", help="for OpenClaw 2026.7, which takes other keys than 2026.9")
+    parser.add_argument("--plugin", action="store_true", help="what OpenClaw needs beside the installed plugin")
     parser.add_argument(
         "--context-tokens",
         type=int,

@@ -68,8 +68,6 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     def told(self, candidates: Iterable[Candidate]) -> Self:
         """The same, with what is known of those who may serve it."""
         listed = tuple(candidates)
-        if not listed:
-            return self
         kinds = _kinds(listed)
         contexts = [_context(one) for one in listed]
         known = [tokens for tokens in contexts if tokens is not None]

@@ -91,11 +91,10 @@ class V1:
         """From memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
         snapshot = None if picture is None else picture.snapshot
-        desk, routing = self._gateway.desk, self._gateway.routing
-        entries = {} if routing is None else routing.table.entries
+        desk, entries = self._gateway.desk, self._services.table.entries
         cards: dict[str, ModelCard] = {
             name: structs.replace(
-                plain_card(name, snapshot).told(entries[name].candidates[:1] if name in entries else ()),
+                plain_card(name, snapshot).told(entries[name].candidates[:1]),
                 trust=desk.reputations.of(name).state.value,
             )
             for name in desk.settings.served_names

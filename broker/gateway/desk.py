@@ -25,7 +25,6 @@ from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.spans import Spans
 from broker.leasing import Leasing
 from broker.principals import Principal
-from broker.routing.catalogue import Table
 from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
 
@@ -141,10 +140,6 @@ class Routing(Protocol):
     @property
     def names(self) -> tuple[RoutedName, ...]:
         """What can be asked for beside the models."""
-
-    @property
-    def table(self) -> Table:
-        """Every name with its candidates."""
 
     def rule(self, progress: Progress) -> Plan:
         """The candidates of one request."""

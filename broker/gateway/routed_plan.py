@@ -22,7 +22,7 @@ from broker.gateway.usage import usage_in
 from broker.metrics import Metrics
 from broker.principals import NotAllowedError, Principal
 from broker.routing.budget import Ledger, Limits, cost_of
-from broker.routing.catalogue import Cloud, Table
+from broker.routing.catalogue import Cloud
 from broker.routing.decision import Choice, Decision, Reason, Route
 from broker.routing.fallback import following
 from broker.routing.privacy import Firewall
@@ -52,11 +52,6 @@ class Routing:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._names = names_of(routes.settings.table)
-
-    @property
-    def table(self) -> Table:
-        """Every name with its candidates."""
-        return self._routes.settings.table
 
     @property
     def names(self) -> tuple[RoutedName, ...]:

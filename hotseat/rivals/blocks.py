@@ -94,6 +94,26 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
     return json.dumps(block, indent=2, ensure_ascii=False) + "\n"
 
 
+def plugin_block(base_url: str, offers: Sequence[Offer], context_tokens: int = CONTEXT_TOKENS) -> str:
+    """For ``openclaw.json`` where the plugin is installed: it brings the provider, so there is none here.
+
+    ``allowConversationAccess`` lets it skip heartbeats and cron jobs whose model is not loaded.
+
+    Args:
+        base_url: Ends in ``/v1``; the plugin takes the broker's own address.
+        offers: The first that can chat becomes the model of new conversations.
+        context_tokens: Of models of which the broker does not know it.
+    """
+    config: dict[str, object] = {"brokerUrl": base_url.removesuffix("/v1")}
+    if context_tokens != CONTEXT_TOKENS:
+        config["contextTokens"] = context_tokens
+    entry = {"enabled": True, "hooks": {"allowConversationAccess": True}, "config": config}
+    block: dict[str, object] = {"plugins": {"entries": {"hotseat": entry}}}
+    if (first := next((offer.name for offer in offers if _is_for_chat(offer)), None)) is not None:
+        block["agents"] = {"defaults": {"model": {"primary": f"hotseat/{first}"}}}
+    return json.dumps(block, indent=2, ensure_ascii=False) + "\n"
+
+
 def _is_for_chat(offer: Offer) -> bool:
     return offer.chats and offer.kind != "embedding"
 

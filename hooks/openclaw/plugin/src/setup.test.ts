@@ -102,6 +102,14 @@ it("what is no broker, or has nothing to chat with, is told apart", async () => 
   await expect(tried("http://gpu:4687", "hsk_x", { fetch: brokerOf() })).rejects.toThrow("does not know this key");
 });
 
+it("what would win over the new settings is named", async () => {
+  const entry = { config: { apiKeyFile: "/etc/key" } };
+  const config = { models: { providers: { hotseat: {} } }, plugins: { entries: { hotseat: entry } } };
+  const { ctx } = person(["http://gpu:4687", "", "big", true], { config });
+  const { notes } = await setupMethod({ fetch: brokerOf() }).run(ctx);
+  expect(notes).toEqual([expect.stringContaining("wins over"), expect.stringContaining("apiKeyFile is set")]);
+});
+
 it("the pool's default model comes first", async () => {
   const { models } = await tried("http://gpu:4687", "", { fetch: brokerOf() });
   expect(models.map(({ id }) => id)).toEqual(["big", "small"]);

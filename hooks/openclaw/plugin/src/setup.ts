@@ -82,16 +82,14 @@ async function attended(ctx: SetupContext, parts: Parts): Promise<SetupResult> {
   const broker = await asked(ctx, parts);
   const model = ctx.credentialOnly === true ? undefined : await chosen(ctx.prompter, broker.models);
   const holdsBack = await ctx.prompter.confirm({
-    message:
-      "Skip heartbeats and cron jobs whose model is not loaded, instead of loading it? OpenClaw calls what this " +
-      "needs conversation access; Hotseat reads no message.",
+    message: "Skip heartbeats and cron jobs whose model is not loaded? (needs allowConversationAccess; no message is read)",
     initialValue: true,
   });
   return {
     profiles: [{ profileId: PROFILE, credential: credentialOf(broker.key) }],
     configPatch: patchOf(broker.url, holdsBack),
     ...(model !== undefined && { defaultModel: `${PROVIDER}/${model}` }),
-    notes: notesOf(ctx.config, broker),
+    notes: notesOf(ctx.config),
   };
 }
 
@@ -152,7 +150,7 @@ async function unattended(ctx: UnattendedContext, parts: Parts): Promise<object 
   await (parts.store ?? stored)(PROFILE, credentialOf(broker.key), ctx.agentDir);
   ctx.runtime.log(`Hotseat at ${url}; new conversations begin with ${PROVIDER}/${model}`);
   ctx.runtime.log("Heartbeats and cron jobs whose model is not loaded are skipped (hooks.allowConversationAccess)");
-  for (const note of notesOf(ctx.config, broker)) ctx.runtime.log(note);
+  for (const note of notesOf(ctx.config)) ctx.runtime.log(note);
   return merged(ctx.config, { ...patchOf(url, true), ...bindingOf(model) });
 }
 
@@ -187,10 +185,13 @@ function bindingOf(model: string): object {
   };
 }
 
-function notesOf(config: object, { key }: Broker): string[] {
-  const notes = key === NO_KEY ? [] : ["The plugin's leases are taken with the provider's key."];
+function notesOf(config: object): string[] {
+  const notes = [];
   if (at(config, "models", "providers", PROVIDER) !== undefined) {
     notes.push(`models.providers.${PROVIDER} is in the configuration and wins over what the broker tells; remove it.`);
+  }
+  if (word(at(config, "plugins", "entries", PROVIDER, "config", "apiKeyFile")) !== undefined) {
+    notes.push("apiKeyFile is set: the plugin takes leases with that key, the provider's calls have the new one.");
   }
   return notes;
 }

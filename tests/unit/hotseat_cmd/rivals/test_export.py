@@ -46,6 +46,34 @@ def test_openclaw_waits_and_says_which_conversation_it_is(config, capsys):
     assert "vectors: left out" in shown.err
 
 
+def test_beside_the_plugin_openclaw_needs_an_address_a_leave_and_a_model(config, capsys):
+    assert main(["openclaw", "--plugin", "--config", config, "--base-url", "http://gpu:4687/v1/"]) == 0
+    block = json.loads(capsys.readouterr().out)
+    assert block["plugins"]["entries"]["hotseat"] == {
+        "enabled": True,
+        "hooks": {"allowConversationAccess": True},
+        "config": {"brokerUrl": "http://gpu:4687"},
+    }
+    assert block["agents"]["defaults"]["model"]["primary"] == "hotseat/chatty"
+    assert "models" not in block
+    assert main(["openclaw", "--plugin", "--config", config, "--context-tokens", "8192"]) == 0
+    entry = json.loads(capsys.readouterr().out)["plugins"]["entries"]["hotseat"]
+    assert entry["config"] == {"brokerUrl": "http://127.0.0.1:4687", "contextTokens": 8192}
+
+
+@pytest.mark.parametrize("words", [["openclaw", "--older"], ["litellm"]])
+def test_the_plugin_is_for_the_current_openclaw(words, config):
+    with pytest.raises(SystemExit):
+        main([*words, "--plugin", "--config", config])
+
+
+def test_the_pools_default_is_the_model_of_new_conversations(tmp_path, capsys):
+    path = tmp_path / "hotseat.toml"
+    path.write_text(CONFIG + '[[model]]\nname = "usual"\nmemory_mib = 1\ndefault = true\n')
+    assert main(["openclaw", "--plugin", "--config", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["agents"]["defaults"]["model"]["primary"] == "hotseat/usual"
+
+
 def test_an_older_openclaw_names_the_conversation_in_the_body(config, capsys):
     assert main(["openclaw", "--older", "--config", config]) == 0
     block = json.loads(capsys.readouterr().out)
