@@ -136,6 +136,7 @@ def build(config: Config, store: Store) -> Broker:
         authenticator=authenticator_of(config),
         gateway=gateway,
         metrics=metrics,
+        table=config.routing_table(),
         outlook=lookout.outlook,
         explain=lookout.explain,
         picture=lookout.picture,

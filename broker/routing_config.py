@@ -86,6 +86,7 @@ def _local(name: str, models: tuple[ModelEntry, ...]) -> Local:
     """What all variants can do; the first says the rest."""
     first = models[0]
     contexts = [model.context_tokens for model in models if model.context_tokens is not None]
+    offered = [model.offered_tokens for model in models if model.offered_tokens is not None]
     return Local(
         name=name,
         variants=tuple(Variant(name=model.name, memory_mib=model.memory_mib) for model in models),
@@ -96,6 +97,7 @@ def _local(name: str, models: tuple[ModelEntry, ...]) -> Local:
             structured=first.structured,
             vision=first.vision,
         ),
+        offered_tokens=min(offered, default=None),
     )
 
 

@@ -3,13 +3,21 @@
 import argparse
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hotseat.client import BrokerError, Client
-from hotseat.rivals.blocks import CONTEXT_TOKENS, Offer, OpenClawLine, litellm_block, openclaw_block, remarks
-from schemas.config_file import ConfigError, ModelEntry
+from hotseat.rivals.blocks import (
+    CONTEXT_TOKENS,
+    Offer,
+    OpenClawLine,
+    litellm_block,
+    offer_of,
+    openclaw_block,
+    plugin_block,
+    remarks,
+)
+from schemas.config_file import ConfigError
 
 TARGETS = ("litellm", "openclaw")
 FAILED, UNREACHABLE = 1, 3
@@ -21,7 +29,10 @@ def main(argv: list[str]) -> int:
     Returns:
         0: printed; 1: the configuration or the answer is of no use; 2: usage; 3: no answer from the broker.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.plugin and (arguments.older or arguments.target != "openclaw"):
+        parser.error("--plugin is for OpenClaw 2026.9.6 and later")
     try:
         base_url, offers = _from_file(arguments) if arguments.config else _from_broker(arguments)
         base_url = _checked(arguments.base_url or base_url)
@@ -40,20 +51,9 @@ def main(argv: list[str]) -> int:
 def _block(arguments: argparse.Namespace, base_url: str, offers: list[Offer]) -> str:
     if arguments.target == "litellm":
         return litellm_block(base_url, offers)
+    if arguments.plugin:
+        return plugin_block(base_url, offers, arguments.context_tokens)
     return openclaw_block(base_url, offers, OpenClawLine.OLDER if arguments.older else OpenClawLine.CURRENT)
-
-
-def context_of(entry: ModelEntry) -> int | None:
-    """Tokens of one request, from a llama-server command: it divides its context among its parallel requests."""
-    words = entry.command
-    size = _after(words, ("-c", "--ctx-size"))
-    parallel = _after(words, ("-np", "--parallel")) or 1
-    return size // parallel if size else None
-
-
-def _after(words: tuple[str, ...], options: tuple[str, ...]) -> int | None:
-    values = [value for option, value in pairwise(words) if option in options]
-    return int(values[-1]) if values and values[-1].isdecimal() and len(values[-1]) < 10 else None
 
 
 def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
@@ -62,19 +62,30 @@ def _from_file(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
     config = load_config(arguments.config, os.environ)
     host = f"[{config.broker.host}]" if ":" in config.broker.host else config.broker.host
     offers = [
-        Offer(name=entry.name, kind=entry.kind, context_tokens=context_of(entry) or arguments.context_tokens)
-        for entry in config.models
+        Offer(
+            name=entry.name,
+            kind=entry.kind,
+            context_tokens=entry.offered_tokens or arguments.context_tokens,
+            vision=entry.vision is True,
+        )
+        for entry in sorted(config.models, key=lambda entry: not entry.default)
     ]
     return f"http://{host}:{config.broker.port}/v1", offers
 
 
 def _from_broker(arguments: argparse.Namespace) -> tuple[str, list[Offer]]:
     client = Client.from_environment(url=arguments.url)
+    cards = client.get("/v1/models").get("data")
+    offers = [
+        offer_of(card, arguments.context_tokens)
+        for card in (cards if isinstance(cards, list) else [])
+        if isinstance(card, dict) and isinstance(card.get("id"), str)
+    ]
     models = client.get("/models").get("models")
-    names = [model.get("name") for model in models if isinstance(model, dict)] if isinstance(models, list) else []
-    offers = [Offer(name=name, context_tokens=arguments.context_tokens) for name in names if isinstance(name, str)]
+    usual = {model.get("name") for model in (models if isinstance(models, list) else []) if model.get("isDefault")}
+    offers.sort(key=lambda offer: offer.name not in usual)
     if not offers:
-        raise ConfigError(f"{client.url} has no models; is it a broker?")
+        raise ConfigError(f"{client.url} has no models for this key; is it a broker?")
     return f"{client.url}/v1", offers
 
 
@@ -95,10 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
     parser.add_argument("--base-url", help="the address of /v1 that clients use, where it is another one")
     parser.add_argument("--older", action="store_true", help="for OpenClaw 2026.7, which takes other keys than 2026.9")
+    parser.add_argument("--plugin", action="store_true", help="what OpenClaw needs beside the installed plugin")
     parser.add_argument(
         "--context-tokens",
         type=int,
         default=CONTEXT_TOKENS,
-        help="for models whose command does not say it (default: %(default)s)",
+        help="for models of which the broker does not know it (default: %(default)s)",
     )
     return parser

@@ -7,6 +7,7 @@ typing error is still found. Environment variables win over the file: ``HOTSEAT_
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -29,6 +30,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{
 """Model and slot names: they become part of key names, so no space, brace or control character."""
 
 PoolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+MAX_DIGITS = 10
+"""Of a context length in a command."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -111,13 +115,14 @@ class ModelEntry(Section):
     kind: Literal["chat", "completion", "embedding"] = "chat"
     """Decides the first request that proves readiness: one generated token, or one embedding."""
     context_tokens: int | None = Field(default=None, gt=0, le=100_000_000)
-    """Prompt and reply together that it takes, one parallel request's share. None: routing does not check."""
+    """Prompt and reply together that it takes, one parallel request's share; ``/v1/models`` tells clients. None:
+    routing does not check, and clients are told what ``command`` says."""
     max_tools: int | None = Field(default=None, ge=0, le=100_000)
     """Requests with more tools go to another candidate. None: routing does not check, as with the next two."""
     structured: bool | None = None
     """Can it answer in a given form (JSON mode, a schema)?"""
     vision: bool | None = None
-    """Does it take pictures?"""
+    """Does it take pictures? Clients are told so where it is true."""
     private: bool = False
     """Whoever asks for it is private, with the session: nothing of that conversation may leave."""
 
@@ -140,6 +145,11 @@ class ModelEntry(Section):
     """Between SIGTERM and SIGKILL, seconds; a server mid-answer needs a moment, a hung one never ends."""
 
     @property
+    def offered_tokens(self) -> int | None:
+        """What clients are told of its context: ``context_tokens``, else what the command gives one request."""
+        return self.context_tokens or _tokens_of(self.command)
+
+    @property
     def expected_name(self) -> str:
         """The name ``/v1/models`` must list."""
         return self.served_name or self.name
@@ -154,6 +164,20 @@ class ModelEntry(Section):
         if self.driver == "process" and self.command and (missing := sorted({"port", "api_key_file"} - asked)):
             raise ValueError(f"command of the process driver must contain {{{missing[0]}}}")
         return self
+
+
+def _tokens_of(command: tuple[str, ...]) -> int | None:
+    """One request's: vLLM says that; llama-server divides its context among its parallel requests."""
+    words = tuple(part for word in command for part in (word.split("=", 1) if word.startswith("--") else (word,)))
+    if tokens := _after(words, "--max-model-len"):
+        return tokens
+    size = _after(words, "-c", "--ctx-size")
+    return size // (_after(words, "-np", "--parallel") or 1) or None if size else None
+
+
+def _after(words: tuple[str, ...], *options: str) -> int | None:
+    values = [value for option, value in pairwise(words) if option in options]
+    return int(values[-1]) if values and values[-1].isdecimal() and len(values[-1]) < MAX_DIGITS else None
 
 
 def load_toml(path: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:

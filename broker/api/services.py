@@ -12,6 +12,7 @@ from broker.daybook import Daybook
 from broker.gateway.gateway import Gateway
 from broker.leasing import Leasing
 from broker.metrics import Metrics
+from broker.routing.catalogue import Table
 from broker.store.port import Store
 from broker.waiters import EventFeed, Waiters
 from schemas.api import Why
@@ -39,6 +40,8 @@ class Services:
     authenticator: Authenticator
     gateway: Gateway
     metrics: Metrics
+    table: Table
+    """Every name that can be asked for, with its candidates."""
     outlook: Callable[[LeaseRecord], Outlook]
     """When a ticket may be served, from the scheduler's last plan."""
     explain: Callable[[LeaseRecord], Awaitable[Why]]

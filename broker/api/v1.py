@@ -1,5 +1,6 @@
 """``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes."""
 
+from collections.abc import Iterable
 from time import perf_counter
 
 import msgspec
@@ -7,27 +8,20 @@ from msgspec import structs
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.api.limits import header
+from broker.api.model_cards import ModelCard, plain_card, routed_card
 from broker.api.problems import MethodNotAllowedError, NotFoundError
 from broker.api.services import Services
 from broker.core.errors import HotseatError, UnknownModelError
-from broker.core.slot import Residency, SlotState
-from broker.core.snapshot import ModelView, Snapshot
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint
 from broker.gateway.gateway import Arrived
 from broker.gateway.routed_plan import may_use
 from broker.gateway.troubles import body_of, trouble_of
 from broker.principals import Principal
 from broker.principals import Scope as KeyScope
+from broker.routing.catalogue import Candidate, Local
 
 PREFIX = "/v1"
 _JSON = (b"content-type", b"application/json")
-_RANK = {
-    Residency.READY: 0,
-    Residency.LOADING: 1,
-    Residency.UNLOADING: 2,
-    Residency.ABSENT: 3,
-}
-_ORDER = {state.value: rank for state, rank in _RANK.items()}
 
 
 class V1:
@@ -97,42 +91,21 @@ class V1:
         """From memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
         snapshot = None if picture is None else picture.snapshot
-        desk = self._gateway.desk
+        desk, entries = self._gateway.desk, self._services.table.entries
         cards: dict[str, ModelCard] = {
-            name: structs.replace(_card(name, snapshot), trust=desk.reputations.of(name).state.value)
+            name: structs.replace(
+                plain_card(name, snapshot).told(entries[name].candidates[:1]),
+                trust=desk.reputations.of(name).state.value,
+            )
             for name in desk.settings.served_names
             if may_use(caller, name)
         }
         for routed in desk.names:
             local = [cards[name] for name in routed.local if name in cards]
-            if local or any(may_use(caller, name) for name in routed.outside):
-                cards[routed.name] = _routed_card(routed.name, local)
+            usable = _usable(entries[routed.name].candidates, caller)
+            if usable:
+                cards[routed.name] = routed_card(routed.name, local).told(usable)
         return list(cards.values())
-
-
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One model, with the fields of OpenAI's list and of Anthropic's, and its state here."""
-
-    id: str
-    object: str = "model"
-    created: int = 0
-    owned_by: str = "hotseat"
-    type: str = "model"
-    display_name: str
-    created_at: str = "1970-01-01T00:00:00Z"
-    state: str
-    """``ready``, ``loading``, ``unloading``, ``absent``; ``unknown`` before the pool was looked at; ``remote``: an
-    upstream's."""
-    progress: int = 0
-    """Of its load, percent."""
-    waiting: int = 0
-    """Tickets in line."""
-    leases: int = 0
-    """Held."""
-    served: bool = True
-    """Does any slot serve it now?"""
-    trust: str = "trusted"
-    """In its answers: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (asked no more)."""
 
 
 def _list(cards: list[ModelCard]) -> dict[str, object]:
@@ -140,29 +113,12 @@ def _list(cards: list[ModelCard]) -> dict[str, object]:
     return {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
 
 
-def _card(name: str, snapshot: Snapshot | None) -> ModelCard:
-    view: ModelView | None = None if snapshot is None else snapshot.models.get(name)  # type: ignore[call-overload]
-    if snapshot is None or view is None:
-        return ModelCard(id=name, display_name=name, state="unknown")
-    seen = [residency for slot in snapshot.slots for residency in slot.residencies if residency.model == name]
-    best = min(seen, key=lambda residency: _RANK.get(residency.state, 9), default=None)
-    return ModelCard(
-        id=name,
-        display_name=name,
-        state=Residency.ABSENT.value if best is None else best.state.value,
-        progress=0 if best is None else best.progress,
-        waiting=view.waiting,
-        leases=sum(lease.model == name for slot in snapshot.slots for lease in slot.leases),
-        served=any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
-    )
+def _usable(candidates: Iterable[Candidate], caller: Principal) -> list[Candidate]:
+    return [one for one in candidates if any(may_use(caller, name) for name in _models_of(one))]
 
 
-def _routed_card(name: str, local: list[ModelCard]) -> ModelCard:
-    """Of a name that leads to others: the state of the one that is soonest there."""
-    if not local:
-        return ModelCard(id=name, display_name=name, state="remote")
-    best = min(local, key=lambda card: (not card.served, _ORDER.get(card.state, 9), card.waiting))
-    return msgspec.structs.replace(best, id=name, display_name=name)
+def _models_of(one: Candidate) -> list[str]:
+    return [variant.name for variant in one.variants] if isinstance(one, Local) else [one.name]
 
 
 def _dialect(scope: Scope, path: str) -> Dialect:

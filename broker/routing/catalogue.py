@@ -90,6 +90,8 @@ class Local:
     variants: tuple[Variant, ...]
     """Best first; one for a plain model."""
     abilities: Abilities = field(default_factory=Abilities)
+    offered_tokens: int | None = None
+    """What clients are told of its context, where routing does not check it."""
     reply_tokens: int = 1024
     """Room kept for the reply of a request that does not say."""
 

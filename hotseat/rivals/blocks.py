@@ -2,9 +2,10 @@
 
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 from hotseat.rivals.yaml_file import one_line
@@ -16,6 +17,7 @@ RETRIES = 9
 CONTEXT_TOKENS = 32_768
 REPLY_TOKENS = 8_192
 KEY_VARIABLE = "HOTSEAT_API_KEY"
+CHAT = "/v1/chat/completions"
 
 
 class OpenClawLine(StrEnum):
@@ -34,6 +36,27 @@ class Offer:
     name: str
     kind: str = "chat"
     context_tokens: int = CONTEXT_TOKENS
+    vision: bool = False
+    chats: bool = True
+    """Can it be asked at ``/v1/chat/completions``?"""
+
+
+def offer_of(card: Mapping[str, Any], context_tokens: int = CONTEXT_TOKENS) -> Offer:
+    """A model as ``/v1/models`` tells of it.
+
+    Args:
+        card: Of the list's ``data``.
+        context_tokens: Where the broker does not know it.
+    """
+    modalities = card.get("architecture") or {}
+    embeds = "text" not in modalities.get("output_modalities", ["text"])
+    return Offer(
+        name=card["id"],
+        kind="embedding" if embeds else "chat",
+        context_tokens=card.get("context_length") or context_tokens,
+        vision="image" in modalities.get("input_modalities", ()),
+        chats=CHAT in card.get("supported_endpoints", (CHAT,)),
+    )
 
 
 def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = OpenClawLine.CURRENT) -> str:
@@ -56,19 +79,43 @@ def openclaw_block(base_url: str, offers: Sequence[Offer], line: OpenClawLine = 
             "id": offer.name,
             "name": offer.name,
             "reasoning": False,
-            "input": ["text"],
+            "input": ["text", "image"] if offer.vision else ["text"],
             "contextWindow": offer.context_tokens,
             "maxTokens": min(REPLY_TOKENS, max(1, offer.context_tokens // 2)),
             "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
             "compat": {line.value: True},
         }
         for offer in offers
-        if offer.kind != "embedding"
+        if _is_for_chat(offer)
     ]
     block: dict[str, object] = {"models": {"providers": {"hotseat": provider}}}
     if line is OpenClawLine.OLDER:
         block["diagnostics"] = {"stuckSessionAbortMs": PATIENCE_S * 1000}
     return json.dumps(block, indent=2, ensure_ascii=False) + "\n"
+
+
+def plugin_block(base_url: str, offers: Sequence[Offer], context_tokens: int = CONTEXT_TOKENS) -> str:
+    """For ``openclaw.json`` where the plugin is installed: it brings the provider, so there is none here.
+
+    ``allowConversationAccess`` lets it skip heartbeats and cron jobs whose model is not loaded.
+
+    Args:
+        base_url: Ends in ``/v1``; the plugin takes the broker's own address.
+        offers: The first that can chat becomes the model of new conversations.
+        context_tokens: Of models of which the broker does not know it.
+    """
+    config: dict[str, object] = {"brokerUrl": base_url.removesuffix("/v1")}
+    if context_tokens != CONTEXT_TOKENS:
+        config["contextTokens"] = context_tokens
+    entry = {"enabled": True, "hooks": {"allowConversationAccess": True}, "config": config}
+    block: dict[str, object] = {"plugins": {"entries": {"hotseat": entry}}}
+    if (first := next((offer.name for offer in offers if _is_for_chat(offer)), None)) is not None:
+        block["agents"] = {"defaults": {"model": {"primary": f"hotseat/{first}"}}}
+    return json.dumps(block, indent=2, ensure_ascii=False) + "\n"
+
+
+def _is_for_chat(offer: Offer) -> bool:
+    return offer.chats and offer.kind != "embedding"
 
 
 def litellm_block(base_url: str, offers: Sequence[Offer]) -> str:
@@ -120,7 +167,7 @@ def remarks(base_url: str, offers: Sequence[Offer], *, target: str) -> list[str]
         found += [
             f"{one_line(offer.name)}: left out, OpenClaw's provider block is for chat models"
             for offer in offers
-            if offer.kind == "embedding"
+            if not _is_for_chat(offer)
         ]
     if (urlsplit(base_url).hostname or "") in {"0.0.0.0", "::"}:
         found.append("the broker listens on all addresses: enter the one under which clients reach it (--base-url)")

@@ -4,7 +4,7 @@ import pytest
 
 from broker.config import load_config
 from broker.core.lease import Priority
-from schemas.config_file import ConfigError
+from schemas.config_file import ConfigError, ModelEntry
 
 MODEL = '[[model]]\nname = "a"\nmemory_mib = 100\n'
 ANONYMOUS = "[broker]\nanonymous = true\n"
@@ -65,3 +65,24 @@ def test_mistakes_are_named(tmp_path, text, word):
 def test_unknown_variables_are_refused(tmp_path, name):
     with pytest.raises(ConfigError):
         load(tmp_path, ANONYMOUS + MODEL, **{name: "1"})
+
+
+@pytest.mark.parametrize(
+    "words, tokens",
+    [
+        ((), None),
+        (("--ctx-size", "4096"), 4096),
+        (("-c", "4096", "--parallel", "2"), 2048),
+        (("-c", "many"), None),
+        (("-c",), None),
+        (("-c", "0"), None),
+        (("-c", "4096", "-np", "0"), 4096),
+        (("-c", "1", "-np", "2"), None),
+        (("--max-model-len", "8192"), 8192),
+        (("--max-model-len=8192",), 8192),
+    ],
+)
+def test_where_a_models_context_is_not_given_its_command_tells(words, tokens):
+    entry = ModelEntry(name="m", memory_mib=1, driver="other", command=("server", *words))
+    assert entry.offered_tokens == tokens
+    assert entry.model_copy(update={"context_tokens": 77}).offered_tokens == 77

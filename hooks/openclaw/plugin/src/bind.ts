@@ -8,11 +8,13 @@
 
 import { BrokerClient, label, type ModelInfo } from "./client.js";
 import { gpuCommand } from "./gpu-command.js";
-import type { AgentContext, AgentEvent, InternalEvent, ModelCallEvent, PluginApi } from "./openclaw-api.js";
+import type { AgentContext, AgentEvent, CatalogContext, InternalEvent, ModelCallEvent } from "./openclaw-api.js";
+import type { PluginApi, ProviderConfig } from "./openclaw-api.js";
 import { catalogueOf, PROVIDER } from "./provider.js";
+import { setupMethod } from "./setup.js";
 import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
 import { type Stream, waitingStream } from "./waiting.js";
-import { defaultModel, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
+import { defaultModel, KEY_PREFIX, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
 
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
@@ -41,7 +43,8 @@ class Binding {
   constructor(private readonly api: PluginApi) {
     this.#settings = settingsOf(api.pluginConfig);
     const { brokerUrl: url, apiKeyFile } = this.#settings;
-    this.#client = new BrokerClient({ url, apiKey: keyReader(apiKeyFile), log: api.logger });
+    const apiKey = keyReader(apiKeyFile, api.runtime && (() => this.#providerKey()));
+    this.#client = new BrokerClient({ url, apiKey, log: api.logger });
     const shared = globalThis as { [RUNTIME]?: Runtime };
     this.#sessions = (shared[RUNTIME] ??= { sessions: new Sessions(this.#settings) }).sessions;
     this.#sessions.rules = this.#settings;
@@ -77,14 +80,26 @@ class Binding {
       id: PROVIDER,
       label: "Hotseat",
       envVars: [KEY_VARIABLE],
-      auth: [],
+      auth: [setupMethod()],
       catalog: {
         order: "late",
-        run: (ctx) => catalogueOf(this.#client, this.#settings, ctx.resolveProviderApiKey(PROVIDER).apiKey),
+        run: (ctx) => this.#catalogue(ctx),
       },
       wrapStreamFn: ({ streamFn }) => this.#waiting(streamFn),
       resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
     });
+  }
+
+  /** Asked for with the key that the calls will have. */
+  #catalogue(ctx: CatalogContext): Promise<{ provider: ProviderConfig } | undefined> {
+    const { apiKey, discoveryApiKey: key } = ctx.resolveProviderApiKey(PROVIDER);
+    const { brokerUrl: url } = this.#settings;
+    const own = key?.startsWith(KEY_PREFIX) ? new BrokerClient({ url, apiKey: () => key, log: this.api.logger }) : undefined;
+    return catalogueOf(own ?? this.#client, this.#settings, apiKey);
+  }
+
+  async #providerKey(): Promise<string | undefined> {
+    return (await this.api.runtime?.modelAuth.resolveApiKeyForProvider({ provider: PROVIDER }))?.apiKey;
   }
 
   /** `Same`: OpenClaw's stream function and what wraps it take and give the same. */

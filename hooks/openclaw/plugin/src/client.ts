@@ -20,7 +20,7 @@ export interface Log {
 export interface ClientOptions {
   readonly url: string;
   /** Read anew for each request: keys are exchanged without a restart. Empty: no key. */
-  readonly apiKey: () => string;
+  readonly apiKey: () => string | Promise<string>;
   readonly log: Log;
   readonly nowMs?: () => number;
   readonly fetch?: typeof fetch;
@@ -38,6 +38,14 @@ const MAX_SEQUENCES = 4000;
 /** The broker did not take it. */
 export class BrokerError extends Error {
   override readonly name = "BrokerError";
+
+  /** `status` is 0 where there was no answer. */
+  constructor(
+    message: string,
+    readonly status = 0,
+  ) {
+    super(message);
+  }
 }
 
 export class BrokerClient {
@@ -82,7 +90,7 @@ export class BrokerClient {
   /** Any call that somebody waits for; `signal` gives up at once. Throws BrokerError. */
   async ask<T>(method: string, path: string, body: object | undefined, limitMs: number, signal?: AbortSignal): Promise<T> {
     const answer = await this.#fetch(method, path, body && JSON.stringify(body), limitMs, signal);
-    if (!answer.ok) throw new BrokerError(await detailOf(answer));
+    if (!answer.ok) throw new BrokerError(await detailOf(answer), answer.status);
     return (await answer.json()) as T;
   }
 
@@ -155,8 +163,8 @@ export class BrokerClient {
       return;
     }
     const why = await detailOf(answer);
-    if (answer.status >= 500 || answer.status === 429 || answer.status === 401) throw new BrokerError(why);
-    throw new RefusedError(why);
+    if (answer.status >= 500 || answer.status === 429 || answer.status === 401) throw new BrokerError(why, answer.status);
+    throw new RefusedError(why, answer.status);
   }
 
   async #fetch(
@@ -166,7 +174,7 @@ export class BrokerClient {
     limitMs: number,
     givenUp?: AbortSignal,
   ): Promise<Response> {
-    const key = this.options.apiKey();
+    const key = await this.options.apiKey();
     const headers: Record<string, string> = body === undefined ? {} : { "content-type": "application/json" };
     if (key !== "") headers["authorization"] = `Bearer ${key}`;
     const limit = AbortSignal.timeout(limitMs);
@@ -217,7 +225,8 @@ export function label(session: string): string {
 async function detailOf(answer: Response): Promise<string> {
   const text = await answer.text().catch(() => "");
   try {
-    const detail = (JSON.parse(text) as { detail?: unknown }).detail;
+    const said = JSON.parse(text) as { detail?: unknown; error?: { message?: unknown } };
+    const detail = said.detail ?? said.error?.message;
     if (typeof detail === "string") return `the broker says: ${detail.slice(0, 300)}`;
   } catch {
     // not ours: a proxy's page

@@ -69,7 +69,7 @@ export interface ModelEntry {
   id: string;
   name: string;
   reasoning: boolean;
-  input: "text"[];
+  input: ("text" | "image")[];
   contextWindow: number;
   maxTokens: number;
   cost: { input: number; output: number; cacheRead: number; cacheWrite: number };
@@ -77,7 +77,60 @@ export interface ModelEntry {
 }
 
 export interface CatalogContext {
-  resolveProviderApiKey: (providerId?: string) => { apiKey: string | undefined };
+  /** `apiKey` may name where the key is; `discoveryApiKey` is the key. */
+  resolveProviderApiKey: (providerId?: string) => { apiKey: string | undefined; discoveryApiKey?: string };
+}
+
+export interface Prompter {
+  note: (message: string, title?: string) => Promise<void>;
+  text: (asked: {
+    message: string;
+    initialValue?: string;
+    validate?: (value: string) => string | undefined;
+    sensitive?: boolean;
+  }) => Promise<string>;
+  confirm: (asked: { message: string; initialValue?: boolean }) => Promise<boolean>;
+  select: <T>(asked: { message: string; options: { value: T; label: string; hint?: string }[] }) => Promise<T>;
+}
+
+export interface SetupContext {
+  config: object;
+  env?: NodeJS.ProcessEnv;
+  /** Only the connection is wanted, no model. */
+  credentialOnly?: boolean;
+  prompter: Prompter;
+  opts?: Record<string, unknown>;
+}
+
+export interface SetupResult {
+  profiles: { profileId: string; credential: { type: "api_key"; provider: string; key: string } }[];
+  configPatch?: object;
+  defaultModel?: string;
+  notes?: string[];
+}
+
+export interface UnattendedContext {
+  config: object;
+  opts: Record<string, unknown>;
+  runtime: { log: (message: string) => void; error: (message: string) => void; exit: (code: number) => void };
+  agentDir?: string;
+  resolveApiKey: (asked: {
+    provider: string;
+    flagValue?: string;
+    flagName: `--${string}`;
+    envVar: string;
+    envVarName?: string;
+    required?: boolean;
+  }) => Promise<{ key: string } | null>;
+}
+
+export interface SetupMethod {
+  id: string;
+  label: string;
+  hint: string;
+  kind: "custom";
+  run: (ctx: SetupContext) => Promise<SetupResult>;
+  runNonInteractive: (ctx: UnattendedContext) => Promise<object | null>;
 }
 
 export interface ProviderConfig {
@@ -109,12 +162,15 @@ export interface PluginApi {
   registerProvider: (provider: {
     id: string;
     label: string;
-    auth: [];
+    auth: SetupMethod[];
     envVars: string[];
     catalog: { order: "late"; run: (ctx: CatalogContext) => Promise<{ provider: ProviderConfig } | undefined> };
     wrapStreamFn: <Stream extends (...words: never[]) => unknown>(ctx: { streamFn?: Stream }) => Stream | undefined;
     resolveTransportTurnState: (ctx: { sessionId?: string }) => { headers?: Record<string, string> } | undefined;
   }) => void;
+  runtime?: {
+    modelAuth: { resolveApiKeyForProvider: (params: { provider: string }) => Promise<{ apiKey?: string }> };
+  };
   agent: {
     events: {
       registerAgentEventSubscription: (subscription: {

@@ -14,8 +14,19 @@ const REPLY_TOKENS = 8192;
 /** OpenClaw's own limit for looking at a local server is 2.5 s. */
 const LIST_LIMIT_MS = 2500;
 
-interface ModelList {
-  data: { id: string }[];
+const CHAT = "/v1/chat/completions";
+
+/** A model as the broker's `/v1/models` tells of it; what it does not know is left out. */
+export interface ModelCard {
+  id: string;
+  owned_by?: string;
+  context_length?: number;
+  architecture?: { input_modalities?: string[]; output_modalities?: string[] };
+  supported_endpoints?: string[];
+}
+
+export interface ModelList {
+  data: ModelCard[];
 }
 
 /** What the broker offers; undefined: it cannot be asked, and what OpenClaw knew before stays. */
@@ -27,16 +38,16 @@ export async function catalogueOf(
   if (apiKey === undefined) return undefined;
   try {
     const { data } = await client.get<ModelList>("/v1/models", LIST_LIMIT_MS);
-    return { provider: { ...providerOf(settings, data.map(({ id }) => id)), apiKey } };
+    return { provider: { ...providerOf(settings, data), apiKey } };
   } catch {
     return undefined;
   }
 }
 
 /** As `hotseat export openclaw` writes it. */
-export function providerOf(settings: Settings, models: readonly string[]): ProviderConfig {
+export function providerOf(settings: Settings, models: readonly ModelCard[]): ProviderConfig {
   const baseUrl = `${settings.brokerUrl.replace(/\/+$/, "")}/v1`;
-  const entries = models.map((name) => entryOf(name, settings.contextTokens));
+  const entries = models.filter(isForChat).map((card) => entryOf(card, settings.contextTokens));
   const request = needsPermission(new URL(baseUrl).hostname) ? { request: { allowPrivateNetwork: true } } : {};
   return { baseUrl, api: "openai-completions", timeoutSeconds: PATIENCE_S, ...request, models: entries };
 }
@@ -46,14 +57,20 @@ function needsPermission(host: string): boolean {
   return isIP(host.replace(/^\[|\]$/g, "")) === 0 && !host.endsWith(".local");
 }
 
-function entryOf(name: string, contextWindow: number): ModelEntry {
+/** Not for embeddings, and not at another address only. */
+export function isForChat({ architecture, supported_endpoints }: ModelCard): boolean {
+  return (architecture?.output_modalities ?? ["text"]).includes("text") && (supported_endpoints ?? [CHAT]).includes(CHAT);
+}
+
+function entryOf({ id, context_length, architecture }: ModelCard, contextTokens: number): ModelEntry {
+  const contextWindow = context_length ?? contextTokens;
   return {
-    id: name,
-    name,
+    id,
+    name: id,
     reasoning: false,
-    input: ["text"],
+    input: architecture?.input_modalities?.includes("image") ? ["text", "image"] : ["text"],
     contextWindow,
-    maxTokens: Math.min(REPLY_TOKENS, Math.floor(contextWindow / 2)),
+    maxTokens: Math.min(REPLY_TOKENS, Math.max(1, Math.floor(contextWindow / 2))),
     cost: { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 },
     compat: { sendSessionAffinityHeaders: true },
   };

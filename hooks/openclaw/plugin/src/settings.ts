@@ -4,12 +4,14 @@ import { readFileSync } from "node:fs";
 
 import type { BackgroundMode, Priority, Rules } from "./sessions.js";
 
+export const DEFAULT_URL = "http://127.0.0.1:4687";
+
 export interface Settings extends Rules {
   readonly brokerUrl: string;
   readonly apiKeyFile: string;
   /** A call is made when its turn has come, rather than waiting in line by itself. */
   readonly waitForLease: boolean;
-  /** Tokens of one request to a model, which the broker does not know. */
+  /** Tokens of one request to a model of which the broker does not know them. */
   readonly contextTokens: number;
   readonly providers: readonly string[];
   /** `provider/model` in OpenClaw to the name in the broker's catalogue. */
@@ -20,7 +22,7 @@ export interface Settings extends Rules {
 export function settingsOf(given: Record<string, unknown> | undefined): Settings {
   const config = given ?? {};
   return {
-    brokerUrl: (config["brokerUrl"] as string | undefined) ?? "http://127.0.0.1:4687",
+    brokerUrl: (config["brokerUrl"] as string | undefined) ?? DEFAULT_URL,
     apiKeyFile: (config["apiKeyFile"] as string | undefined) ?? "",
     waitForLease: config["waitForLease"] === true,
     contextTokens: (config["contextTokens"] as number | undefined) ?? 32_768,
@@ -68,14 +70,39 @@ function field(value: unknown, name: string): unknown {
 /** Where the provider's key is, and the plugin's where it has no file. */
 export const KEY_VARIABLE = "HOTSEAT_API_KEY";
 
+export const KEY_PREFIX = "hsk_";
+/** The provider's key is looked up again after so long: keys are exchanged without a restart. */
+export const KEY_KEPT_MS = 10_000;
+
+/** What OpenClaw has for the provider: of its environment or of a login. */
+export type ProviderKey = () => Promise<string | undefined>;
+
 /** The key in a file, read anew each time; without a file the provider's own, if it is a Hotseat key. */
-export function keyReader(path: string): () => string {
-  if (path === "") return () => (process.env[KEY_VARIABLE]?.startsWith("hsk_") ? process.env[KEY_VARIABLE] : "");
+export function keyReader(path: string, providerKey: ProviderKey = ofEnvironment): () => string | Promise<string> {
+  if (path === "") return kept(providerKey);
   return () => {
     try {
       return readFileSync(path, "utf8").trim();
     } catch {
       return ""; // the broker says that a key is missing
     }
+  };
+}
+
+function ofEnvironment(): Promise<string | undefined> {
+  return Promise.resolve(process.env[KEY_VARIABLE]);
+}
+
+function kept(providerKey: ProviderKey): () => Promise<string> {
+  let known: Promise<string> | undefined;
+  let untilMs = 0;
+  return () => {
+    if (known === undefined || performance.now() >= untilMs) {
+      untilMs = performance.now() + KEY_KEPT_MS;
+      known = providerKey()
+        .catch(ofEnvironment)
+        .then((key) => (key?.startsWith(KEY_PREFIX) ? key : ""));
+    }
+    return known;
   };
 }

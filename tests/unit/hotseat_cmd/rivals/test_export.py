@@ -5,9 +5,8 @@ import json
 import pytest
 import yaml
 
-from hotseat.exporting import FAILED, UNREACHABLE, context_of, main
-from hotseat.rivals.blocks import Offer, litellm_block, openclaw_block
-from schemas.config_file import ModelEntry
+from hotseat.exporting import FAILED, UNREACHABLE, main
+from hotseat.rivals.blocks import Offer, litellm_block, offer_of, openclaw_block, remarks
 
 CONFIG = """
 [broker]
@@ -17,6 +16,7 @@ name = "chatty"
 memory_mib = 100
 model_path = "/m.gguf"
 command = ["s", "-m", "{model_path}", "--port", "{port}", "--api-key-file", "{api_key_file}", "-c", "8192", "-np", "4"]
+vision = true
 [[model]]
 name = "vectors"
 memory_mib = 100
@@ -42,8 +42,36 @@ def test_openclaw_waits_and_says_which_conversation_it_is(config, capsys):
     (model,) = provider["models"]
     assert model["id"] == "chatty"
     assert model["compat"] == {"sendSessionAffinityHeaders": True}
-    assert (model["contextWindow"], model["maxTokens"]) == (2048, 1024)
+    assert (model["contextWindow"], model["maxTokens"], model["input"]) == (2048, 1024, ["text", "image"])
     assert "vectors: left out" in shown.err
+
+
+def test_beside_the_plugin_openclaw_needs_an_address_a_leave_and_a_model(config, capsys):
+    assert main(["openclaw", "--plugin", "--config", config, "--base-url", "http://gpu:4687/v1/"]) == 0
+    block = json.loads(capsys.readouterr().out)
+    assert block["plugins"]["entries"]["hotseat"] == {
+        "enabled": True,
+        "hooks": {"allowConversationAccess": True},
+        "config": {"brokerUrl": "http://gpu:4687"},
+    }
+    assert block["agents"]["defaults"]["model"]["primary"] == "hotseat/chatty"
+    assert "models" not in block
+    assert main(["openclaw", "--plugin", "--config", config, "--context-tokens", "8192"]) == 0
+    entry = json.loads(capsys.readouterr().out)["plugins"]["entries"]["hotseat"]
+    assert entry["config"] == {"brokerUrl": "http://127.0.0.1:4687", "contextTokens": 8192}
+
+
+@pytest.mark.parametrize("words", [["openclaw", "--older"], ["litellm"]])
+def test_the_plugin_is_for_the_current_openclaw(words, config):
+    with pytest.raises(SystemExit):
+        main([*words, "--plugin", "--config", config])
+
+
+def test_the_pools_default_is_the_model_of_new_conversations(tmp_path, capsys):
+    path = tmp_path / "hotseat.toml"
+    path.write_text(CONFIG + '[[model]]\nname = "usual"\nmemory_mib = 1\ndefault = true\n')
+    assert main(["openclaw", "--plugin", "--config", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["agents"]["defaults"]["model"]["primary"] == "hotseat/usual"
 
 
 def test_an_older_openclaw_names_the_conversation_in_the_body(config, capsys):
@@ -93,21 +121,24 @@ def test_names_survive_in_both_formats(name):
     assert openclaw["models"]["providers"]["hotseat"]["models"][0]["id"] == name
 
 
-@pytest.mark.parametrize(
-    "words, tokens",
-    [
-        ((), None),
-        (("--ctx-size", "4096"), 4096),
-        (("-c", "4096", "--parallel", "2"), 2048),
-        (("-c", "many"), None),
-        (("-c",), None),
-        (("-c", "0"), None),
-        (("-c", "4096", "-np", "0"), 4096),
-    ],
-)
-def test_a_models_context_is_read_from_its_command(words, tokens):
-    entry = ModelEntry(name="m", memory_mib=1, driver="other", command=("server", *words))
-    assert context_of(entry) == tokens
+def test_a_model_is_offered_as_the_broker_tells_of_it():
+    eyes = {"input_modalities": ["text", "image"], "output_modalities": ["text"]}
+    cards = [
+        {"id": "eyes", "context_length": 8192, "architecture": eyes},
+        {"id": "vectors", "architecture": {"input_modalities": ["text"], "output_modalities": ["embeddings"]}},
+        {"id": "cloud", "context_length": 200_000, "supported_endpoints": ["/v1/messages"]},
+        {"id": "older-broker"},
+    ]
+    offers = [offer_of(card, 4096) for card in cards]
+    models = json.loads(openclaw_block("http://h/v1", offers))["models"]["providers"]["hotseat"]["models"]
+    assert [(model["id"], model["contextWindow"], model["input"]) for model in models] == [
+        ("eyes", 8192, ["text", "image"]),
+        ("older-broker", 4096, ["text"]),
+    ]
+    said = remarks("http://h/v1", offers, target="openclaw")
+    left_out = [line.partition(":")[0] for line in said if "left out" in line]
+    assert left_out == ["vectors", "cloud"]
+    assert yaml.safe_load(litellm_block("http://h/v1", offers))["model_list"][1]["model_info"]["mode"] == "embedding"
 
 
 def test_without_a_broker_it_says_so(capsys):
