@@ -21,8 +21,10 @@ PROBLEM = {"model": api.Problem, "description": "Problem document (RFC 9457)"}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Response descriptions for these statuses."""
-    return {status: {"content": _CONTENT, "description": TITLES[status]} for status in statuses}
+    """Response descriptions for these statuses, and for what every request may meet before it is read."""
+    return {
+        status: {"content": _CONTENT, "description": TITLES[status]} for status in dict.fromkeys((*statuses, 408, 431))
+    }
 
 
 _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -32,7 +34,7 @@ TITLES = {
     403: "The key may not do this",
     404: "No such thing, or not the caller's",
     405: "Not this method",
-    408: "The body did not arrive in time",
+    408: "The request did not arrive in time",
     409: "The picture is old: wrong nonce, or the session is another key's",
     410: "The lease has ended",
     413: "Body over 8 KiB",
@@ -40,10 +42,11 @@ TITLES = {
     422: "JSON of the wrong shape or out of bounds",
     424: "The model failed to load too often",
     429: "Queue, key or process has reached a bound; wait as Retry-After says",
+    431: "Request line and headers over 32 KiB",
     500: "The broker failed",
     503: "Store away, broker full or shutting down; wait as Retry-After says",
 }
-BODY = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
+BODY = (400, 401, 403, 404, 413, 415, 422, 429, 500, 503)
 READ = (401, 403, 404, 422, 429, 500, 503)
 leases = APIRouter(tags=["leases"], dependencies=[Depends(HTTPBearer(auto_error=False))])
 

@@ -1047,7 +1047,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
+            /** @description The request did not arrive in time */
             408: {
                 headers: {
                     [name: string]: unknown;
@@ -1094,6 +1094,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1161,6 +1170,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1172,6 +1190,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1235,6 +1262,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1246,6 +1282,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1352,7 +1397,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
+            /** @description The request did not arrive in time */
             408: {
                 headers: {
                     [name: string]: unknown;
@@ -1408,6 +1453,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1487,6 +1541,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1498,6 +1561,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1572,6 +1644,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1583,6 +1664,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1660,6 +1750,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1671,6 +1770,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1745,6 +1853,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1756,6 +1873,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1817,6 +1943,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1828,6 +1963,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1891,6 +2035,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1902,6 +2055,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1968,6 +2130,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -1979,6 +2150,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2042,6 +2222,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -2053,6 +2242,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2145,7 +2343,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
+            /** @description The request did not arrive in time */
             408: {
                 headers: {
                     [name: string]: unknown;
@@ -2192,6 +2390,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2277,7 +2484,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
+            /** @description The request did not arrive in time */
             408: {
                 headers: {
                     [name: string]: unknown;
@@ -2333,6 +2540,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2399,6 +2615,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -2410,6 +2635,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2493,7 +2727,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
+            /** @description The request did not arrive in time */
             408: {
                 headers: {
                     [name: string]: unknown;
@@ -2531,6 +2765,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2604,6 +2847,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -2615,6 +2867,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2678,6 +2939,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description JSON of the wrong shape or out of bounds */
             422: {
                 headers: {
@@ -2689,6 +2959,15 @@ export interface operations {
             };
             /** @description Queue, key or process has reached a bound; wait as Retry-After says */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
