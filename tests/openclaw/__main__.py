@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotseat.rivals.blocks import OpenClawLine
-from tests.openclaw import checks, checks_long
+from tests.openclaw import checks, checks_long, checks_words, onboarding
 from tests.openclaw.gateway_config import Setup
 from tests.openclaw.install import OLDER, OPENCLAW, installed
 from tests.openclaw.package import package
@@ -32,6 +32,9 @@ SHORT: dict[str, Check] = REAL | {
 }
 MORE: dict[str, Check] = {
     "m model, new": checks.new_and_model,
+    "n reset": checks_words.reset_gives_back,
+    "y typed stop": checks_words.typed_stop_frees_the_place,
+    "z stop, idle": checks_words.typed_stop_between_turns,
     "k class": checks.background_rides,
     "u /gpu": checks.command,
     "h gateway": checks.gateway_dies,
@@ -61,6 +64,8 @@ class Group:
     checks: dict[str, Check]
     polled: bool = False
     """The poller runs beside it."""
+    before: Callable[[Scene], Awaitable[None]] | None = None
+    """Done before the gateway starts."""
 
 
 GROUPS = {
@@ -70,6 +75,13 @@ GROUPS = {
         version=OPENCLAW,
         setup=replace(WITH_PLUGIN, block=False),
         checks={"v catalogue": checks.catalogue},
+    ),
+    "setup": Group(
+        title="the plugin's setup step, nothing else",
+        version=OPENCLAW,
+        setup=replace(WITH_PLUGIN, block=False, onboarded=True),
+        checks={"f background": checks.background_loads_nothing, "o setup": onboarding.set_up},
+        before=onboarding.onboard,
     ),
     "waiting": Group(
         title="the plugin, waitForLease",
@@ -113,7 +125,9 @@ async def run(group: Group, chosen: dict[str, Check]) -> list[str]:
     failed = []
     started_s = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
-        scene = await stack.enter_async_context(openclaw_scene(installed(group.version), group.setup))
+        scene = await stack.enter_async_context(
+            openclaw_scene(installed(group.version), group.setup, before=group.before)
+        )
         if group.polled:
             await stack.enter_async_context(polled(scene))
         say(f"OpenClaw {group.version}, {group.title}: gateway ready after {time.monotonic() - started_s:.0f} s")

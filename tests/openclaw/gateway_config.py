@@ -32,6 +32,8 @@ class Setup:
     plugin_paths: tuple[Path, ...] = ()
     block: bool = True
     """The provider's block; without it the provider is the plugin's."""
+    onboarded: bool = False
+    """Address, key, model and leave come from the plugin's setup step, not from here."""
     hook_folder: Path | None = None
     """Of our minimal hook; None: it is not there."""
     service: bool = False
@@ -106,8 +108,10 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
         found = {"extraDirs": [str(setup.hook_folder.parent)]}
         config["hooks"] = {"internal": {"enabled": True, "load": found, "entries": {"hotseat": {"enabled": True}}}}
     if setup.plugin is not None:
-        mine = {"enabled": True, "hooks": {"allowConversationAccess": True}}
-        mine["config"] = {"brokerUrl": relay_url, "apiKeyFile": str(folder / "key"), **setup.plugin}
+        mine: dict[str, Any] = {"config": setup.plugin}
+        if not setup.onboarded:
+            access = {"brokerUrl": relay_url, "apiKeyFile": str(folder / "key")}
+            mine = {"enabled": True, "hooks": {"allowConversationAccess": True}, "config": access | setup.plugin}
         paths = [str(path) for path in setup.plugin_paths]
         config["plugins"] = {"entries": {"hotseat": mine}, "load": {"paths": paths}}
     return config
@@ -116,7 +120,8 @@ def config_of(folder: Path, port: int, broker_url: str, relay_url: str, setup: S
 def _agents(folder: Path, setup: Setup) -> dict[str, Any]:
     workspace = {"workspace": str(folder / "workspace"), "skipBootstrap": True}
     real = {"id": "real", "model": {"primary": "hotseat/real-a"}, "tools": {"deny": ["*"]}}
+    model = {} if setup.onboarded else {"model": {"primary": "hotseat/alpha"}}
     return {
-        "defaults": {**workspace, "model": {"primary": "hotseat/alpha"}, **setup.defaults},
+        "defaults": {**workspace, **model, **setup.defaults},
         "list": [{"id": "main", "default": True}, real],
     }

@@ -148,8 +148,18 @@ def scripted_models() -> str:
 
 
 @contextlib.asynccontextmanager
-async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings: str = "") -> AsyncIterator[Scene]:
-    """Everything started, the plugin loaded from its folder, built; `settings` are the broker's."""
+async def openclaw_scene(
+    where: Installed,
+    setup: Setup = WITH_PLUGIN,
+    settings: str = "",
+    before: Callable[[Scene], Awaitable[None]] | None = None,
+) -> AsyncIterator[Scene]:
+    """Everything started, the plugin loaded from its folder, built.
+
+    Args:
+        settings: The broker's.
+        before: Done before the gateway starts.
+    """
     folder = Path(tempfile.mkdtemp(prefix="hotseat-openclaw-"))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -165,7 +175,8 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         urls = dict.fromkeys(SCRIPTED, models.url)
         worker = FakeWorker.on_redis(store.url, serves=SCRIPTED, load_s=0.5, urls=urls)
         await stack.enter_async_context(worker.running())
-        gateway = Gateway(where, folder, free_port(), {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY})
+        environ = {} if setup.onboarded else {"HOTSEAT_URL": broker.url, "HOTSEAT_API_KEY": KEY}
+        gateway = Gateway(where, folder, free_port(), environ)
         relay = Relay(lambda: scene.broker.url)
         scene = Scene(where, folder, store, models, worker, broker, catalogue, settings, gateway, relay, listener)
         await stack.enter_async_context(relay.running())
@@ -176,6 +187,8 @@ async def openclaw_scene(where: Installed, setup: Setup = WITH_PLUGIN, settings:
         stack.callback(gateway.stop)
         config = config_of(folder, gateway.port, broker.url, relay.url, setup)
         (folder / "openclaw.json").write_text(json.dumps(config))
+        if before is not None:
+            await before(scene)
         await gateway.start()
         await scene.connect()
         stack.push_async_callback(scene.close)
