@@ -34,7 +34,6 @@ MORE: dict[str, Check] = {
     "m model, new": checks.new_and_model,
     "n reset": checks_words.reset_gives_back,
     "y typed stop": checks_words.typed_stop_frees_the_place,
-    "z stop, idle": checks_words.typed_stop_between_turns,
     "k class": checks.background_rides,
     "u /gpu": checks.command,
     "h gateway": checks.gateway_dies,

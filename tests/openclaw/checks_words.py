@@ -32,15 +32,5 @@ async def typed_stop_frees_the_place(scene: Scene) -> str:
     return f"queue and warm lease empty {took_s * 1000:.0f} ms after the message"
 
 
-async def typed_stop_between_turns(scene: Scene) -> str:
-    """The message `/stop` while nothing runs gives the warm lease back, and no tick takes it again."""
-    await scene.turn(SESSION, "hello")
-    await until(lambda: scene.leases(sessionKey=SESSION, intent="warm", state="active"))
-    await scene.chat.say(SESSION, "/stop")
-    took_s = await until(lambda: _is_free(scene), 10)
-    assert took_s < 1.0, took_s
-    return f"given back {took_s * 1000:.0f} ms after the message"
-
-
 async def _is_free(scene: Scene) -> bool:
     return not await scene.leases()

@@ -119,10 +119,10 @@ class Operator:
         return await asyncio.wait_for(self._answers[number], 60)
 
     async def say(self, session: str, text: str) -> str:
-        """Send a message, with the secret in it where it is no command; the id of its run."""
+        """Send a message, with the secret in it where it is no command; the id of its run, "" where none began."""
         message = text if text.startswith("/") else f"{text} {SECRET}"
         asked = {"sessionKey": session, "message": message, "idempotencyKey": str(uuid.uuid4())}
-        return str((await self.call("chat.send", asked))["runId"])
+        return str((await self.call("chat.send", asked)).get("runId", ""))
 
     async def ended(self, run: str, limit_s: float = 120) -> dict[str, Any]:
         """The last event of a run's chat: state final, aborted or error."""
