@@ -20,11 +20,12 @@ async def reset_gives_back(scene: Scene) -> str:
 
 async def typed_stop_frees_the_place(scene: Scene) -> str:
     """The message `/stop` while the request waits in line: place and warm lease are gone within a second."""
+    await scene.turn(SESSION, "hello")  # a gateway's first turn takes as long as a load
     absent = "beta" if await scene.state("alpha") == "ready" else "alpha"
     await scene.chat.call("sessions.patch", {"key": SESSION, "model": f"hotseat/{absent}"})
     scene.worker.load_s = 20.0
     run = await scene.chat.say(SESSION, "hello")
-    await until(lambda: scene.leases(state="queued", intent="use"), 60)
+    await until(lambda: scene.leases(state="queued", intent="use", model=absent), 60)
     await scene.chat.say(SESSION, "/stop")
     took_s = await until(lambda: _is_free(scene), 10)
     assert took_s < 1.0, took_s
