@@ -114,6 +114,8 @@ def _document(tick: Tick) -> dict[str, object]:
     document: dict[str, object] = {"trouble": tick.trouble.name.lower()}
     if tick.why:
         document["why"] = tick.why
+    if tick.refused:
+        document["refused"] = dict(tick.refused)
     if tick.reading is not None:
         document |= {"sessions": len(tick.reading.sessions), "faults": list(tick.reading.faults)}
     if tick.plan is not None:
@@ -128,10 +130,11 @@ def _warm(warm: Warm) -> dict[str, str]:
 def _sentence(tick: Tick) -> str:
     if tick.reading is None or tick.plan is None:
         return f"nothing was read: {tick.why}"
-    lines = [f"{len(tick.reading.sessions)} sessions, {tick.plan.kept} keep a model warm"]
+    lines = [f"sessions: {len(tick.reading.sessions)}; keeping a model warm: {tick.plan.kept}"]
     lines += [f"  {warm.model}  {warm.session}" for warm in tick.plan.renew]
     if tick.plan.foreign:
         lines.append(f"not ours, see poller.providers and poller.models: {', '.join(tick.plan.foreign)}")
+    lines += [f"refused by the broker: {model}: {why}" for model, why in tick.refused.items()]
     lines += [f"not read: {fault}" for fault in tick.reading.faults]
     return "\n".join([*lines, f"not published: {tick.why}"] if tick.why else lines)
 

@@ -1,9 +1,9 @@
 """The loop: look, plan, publish. Whatever fails is said once, and tried again in the next period."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from hooks.openclaw.poller.activity import Plan, Reading, Watch
@@ -24,12 +24,17 @@ class Trouble(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """What one look came to."""
+    """What one look came to.
+
+    Attributes:
+        refused: Models that the broker does not keep warm for us, and why; the others are.
+    """
 
     trouble: Trouble
     reading: Reading | None = None
     plan: Plan | None = None
     why: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Poller:
@@ -66,7 +71,9 @@ class Poller:
             failed = self._failed(Trouble.PUBLISH, "not_published", error)
             return Tick(trouble=failed.trouble, reading=reading, plan=plan, why=failed.why)
         self._well("not_published")
-        return Tick(trouble=Trouble.NONE, reading=reading, plan=plan)
+        refused = dict(self._publisher.refused()) if self._publisher and plan.renew else {}
+        trouble = Trouble.PUBLISH if refused else Trouble.NONE
+        return Tick(trouble=trouble, reading=reading, plan=plan, refused=refused)
 
     def run(self, wait: Callable[[], bool]) -> None:
         """Tick until ``wait``, which lets a period pass, answers that it is time to end. Leases are left to lapse."""
@@ -90,7 +97,8 @@ class Poller:
         for warm in self._publisher.renew(plan.renew):
             self._watch.published(warm, now_s)
         if plan.renew or plan.release:
-            counts = {"kept": plan.kept, "renewed": len(plan.renew), "released": len(plan.release)}
+            refused = sum(warm.model in self._publisher.refused() for warm in plan.renew)
+            counts = {"kept": plan.kept, "renewed": len(plan.renew) - refused, "released": len(plan.release)}
             log.info("leases_published", extra=counts)
 
     def _failed(self, trouble: Trouble, event: str, error: Exception) -> Tick:

@@ -210,6 +210,18 @@ def test_exit_statuses(agent_database, tmp_path: Path, capsys, own_log, argument
     assert says in "".join(capsys.readouterr())
 
 
+def test_once_says_which_models_the_broker_refuses(agent_database, tmp_path: Path, scene, capsys, own_log):
+    agent_database("turns")
+    config = tmp_path / "hotseat.toml"
+    poller = (
+        f'[poller]\nstate_dir = "{tmp_path}"\nactive_s = 86400\nsilent_run_s = 86400\nbroker_url = "{scene[1].url}"\n'
+    )
+    config.write_text(poller + '[poller.models]\n"fake/alpha" = "nope"\n"fake/beta" = "nope"\n')
+    with age_to_now(tmp_path):
+        assert main(["--once", "--config", str(config)]) == Trouble.PUBLISH.value
+    assert "refused by the broker: nope: no model nope" in capsys.readouterr().out
+
+
 @pytest.fixture
 def own_log() -> Iterator[None]:
     """The command sets up the process's log; afterwards it is pytest's again."""

@@ -5,7 +5,7 @@ under this API key; it is renewed only when less than a TTL is left: ``/gpu warm
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -28,11 +28,13 @@ class HttpPublisher:
         self._url = url
         self._ttl_s = ttl_s
         self._priority = priority
+        self._said: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False)
 
     def renew(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
         """Two calls each at most."""
+        self._refused = {}
         for warm in leases:
             if self._renew(warm):
                 yield warm
@@ -42,6 +44,10 @@ class HttpPublisher:
         for warm in leases:
             self._post("/release", {"sessionKey": warm.session, "model": warm.model, "intent": "warm"})
             yield warm
+
+    def refused(self) -> Mapping[str, str]:
+        """By the broker: no such model, or not for this key."""
+        return self._refused
 
     def close(self) -> None:
         """Drop connections."""
@@ -63,8 +69,9 @@ class HttpPublisher:
 
     def _complain(self, model: str, why: str) -> None:
         """Say once per model and reason that it cannot be kept warm."""
-        if self._refused.get(model) != why:
-            self._refused[model] = why
+        self._refused[model] = why
+        if self._said.get(model) != why:
+            self._said[model] = why
             log.warning("model_refused", extra={"model": model, "why": why})
 
     def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:

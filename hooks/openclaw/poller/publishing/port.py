@@ -1,6 +1,6 @@
 """What a publisher is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from hooks.openclaw.poller.activity import Warm
@@ -30,6 +30,9 @@ class Publisher(Protocol):
         Raises:
             PublishError: As above.
         """
+
+    def refused(self) -> Mapping[str, str]:
+        """Models that could not be kept warm at the last renewal, and why; empty where nobody answers."""
 
     def close(self) -> None:
         """Drop connections."""

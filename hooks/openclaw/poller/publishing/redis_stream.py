@@ -4,7 +4,7 @@ Rule: messages carry no ``seq``. That number belongs to whoever reports a sessio
 statement of how things are, repeated every period, must not make one of the plugin's messages count as late.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,10 @@ class RedisPublisher:
     def release(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
         """As above."""
         return self._publish(leases, {"type": "release", "intent": "warm"})
+
+    def refused(self) -> Mapping[str, str]:
+        """Nobody answers on a stream."""
+        return {}
 
     def close(self) -> None:
         """Drop the connection."""
