@@ -10,7 +10,7 @@ import { BrokerClient, label, type ModelInfo } from "./client.js";
 import { gpuCommand } from "./gpu-command.js";
 import type { AgentContext, AgentEvent, CatalogContext, InternalEvent, ModelCallEvent } from "./openclaw-api.js";
 import type { PluginApi, ProviderConfig } from "./openclaw-api.js";
-import { catalogueOf, PROVIDER } from "./provider.js";
+import { catalogueOf, modelOf, PROVIDER } from "./provider.js";
 import { setupMethod } from "./setup.js";
 import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
 import { type Stream, waitingStream } from "./waiting.js";
@@ -85,6 +85,7 @@ class Binding {
         order: "late",
         run: (ctx) => this.#catalogue(ctx),
       },
+      prepareDynamicModel: ({ modelId }) => modelOf(this.#client, this.#settings, modelId),
       wrapStreamFn: ({ streamFn }) => this.#waiting(streamFn),
       resolveTransportTurnState: ({ sessionId }) => this.#headersOf(sessionId),
     });

@@ -76,6 +76,14 @@ export interface ModelEntry {
   compat: { sendSessionAffinityHeaders: boolean };
 }
 
+/** A model resolved for one run, without a catalogue. */
+export interface RuntimeModel extends ModelEntry {
+  provider: string;
+  api: "openai-completions";
+  baseUrl: string;
+  requestTimeoutMs: number;
+}
+
 export interface CatalogContext {
   /** `apiKey` may name where the key is; `discoveryApiKey` is the key. */
   resolveProviderApiKey: (providerId?: string) => { apiKey: string | undefined; discoveryApiKey?: string };
@@ -165,6 +173,7 @@ export interface PluginApi {
     auth: SetupMethod[];
     envVars: string[];
     catalog: { order: "late"; run: (ctx: CatalogContext) => Promise<{ provider: ProviderConfig } | undefined> };
+    prepareDynamicModel: (ctx: { modelId: string }) => Promise<RuntimeModel | undefined>;
     wrapStreamFn: <Stream extends (...words: never[]) => unknown>(ctx: { streamFn?: Stream }) => Stream | undefined;
     resolveTransportTurnState: (ctx: { sessionId?: string }) => { headers?: Record<string, string> } | undefined;
   }) => void;

@@ -1,7 +1,7 @@
 import { afterEach, expect, it, vi } from "vitest";
 
 import { BrokerClient } from "./client.js";
-import { catalogueOf, PATIENCE_S, providerOf } from "./provider.js";
+import { catalogueOf, modelOf, PATIENCE_S, providerOf } from "./provider.js";
 import { KEY_KEPT_MS, KEY_VARIABLE, keyReader, settingsOf } from "./settings.js";
 
 const LOG = { info: () => undefined, warn: () => undefined };
@@ -41,6 +41,16 @@ it("without a broker or a key there is none, so that OpenClaw keeps what it knew
   const away = clientOf(() => Promise.reject(new Error("refused")));
   expect(await catalogueOf(away, SETTINGS, "HOTSEAT_API_KEY")).toBeUndefined();
   expect(await catalogueOf(away, SETTINGS, undefined)).toBeUndefined();
+});
+
+it("a model that OpenClaw has in no catalogue is asked for once more, and taken for granted while the broker is away", async () => {
+  const there = clientOf(() => Promise.resolve(Response.json({ data: [{ id: "big", context_length: 16_384 }] })));
+  const away = clientOf(() => Promise.reject(new Error("refused")));
+  const known = { id: "big", provider: "hotseat", api: "openai-completions", baseUrl: "http://127.0.0.1:4687/v1" };
+  expect(await modelOf(there, SETTINGS, "big")).toMatchObject({ ...known, contextWindow: 16_384, requestTimeoutMs: 1_800_000 });
+  expect(await modelOf(there, SETTINGS, "other")).toBeUndefined();
+  expect(await modelOf(away, SETTINGS, "big")).toMatchObject({ ...known, contextWindow: 4096 });
+  expect(await modelOf(away, { ...SETTINGS, brokerUrl: "http://gpu-box:4687" }, "big")).toBeUndefined();
 });
 
 afterEach(() => vi.unstubAllEnvs());

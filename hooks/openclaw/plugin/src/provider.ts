@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 
 import type { BrokerClient } from "./client.js";
-import type { ModelEntry, ProviderConfig } from "./openclaw-api.js";
+import type { ModelEntry, ProviderConfig, RuntimeModel } from "./openclaw-api.js";
 import type { Settings } from "./settings.js";
 
 /** As in the manifest. */
@@ -42,6 +42,20 @@ export async function catalogueOf(
   } catch {
     return undefined;
   }
+}
+
+/**
+ * A model that OpenClaw has in no catalogue, for it asked while the broker was away: the broker is asked once more. While it
+ * stays away the model is taken for granted, and the call meets that by itself. A model the broker does not have is unknown.
+ */
+export async function modelOf(client: BrokerClient, settings: Settings, id: string): Promise<RuntimeModel | undefined> {
+  const { models: _, request, timeoutSeconds, ...provider } = providerOf(settings, []);
+  if (request !== undefined) return undefined; // a model alone cannot carry that permission
+  const listed = await client.get<ModelList>("/v1/models", LIST_LIMIT_MS).catch(() => ({ data: [{ id }] }));
+  const card = listed.data.find((each) => each.id === id && isForChat(each));
+  if (card === undefined) return undefined;
+  const entry = entryOf(card, settings.contextTokens);
+  return { ...entry, ...provider, provider: PROVIDER, requestTimeoutMs: timeoutSeconds * 1000 };
 }
 
 /** As `hotseat export openclaw` writes it. */
