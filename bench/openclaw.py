@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import Setup, config_of, free_port
+from tests.openclaw.gateway_config import SCRIPTED, Setup, config_of, free_port
 from tests.openclaw.install import OPENCLAW, installed
 from tests.openclaw.scene import KEY, Scene, openclaw_scene
 
 TARGET_MS = 5.0
+AGENT = "real"
+"""The one without tools: composing their descriptions takes most of a turn and varies by more than what is measured."""
 PER_SESSION = 10
 """Turns, so that no history grows long."""
 WARM_UP = 5
@@ -54,7 +56,9 @@ async def measure(turns: int) -> dict[str, list[Turn]]:
     async with openclaw_scene(installed()) as scene, _without_plugin(scene) as plain:
         sides = {"with plugin": Side(scene.gateway, scene.chat), "without": plain}
         for number in range(-WARM_UP, turns):
-            session = f"agent:main:b{number // PER_SESSION}"
+            session = f"agent:{AGENT}:b{number // PER_SESSION}"
+            if number == -WARM_UP or number % PER_SESSION == 0:
+                await _choose_model(sides, session)
             order = list(sides)
             random.shuffle(order)
             for side in order:
@@ -63,6 +67,11 @@ async def measure(turns: int) -> dict[str, list[Turn]]:
                 if number >= 0:
                     seen[side].append(turn)
     return seen
+
+
+async def _choose_model(sides: dict[str, Side], session: str) -> None:
+    for side in sides.values():
+        await side.chat.call("sessions.patch", {"key": session, "model": f"hotseat/{SCRIPTED[0]}"})
 
 
 @contextlib.asynccontextmanager
