@@ -8,6 +8,9 @@ that takes and gives back a lease for every request (Valkey with AOF ``always``)
 * *event delay*: eight streams of 60 events, one every 10 ms; from the model server's clock to the client's.
 * *streams/s*: 32 connections, streams of ten events, one after the other.
 * *held*: 1,000 requests in line for a model that loads; how ``/healthz`` answers meanwhile, and the memory of each.
+
+With ``--floors`` also what that is made of (:mod:`bench.gateway_floor`), and *everysec*: a store that answers before a
+grant is on disk.
 """
 
 import argparse
@@ -15,14 +18,13 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -30,10 +32,9 @@ from typing import cast
 import uvloop
 
 from bench.client import KEY, connect, get
-from bench.gateway_targets import BROKER, LITELLM_KEY, MODELS, floor, free_port, litellm, nginx
+from bench.gateway_targets import LITELLM_KEY, backend, floor, litellm, nginx, ours
 from bench.processes import processor_s, rss_kib
 from tests.fakes.broker_process import BrokerProcess
-from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.worker import FakeWorker
 
 FLOORS = ("prototype", "plain", "noop", "memory")
@@ -203,31 +204,17 @@ async def held(broker: BrokerProcess, worker: FakeWorker) -> str:
     return f"{HELD} held: /healthz {median:.2f} ms, p99 {slow:.2f}, worst {1000 * max(took_s):.2f}; {each:.1f} KiB each"
 
 
-@contextlib.contextmanager
-def backend() -> Iterator[str]:
-    """The fake model server in a process of its own."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.gateway_backend", str(port)])
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.asynccontextmanager
-async def ours(url: str) -> AsyncIterator[tuple[BrokerProcess, FakeWorker, RedisServer]]:
-    """Store, broker, and a worker whose models are the backend."""
-    store = RedisServer(VALKEY, aof=True).start()
-    broker = BrokerProcess(store.url, extra=BROKER, models=MODELS).until_ready()
-    urls = {"wide": f"{url}/v1", "cold": f"{url}/v1"}
-    worker = FakeWorker.on_redis(store.url, serves=("wide", "cold"), urls=urls)
-    try:
-        async with worker.running(every_s=0.5):
-            yield broker, worker, store
-    finally:
-        broker.stop()
-        store.close()
+def flushes(folder: Path) -> str:
+    """What it takes this disk to keep 600 bytes, which is what a grant writes."""
+    took_s = []
+    with (folder / "flushed").open("wb", buffering=0) as file:
+        for _ in range(300):
+            started_s = time.perf_counter()
+            file.write(b"x" * 600)
+            os.fdatasync(file.fileno())
+            took_s.append(time.perf_counter() - started_s)
+    median, slow = ms(took_s)
+    return f"write and fdatasync of 600 bytes {median:.2f} ms, p99 {slow:.2f}"
 
 
 async def until_served(target: Target) -> None:
@@ -251,8 +238,12 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
         await until_served(targets[0])
         if shutil.which("nginx"):
             targets.append(Target("nginx", stack.enter_context(nginx(url, folder))))
-        async with ours(url) as (broker, worker, store):
+        async with contextlib.AsyncExitStack() as brokers:
+            broker, worker, store = await brokers.enter_async_context(ours(url))
             targets.append(Target("hotseat", broker.url, pid=broker.pid, store_pid=store.pid))
+            if flags.floors:
+                other, _, unflushed = await brokers.enter_async_context(ours(url, "everysec"))
+                targets.append(Target("everysec", other.url, pid=other.pid, store_pid=unflushed.pid))
             for kind in FLOORS if flags.floors else ():
                 address, pid = stack.enter_context(floor(kind, url, store.url))
                 targets.append(Target(kind, address, pid=pid, store_pid=store.pid if kind == "noop" else 0))
@@ -272,6 +263,7 @@ async def measure(flags: argparse.Namespace, say: Callable[[str], None]) -> None
             for target in targets:
                 say(target.line())
             say(await held(broker, worker))
+            say(flushes(folder))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The other proxies of ``bench.gateway``, and the broker's configuration there."""
+"""What ``bench.gateway`` compares: the fake model server, the broker in front of it, and other proxies."""
 
 import contextlib
 import hashlib
@@ -7,10 +7,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from bench.client import KEY
+from tests.fakes.broker_process import BrokerProcess
+from tests.fakes.redis_servers import VALKEY, RedisServer
+from tests.fakes.worker import FakeWorker
 
 LITELLM_KEY = "sk-bench"
 BROKER = f"""
@@ -121,3 +124,30 @@ def _process(argv: list[str]) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def backend() -> Iterator[str]:
+    """The fake model server in a process of its own."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.gateway_backend", str(port)])
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def ours(url: str, flush: str = "always") -> AsyncIterator[tuple[BrokerProcess, FakeWorker, RedisServer]]:
+    """Store with this ``appendfsync``, broker, and a worker whose models are the backend."""
+    store = RedisServer(VALKEY, "--appendonly", "yes", "--appendfsync", flush).start()
+    broker = BrokerProcess(store.url, extra=BROKER, models=MODELS).until_ready()
+    urls = {"wide": f"{url}/v1", "cold": f"{url}/v1"}
+    worker = FakeWorker.on_redis(store.url, serves=("wide", "cold"), urls=urls)
+    try:
+        async with worker.running(every_s=0.5):
+            yield broker, worker, store
+    finally:
+        broker.stop()
+        store.close()
