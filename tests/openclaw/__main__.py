@@ -73,7 +73,7 @@ GROUPS = {
         title="the plugin, no provider block",
         version=OPENCLAW,
         setup=replace(WITH_PLUGIN, block=False),
-        checks={"v catalogue": checks.catalogue},
+        checks={"v catalogue": checks.catalogue, "z start": checks_long.starts_without_a_broker},
     ),
     "setup": Group(
         title="the plugin's setup step, nothing else",

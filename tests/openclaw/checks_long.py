@@ -94,6 +94,20 @@ async def _without_error(scene: Scene, run: str, started_s: float) -> float:
     return took_s
 
 
+async def starts_without_a_broker(scene: Scene) -> str:
+    """A gateway that was started while the broker was away: a turn asked for before it is back completes."""
+    scene.stop_broker()
+    scene.gateway.kill()
+    await scene.gateway.start()
+    await scene.connect()
+    run = await scene.chat.say("agent:main:early", "hello")
+    await asyncio.sleep(5)
+    scene.restart_broker()
+    end = await scene.chat.ended(run, 180)
+    assert end["state"] == "final", end
+    return "a turn begun without a broker completed once it was there"
+
+
 async def hot_reload(scene: Scene) -> str:
     """The plugin is reloaded with three conversations warm: no lease is lost. OpenClaw itself refuses it in a turn."""
     sessions = [f"agent:main:i{number}" for number in range(3)]

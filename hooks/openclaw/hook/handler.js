@@ -28,7 +28,7 @@ function addDefault(models, cfg) {
 async function release(sessionKey, model) {
   const { HOTSEAT_URL = "http://127.0.0.1:4687", HOTSEAT_API_KEY } = process.env;
   const headers = { "content-type": "application/json" };
-  if (HOTSEAT_API_KEY?.startsWith("hsk_")) headers.authorization = `Bearer ${HOTSEAT_API_KEY}`;
+  if (HOTSEAT_API_KEY) headers.authorization = `Bearer ${HOTSEAT_API_KEY}`;
   const body = JSON.stringify({ type: "release", sessionKey, model });
   try {
     const answer = await fetch(`${HOTSEAT_URL.replace(/\/+$/, "")}/activity`, {

@@ -14,7 +14,7 @@ import { catalogueOf, modelOf, PROVIDER } from "./provider.js";
 import { setupMethod } from "./setup.js";
 import { MAX_SESSIONS, type SessionEvent, Sessions, type Trigger } from "./sessions.js";
 import { type Stream, waitingStream } from "./waiting.js";
-import { defaultModel, KEY_PREFIX, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
+import { defaultModel, KEY_VARIABLE, keyReader, modelName, modelNamed, type Settings, settingsOf } from "./settings.js";
 
 /** Reasons of `session_end` after which the conversation is over; the gateway's own end is left to the TTL. */
 const OVER = new Set(["new", "reset", "idle", "daily", "deleted"]);
@@ -95,7 +95,7 @@ class Binding {
   #catalogue(ctx: CatalogContext): Promise<{ provider: ProviderConfig } | undefined> {
     const { apiKey, discoveryApiKey: key } = ctx.resolveProviderApiKey(PROVIDER);
     const { brokerUrl: url } = this.#settings;
-    const own = key?.startsWith(KEY_PREFIX) ? new BrokerClient({ url, apiKey: () => key, log: this.api.logger }) : undefined;
+    const own = key ? new BrokerClient({ url, apiKey: () => key, log: this.api.logger }) : undefined;
     return catalogueOf(own ?? this.#client, this.#settings, apiKey);
   }
 

@@ -55,13 +55,13 @@ it("a model that OpenClaw has in no catalogue is asked for once more, and taken 
 
 afterEach(() => vi.unstubAllEnvs());
 
-it("without a file of its own the plugin has the provider's key, if it is one", async () => {
+it("without a file of its own the plugin has the provider's key, whatever it looks like", async () => {
   const keyOf = async (value: string | undefined, path = "", provider?: () => Promise<string | undefined>) => {
     vi.stubEnv(KEY_VARIABLE, value);
     return await keyReader(path, provider)();
   };
   expect(await keyOf("hsk_1")).toBe("hsk_1");
-  expect(await keyOf("none")).toBe("");
+  expect(await keyOf("sk-imported\n")).toBe("sk-imported");
   expect(await keyOf(undefined)).toBe("");
   expect(await keyOf("hsk_1", "/nonexistent")).toBe("");
   expect(await keyOf("hsk_1", "", () => Promise.resolve("hsk_login"))).toBe("hsk_login");

@@ -70,14 +70,13 @@ function field(value: unknown, name: string): unknown {
 /** Where the provider's key is, and the plugin's where it has no file. */
 export const KEY_VARIABLE = "HOTSEAT_API_KEY";
 
-export const KEY_PREFIX = "hsk_";
 /** The provider's key is looked up again after so long: keys are exchanged without a restart. */
 export const KEY_KEPT_MS = 10_000;
 
 /** What OpenClaw has for the provider: of its environment or of a login. */
 export type ProviderKey = () => Promise<string | undefined>;
 
-/** The key in a file, read anew each time; without a file the provider's own, if it is a Hotseat key. */
+/** The key in a file, read anew each time; without a file the provider's own, which may be any text. */
 export function keyReader(path: string, providerKey: ProviderKey = ofEnvironment): () => string | Promise<string> {
   if (path === "") return kept(providerKey);
   return () => {
@@ -101,7 +100,7 @@ function kept(providerKey: ProviderKey): () => Promise<string> {
       untilMs = performance.now() + KEY_KEPT_MS;
       known = providerKey()
         .catch(ofEnvironment)
-        .then((key) => (key?.startsWith(KEY_PREFIX) ? key : ""));
+        .then((key) => key?.trim() ?? "");
     }
     return known;
   };

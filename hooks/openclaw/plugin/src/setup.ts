@@ -8,7 +8,7 @@
 import { BrokerClient, BrokerError, type ModelInfo } from "./client.js";
 import type { Prompter, SetupContext, SetupMethod, SetupResult, UnattendedContext } from "./openclaw-api.js";
 import { isForChat, type ModelCard, type ModelList, PROVIDER } from "./provider.js";
-import { DEFAULT_URL, KEY_PREFIX, KEY_VARIABLE } from "./settings.js";
+import { DEFAULT_URL, KEY_VARIABLE } from "./settings.js";
 
 /** As in the manifest's `providerAuthChoices`. */
 export const METHOD = "broker";
@@ -49,7 +49,7 @@ export function setupMethod(parts: Parts = {}): SetupMethod {
 
 /** Ask the broker whether address and key are right. Throws Error that says what to do. */
 export async function tried(url: string, key: string, parts: Parts = {}): Promise<Broker> {
-  const apiKey = () => (key.startsWith(KEY_PREFIX) ? key : "");
+  const apiKey = () => key;
   const log = { info: () => undefined, warn: () => undefined };
   const client = new BrokerClient({ url, apiKey, log, ...(parts.fetch && { fetch: parts.fetch }) });
   try {
@@ -59,7 +59,7 @@ export async function tried(url: string, key: string, parts: Parts = {}): Promis
     const first = models.find(({ isDefault }) => isDefault)?.name;
     const chatting = data.filter(isForChat).sort((a, b) => Number(b.id === first) - Number(a.id === first));
     if (chatting.length === 0) throw new Error(`the broker at ${url} has no model for this key that can chat`);
-    return { url, key: apiKey() || NO_KEY, models: chatting };
+    return { url, key: key || NO_KEY, models: chatting };
   } catch (error) {
     throw new Error(explained(error, url, key));
   }
@@ -110,12 +110,12 @@ async function asked({ prompter, opts, config, env = process.env }: SetupContext
 }
 
 async function askedKey(prompter: Prompter, env: NodeJS.ProcessEnv): Promise<string> {
-  const known = env[KEY_VARIABLE]?.startsWith(KEY_PREFIX) ? env[KEY_VARIABLE] : undefined;
+  const known = word(env[KEY_VARIABLE]);
   if (known !== undefined) {
     const message = `Use the key in ${KEY_VARIABLE}?`;
     if (await prompter.confirm({ message, initialValue: true })) return known;
   }
-  const message = `API key (${KEY_PREFIX}…; empty where the broker is anonymous)`;
+  const message = "API key (hsk_…; empty where the broker is anonymous)";
   return ((await prompter.text({ message, sensitive: true })) ?? "").trim();
 }
 
