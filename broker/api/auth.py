@@ -94,24 +94,11 @@ class Authenticator:
             raise NotAllowedError(f"key {caller.name!r} lacks the scope {scope.value!r}")
         return caller
 
-    def client(self, authorization: bytes | None, scope: Scope) -> Principal:
-        """As ``principal``, but where callers need no key any key will do: OpenAI's SDK always sends one.
-
-        Raises:
-            UnauthorisedError, NotAllowedError, RateLimitedError
-        """
-        try:
-            return self.principal(authorization, scope)
-        except UnauthorisedError:
-            if self._anonymous is None:
-                raise
-            return self._anonymous
-
     def identify(self, authorization: bytes | None) -> Principal:
         """Who calls; counts against the key's rate.
 
-        Where callers need no key, what is neither a known key nor looks like one of ours is none: programs that must
-        have a key are given any text, and share it with the commands beside them.
+        Where callers need no key, what is neither a known key nor looks like one of ours is none: OpenAI's SDK and
+        others must have a key and are given any text. A key of ours that is mistyped may have been a private one.
 
         Raises:
             UnauthorisedError, RateLimitedError

@@ -85,7 +85,7 @@ class V1:
         authorization = header(scope, b"authorization")
         if authorization is None and (key := header(scope, b"x-api-key")) is not None:
             authorization = b"Bearer " + key
-        return self._services.authenticator.client(authorization, KeyScope.LEASE)
+        return self._services.authenticator.principal(authorization, KeyScope.LEASE)
 
     def _cards(self, caller: Principal) -> list["ModelCard"]:
         """From memory: this must answer at once, also while the store does not."""

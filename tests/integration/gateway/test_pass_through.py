@@ -113,6 +113,15 @@ async def test_who_may_not_is_told_in_the_protocol_it_speaks():
         assert scene.leases() == []
 
 
+async def test_where_callers_need_no_key_any_text_is_none_but_a_mistyped_key_is_not():
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of()) as scene:
+        scene.client.headers.pop("Authorization", None)
+        for key, status in (("none", 200), ("hsk_mistyped", 401)):
+            answer = await scene.client.post(CHAT, json=body_of(), headers={"x-api-key": key})
+            assert answer.status_code == status, answer.text
+        assert len(scene.models["a"].asked) == 1  # it may have been meant to be a private one
+
+
 async def test_a_model_servers_own_errors_pass_untouched():
     async with gateway_scene({"a": [whole(b'{"error": "too long"}', status=400), whole(b"oops", status=500)]}) as scene:
         for status, content in ((400, b'{"error": "too long"}'), (500, b"oops")):
