@@ -161,7 +161,7 @@ def needs_permission(base_url: str) -> bool:
 
 def remarks(base_url: str, offers: Sequence[Offer], *, target: str) -> list[str]:
     """What the block cannot say."""
-    found = [f"set {KEY_VARIABLE} where {target} runs; with anonymous = true any value but hsk_… will do"]
+    found = [f"set {KEY_VARIABLE} where {target} runs; a broker with anonymous = true takes any value"]
     if target == "openclaw":
         found.append("`openclaw agent` on the command line has its own limit of 600 s; give it --timeout")
         found += [
