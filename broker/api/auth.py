@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ KEY_PREFIX = "hsk_"
 KEY_BYTES = 32
 MAX_HEADER = 512
 """Longest ``Authorization`` value looked at."""
+_ANY_TEXT = re.compile(rb"bearer +(?!hsk_[A-Za-z0-9_-]{20})[^ ]", re.IGNORECASE)
+"""A bearer token that is not shaped like one of our keys (``hsk_...`` of a page is not)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,8 @@ class Authenticator:
     def identify(self, authorization: bytes | None) -> Principal:
         """Who calls; counts against the key's rate.
 
-        Where callers need no key, what is neither a known key nor looks like one of ours is none: OpenAI's SDK and
-        others must have a key and are given any text. A key of ours that is mistyped may have been a private one.
+        Where callers need no key, a token that is not shaped like one of ours is none: OpenAI's SDK and others must
+        have a key and are given any text. A key of ours that is mistyped may have been a private one.
 
         Raises:
             UnauthorisedError, RateLimitedError
@@ -110,7 +113,7 @@ class Authenticator:
         try:
             key = self._known(authorization)
         except UnauthorisedError:
-            if self._anonymous is None or KEY_PREFIX.encode() in authorization[:MAX_HEADER]:
+            if self._anonymous is None or len(authorization) > MAX_HEADER or not _ANY_TEXT.match(authorization):
                 raise
             return self._anonymous
         self._spend(key.principal.name)

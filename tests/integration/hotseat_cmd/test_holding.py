@@ -22,6 +22,7 @@ async def hotseat(scene: GatewayScene, *words: str) -> asyncio.subprocess.Proces
         *words[1:],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start jobs with it ignored
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.api.auth import ApiKey, Authenticator, Bucket, digest, new_key
+from broker.api.auth import MAX_HEADER, ApiKey, Authenticator, Bucket, digest, new_key
 from broker.api.problems import RateLimitedError, UnauthorisedError
 from broker.principals import NotAllowedError, Principal, Scope
 
@@ -35,12 +35,16 @@ def test_anonymous_callers_enter_only_where_they_may_and_wrong_keys_never():
     known = authenticator(anonymous=ROOT)
     assert known.identify(None) is ROOT
     with pytest.raises(UnauthorisedError):
-        known.identify(b"Bearer hsk_wrong")
+        known.identify(b"Bearer " + new_key()[0].encode())
 
 
 def test_what_stands_where_a_key_must_stand_is_none_to_an_anonymous_broker():
     known = authenticator(ApiKey(principal=ONE, sha256=digest("sk-team")), anonymous=ROOT)
-    assert known.identify(b"Bearer any text will do") is ROOT
+    for text in (b"any text will do", b"hsk_...", b"sk-team2"):
+        assert known.identify(b"Bearer " + text) is ROOT
+    for header in (b"Bearer", b"Bearer ", b"Basic eDp5", b"Bearer " + b"x" * MAX_HEADER):
+        with pytest.raises(UnauthorisedError):
+            known.identify(header)
     assert known.identify(b"Bearer sk-team") is ONE
     with pytest.raises(UnauthorisedError):
         authenticator(ApiKey(principal=ONE, sha256=digest("sk-team"))).identify(b"Bearer any text will do")
