@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +28,7 @@ from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
 from broker.key_config import KeyEntry
 from broker.leasing import Leasing
+from broker.listening import DrainingServer
 from broker.load_accounts import LoadAccounts
 from broker.lookout import Lookout
 from broker.loops import Loops
@@ -221,35 +220,6 @@ def openapi_document() -> dict[str, Any]:
     return app.openapi()
 
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn waits for open long polls for ever, or cuts them with a bare 500: they are answered first here."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then what uvicorn does. Who calls a socket that outlives this broker waits for the next one."""
-        if sockets:
-            for server in self.servers:
-                server.close()
-        app = self.config.loaded_app
-        while not isinstance(app, FastAPI):
-            app = app.app
-        broker: Broker = app.state.broker
-        await broker.drain()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """As uvicorn's, but a signal that was obeyed is not raised once more: the exit status is 0."""
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        for number in numbers:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-
 def server_of(config: Config, app: FastAPI) -> DrainingServer:
     """The HTTP server around an application."""
     section = config.broker
@@ -271,7 +241,8 @@ def server_of(config: Config, app: FastAPI) -> DrainingServer:
             log_config=None,
             proxy_headers=False,
             server_header=False,
-        )
+        ),
+        app.state.broker.drain,
     )
 
 

@@ -1,11 +1,16 @@
-"""Listening sockets that a service manager opened and hands over (sd_listen_fds(3)).
+"""The HTTP server's beginning and end: sockets that a service manager hands over (sd_listen_fds(3)), and draining.
 
 Such a socket outlives the broker: who calls while it is restarted waits to be accepted instead of being refused.
 """
 
+import asyncio
+import contextlib
 import os
+import signal
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
+
+import uvicorn
 
 from schemas.config_file import ConfigError
 
@@ -48,3 +53,33 @@ def address(found: socket.socket) -> str:
     """Where it listens, for a person."""
     name = found.getsockname()
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}"
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn waits for open long polls for ever, or cuts them with a bare 500: they are answered first here."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        """``drain``: answer those who wait."""
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then what uvicorn does. Who calls a socket that outlives this broker waits for the next one."""
+        if sockets:
+            for server in self.servers:
+                server.close()
+        await self._drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised once more: the exit status is 0."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)

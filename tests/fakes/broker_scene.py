@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from broker.app import Broker, DrainingServer, build_app, server_of
+from broker.app import Broker, build_app, server_of
 from broker.config import BrokerSection, Config, LimitsSection, PolicySection
 from broker.gateway_config import GatewaySection
 from broker.key_config import KeyEntry
+from broker.listening import DrainingServer
 from broker.principals import Scope
 from broker.store.memory_store import MemoryStore
 from broker.store.port import Store
