@@ -4,6 +4,8 @@ Exhaustive service of resident models; the next model by weighted backlog per se
 slice; exchange preemption; one hard age bound; prefetch. Measured against others in ``docs/benchmarks.md``.
 """
 
+from operator import attrgetter
+
 from broker.core.board import EPSILON_S, Board, Place, lay_out
 from broker.core.decisions import Decision, Load, Plan, PreemptLease, SetAdmission, Unload, Why
 from broker.core.idle import use_the_quiet
@@ -33,7 +35,7 @@ def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
     """
     board = lay_out(snapshot, settings)
     draft = _Draft(board)
-    for slot in snapshot.slots:
+    for slot in sorted(snapshot.slots, key=attrgetter("slot")):
         if slot.state is SlotState.DRAINING:
             draft.unloads += _drain(slot)  # 1
     wanted = wanting(board)

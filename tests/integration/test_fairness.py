@@ -11,7 +11,6 @@ SETTING = Setting(slice_min_s=3.0, tokens=64, before_s=4.0, flood_s=25.0)
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="needs hotseat[demo]"),
 ]
 

@@ -59,7 +59,7 @@ def lua(request):
 
 @pytest.mark.redis
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)  # a thousand walks compute for minutes
 def test_lua_and_python_agree_after_every_step(lua):
     seen: Counter[str] = Counter()
     walks = WALKS // 2  # as many on each of the two servers

@@ -112,7 +112,6 @@ def until_counted(url: str, count: int) -> None:
 
 
 @pytest.mark.redis
-@pytest.mark.timeout(90)
 def test_kill_9_loses_the_last_seconds_and_no_more(valkey, capsys):
     extra = f"[gateway]\nreport_every_s = {EVERY_S}\n"
     first = BrokerProcess(valkey.url, extra=extra).until_ready()

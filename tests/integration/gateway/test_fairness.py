@@ -24,7 +24,6 @@ JAIN = 0.75
 
 @pytest.mark.redis
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_busy_model_makes_room_and_a_flood_gets_its_share_through_v1():
     ours = measure_ours(SHORT, llama_server_argv())
     assert ours.switch.streams.finished > 0
@@ -33,7 +32,6 @@ def test_a_busy_model_makes_room_and_a_flood_gets_its_share_through_v1():
 
 @pytest.mark.redis
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(shutil.which("llama-server") is None, reason="no llama-server on the PATH")
 def test_the_same_clients_beside_llama_servers_router():
     ours, theirs = measure(SHORT, server_argv(None))

@@ -20,7 +20,7 @@ from broker.answers.watcher import Watcher  # noqa: E402
 from tests.data_path.clients import Tally, talk  # noqa: E402  needs the packages above
 from tests.data_path.stack import Stack, real_stack  # noqa: E402
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 SETTINGS = "[limits]\nload_backoff_s = 0.3\nmax_fails = 50\n[policy]\nslice_min_s = 1.0\n"
 HELLO = [{"role": "user", "content": "ba de fi"}]

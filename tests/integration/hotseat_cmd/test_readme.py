@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.hotseat_cmd.test_up import Up, eventually, up
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 assert up, "the fixture"
 
 README = Path(__file__).parents[3] / "README.md"

@@ -15,7 +15,7 @@ import pytest
 
 from hotseat.tiny_gguf import write_tiny_gguf
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 PATIENCE_S = 60.0
 GAVE_BACK = re.compile(r"(ada|ben|cleo) +gives (\S+) back \(turn \d+\): \S")

@@ -75,7 +75,6 @@ def test_five_seconds_under_writes(agent_database, tmp_path: Path):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_sixty_seconds_under_writes(agent_database, tmp_path: Path):
     path = agent_database()
     with writing(path):

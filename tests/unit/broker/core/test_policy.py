@@ -261,6 +261,13 @@ def test_a_draining_slot_gives_up_what_is_idle_and_loads_nothing():
     assert plan.waits == {C: WaitReason.NO_SLOT}
 
 
+def test_draining_slots_give_up_in_the_order_of_their_names_whatever_the_order_of_the_picture():
+    first, second = (slot(ready(A), slot=SlotId(name), state=SlotState.DRAINING) for name in ("gpu0", "gpu1"))
+    plan = plan_of([model(A)], first, second)
+    assert [unload.slot for unload in plan.decisions] == ["gpu0", "gpu1"]
+    assert plan_of([model(A)], second, first) == plan
+
+
 @pytest.mark.parametrize("state", [SlotState.CORDONED, SlotState.OFFLINE, SlotState.RECOVERING, SlotState.QUARANTINED])
 def test_a_slot_that_is_not_open_is_left_alone(state):
     plan = plan_of([model(A), model(B, waiting=1)], slot(ready(A), state=state))
