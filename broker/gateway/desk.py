@@ -13,6 +13,7 @@ from broker.gateway.bodies import Room
 from broker.gateway.candidates import Candidate, Listed, Plan, RoutedName
 from broker.gateway.client_side import ClientSide
 from broker.gateway.contract import Strict
+from broker.gateway.conversations import Sightings
 from broker.gateway.endpoints import Endpoint, Shape
 from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
@@ -163,6 +164,7 @@ class Desk:
     reputations: Reputations
     places: Places = field(default_factory=Places)
     spans: Spans = field(default_factory=Spans)
+    sightings: Sightings = field(default_factory=Sightings)
     rule: Rule = as_named
     names: tuple[RoutedName, ...] = ()
     """What can be asked for beside the models."""

@@ -108,6 +108,7 @@ class Gateway:
         settings, caller, endpoint = self.desk.settings, arrived.caller, arrived.endpoint
         asked = asked_of(body, headers.get(b"content-type", b""))
         span = self.desk.spans.session_of(headers.get(b"traceparent"), asked.model, started_s)
+        found, asker = fingerprint(caller.name, endpoint.path, body), (caller.name, _address(arrived.scope))
         wanted = settings.profiles.get(caller.name) or _profile(headers.get(PROFILE_HEADER))
         return Call(
             caller=caller,
@@ -116,11 +117,11 @@ class Gateway:
             target=endpoint.path + _query(arrived.scope["query_string"]),
             body=body,
             asked=asked,
-            identity=identify(headers, asked, caller.name, span),
+            identity=identify(headers, asked, asker, self.desk.sightings, found, span),
             priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
             profile=profile_for(endpoint, wanted),
             limits=within(settings.limits, read_timeout_s(headers)),
-            fingerprint=fingerprint(caller.name, endpoint.path, body),
+            fingerprint=found,
             started_s=started_s,
             created_s=int(time.time()),
         )
@@ -235,6 +236,12 @@ def gateway_of(
 def _length(headers: dict[bytes, bytes]) -> int | None:
     length = headers.get(b"content-length")
     return int(length[:12]) if length and length.isdigit() else None
+
+
+def _address(scope: Scope) -> str:
+    """The client's, without its port; empty where the server does not know it, as on a Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _query(raw: bytes) -> str:

@@ -1,13 +1,12 @@
 """Whose conversation a request belongs to, and what else routing reads of it.
 
-Rule: the first of these that is there names the session; nothing else of the body is looked at.
+Rule: the first of these that is there, and is believed (``conversations``), names the session.
 
 1. ``x-hotseat-session``
-2. ``x-session-affinity``, ``session_id``, ``x-client-request-id``: OpenClaw's affinity headers, in this order
-3. a ``traceparent`` whose span was registered with ``POST /sessions/span``
-4. ``prompt_cache_key`` of the body
-5. ``user`` of the body; Anthropic's ``metadata.user_id``
-6. the name of the API key
+2. what clients call their conversation in a header; a ``traceparent`` whose span was registered with ``POST
+   /sessions/span``; what they call it in the body, ``prompt_cache_key`` first
+3. what names a person: ``user``, Anthropic's ``metadata.user_id``
+4. the name of the API key and the client's address, with the beginning of a conversation that goes on
 """
 
 import hashlib
@@ -20,9 +19,9 @@ import msgspec
 
 from broker.core.errors import BadArgumentError, RequestError
 from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
+from broker.gateway.conversations import CHOSEN, Asker, Hints, Sightings, beginning_of, named_by
 from broker.gateway.forms import FormError, Places, form_of
 
-SESSION_HEADERS = (b"x-hotseat-session", b"x-session-affinity", b"session_id", b"x-client-request-id")
 READ_TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 PRIORITY_HEADER = b"x-hotseat-priority"
 _LABEL = re.compile(r"[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]{1,256}")
@@ -41,14 +40,11 @@ class UnknownNameError(RequestError):
     code = "unknown_model"
 
 
-class _Body(msgspec.Struct, frozen=True):
+class _Body(Hints, frozen=True):
     """What routing reads; every other field is skipped."""
 
     model: Any = None
     stream: Any = None
-    prompt_cache_key: Any = None
-    user: Any = None
-    metadata: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
@@ -62,8 +58,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     stream: bool
-    session_hints: tuple[object, ...] = ()
-    """From the body, the better one first."""
+    hints: Hints
+    """What the body says of its conversation."""
     model_at: Places = ()
     """Of a form: where in its body the model's name is, begin and end."""
     wants_nothing: bool = False
@@ -76,6 +72,9 @@ class Identity(msgspec.Struct, frozen=True):
     session: str
     named: bool
     """Did the client name the session? Else many conversations may share it."""
+    marked: str
+    """The name under which it is private or not: what conversations without an id of their own share, and one whose id
+    was not believed at first, is private for all of them."""
 
 
 def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
@@ -94,13 +93,11 @@ def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
         raise UnreadableError("the body must name a model: a string in the field 'model'")
     if not _MODEL.fullmatch(read.model):
         raise UnknownNameError("there is no such model; GET /v1/models lists what there is")
-    of_metadata = read.metadata.get("user_id") if isinstance(read.metadata, dict) else None
-    hints = (read.prompt_cache_key, read.user, of_metadata)
     wants_nothing = 0 in (read.max_tokens, read.max_completion_tokens, read.max_output_tokens)
     return Asked(
         model=read.model,
         stream=read.stream is True,
-        session_hints=hints,
+        hints=read,
         model_at=model_at,
         wants_nothing=wants_nothing,
     )
@@ -113,17 +110,27 @@ def _form(body: bytes, content_type: bytes) -> tuple[_Body, Places]:
     return read, form.places.get("model", ())
 
 
-def identify(headers: Mapping[bytes, bytes], asked: Asked, key_name: str, span_session: str | None = None) -> Identity:
+def identify(
+    headers: Mapping[bytes, bytes],
+    asked: Asked,
+    asker: Asker,
+    sightings: Sightings,
+    fingerprint: str,
+    span_session: str | None = None,
+) -> Identity:
     """The session, by the order above; one that cannot be a label is replaced by its hash."""
-    for name in SESSION_HEADERS:
-        if value := headers.get(name):
-            return Identity(_label(value.decode("utf-8", "replace")), named=True)
-    if span_session is not None:
-        return Identity(_label(span_session), named=True)
-    for hint in asked.session_hints:
-        if isinstance(hint, str) and hint:
-            return Identity(_label(hint), named=True)
-    return Identity(_label(key_name), named=False)
+    if chosen := headers.get(CHOSEN, b"").decode("utf-8", "replace").strip():
+        return Identity(_label(chosen), named=True, marked=_label(chosen))
+    shared = _label("@".join(part for part in asker if part))
+    for named in named_by(headers, asked.hints, span_session):
+        sight = sightings.sight_of(asker, named, fingerprint)
+        if sight.believed:
+            session = _label(named.value)
+            return Identity(session, named=True, marked=shared if sight.late else session)
+    beginning = beginning_of(asked.hints)
+    if beginning is not None and sightings.is_told_apart(asker, beginning):
+        return Identity(_label(f"{shared}#{beginning.digest[:8]}"), named=False, marked=shared)
+    return Identity(shared, named=False, marked=shared)
 
 
 def _label(text: str) -> str:

@@ -122,7 +122,7 @@ class Routes:
         entry = self.settings.table.entries.get(request.name)
         if entry is None:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
-        session, now_s = call.identity.session, asyncio.get_running_loop().time()
+        session, now_s = call.identity.marked, asyncio.get_running_loop().time()
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
         known = self.sessions.is_private(session, now_s)
         private: bool | None = known
@@ -138,7 +138,7 @@ class Routes:
 
     async def _asked(self, call: Call, *, private: bool) -> tuple[bool | None, int | None]:
         """What the store knows: is the session private (None: nobody knows), and what the key may still spend."""
-        session, key = call.identity.session, call.caller.name
+        session, key = call.identity.marked, call.caller.name
         if not self.purse.is_limited(key):
             return private or await self._marked(session), None
         if private:

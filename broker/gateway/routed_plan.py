@@ -141,7 +141,7 @@ class RoutedPlan:
     # ------------------------------------------------------------------------------------------------- the decision
     @property
     def _session(self) -> str:
-        return self._call.identity.session
+        return self._call.identity.marked
 
     async def _decided(self) -> Decision:
         progress, call = self._progress, self._call

@@ -220,7 +220,7 @@ async def test_the_session_comes_from_a_registered_span_and_the_class_from_heade
         await scene.client.post(CHAT, json=body_of(), headers=trace | {"x-hotseat-priority": "interactive"})
         await scene.client.post(CHAT, json=body_of(user="u"))
         await scene.client.post(CHAT, json=body_of())
-        assert [lease.session for lease in seen] == ["agent:main:x"] * 2 + ["u", "k"]
+        assert [lease.session for lease in seen] == ["agent:main:x"] * 2 + ["u", "k@127.0.0.1"]
         assert [lease.priority.value for lease in seen] == ["background", "interactive", "background", "background"]
         for bad in ({}, span | {"spanId": "0"}, span | {"x": 1}, span | {"sessionKey": ""}):
             assert (await scene.client.post("/sessions/span", json=bad)).status_code == 422

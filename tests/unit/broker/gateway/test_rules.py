@@ -8,7 +8,7 @@ from broker.core.errors import BadArgumentError
 from broker.core.lease import Priority
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
 from broker.gateway.forms import FormError, form_of, form_with
-from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, identify, priority_for, read_timeout_s
+from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, priority_for, read_timeout_s
 from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, within
 from broker.gateway.places import Places, Seat, fingerprint
 from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for
@@ -21,32 +21,7 @@ RESPONSES = Endpoint(path="/responses", shape=Shape.RESPONSES)
 LIMITS = Limits(commit_after_s=8.0, keepalive_s=5.0, max_silent_s=55.0, max_wait_s=1500.0)
 
 
-# ------------------------------------------------------------------------------------------------------- identity
-def test_sessions_are_named_in_the_documented_order():
-    everything = {
-        b"x-hotseat-session": b"1",
-        b"x-session-affinity": b"2",
-        b"session_id": b"3",
-        b"x-client-request-id": b"4",
-    }
-    asked = asked_of(b'{"model":"a","user":"7","prompt_cache_key":"6","metadata":{"user_id":"8"}}')
-    for expected in "1234":
-        assert identify(everything, asked, "key", "5").session == expected
-        del everything[list(everything)[0]]  # noqa: RUF015
-    assert identify({}, asked, "key", "5").session == "5"
-    assert identify({}, asked, "key").session == "6"
-    assert identify({}, asked_of(b'{"model":"a","metadata":{"user_id":"8"}}'), "key").session == "8"
-    assert identify({}, asked_of(b'{"model":"a","user":""}'), "key").session == "key"
-    assert [identify({}, asked, "key").named, identify({}, asked_of(b'{"model":"a"}'), "key").named] == [True, False]
-
-
-@pytest.mark.parametrize("text", ["a\nb", "{x}", "x" * 257, "\x7f", "\u2028"])
-def test_a_session_that_cannot_be_a_label_is_replaced_by_its_hash(text):
-    found = identify({b"x-hotseat-session": text.encode()}, asked_of(b'{"model":"a"}'), "key").session
-    assert found.startswith("sha256:")
-    assert found == identify({b"x-hotseat-session": text.encode()}, asked_of(b'{"model":"a"}'), "other").session
-
-
+# -------------------------------------------------------------------------------------------------------- reading
 def test_only_a_true_stream_streams():
     assert asked_of(b'{"model":"a","stream":true}').stream
     for word in (b"false", b"null", b"1", b'"true"'):
