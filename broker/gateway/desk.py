@@ -20,7 +20,7 @@ from broker.gateway.holding import Holds
 from broker.gateway.identity import Asked, Identity
 from broker.gateway.patience import Limits
 from broker.gateway.places import Places
-from broker.gateway.profiles import Profile, Waiting, keepalive
+from broker.gateway.profiles import Profile, Waiting, keepalive, takes_role
 from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.spans import Spans
@@ -123,6 +123,7 @@ class Progress:
             position=self.position,
             eta_s=self.eta_s,
             created_s=self.call.created_s,
+            with_role=takes_role(self.call.headers),
         )
         await self.client.keepalive(keepalive(self.call.profile, self.call.endpoint.shape, waiting))
 

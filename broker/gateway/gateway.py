@@ -119,7 +119,7 @@ class Gateway:
             asked=asked,
             identity=identify(headers, asked, asker, self.desk.sightings, found, span),
             priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
-            profile=profile_for(endpoint, wanted),
+            profile=profile_for(endpoint, wanted, headers),
             limits=within(settings.limits, read_timeout_s(headers)),
             fingerprint=found,
             started_s=started_s,

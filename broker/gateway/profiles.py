@@ -1,9 +1,13 @@
-"""Keepalives that a client's parser counts, while a stream waits for its model.
+"""Keepalives that a client's parser counts and no program stumbles over, while a stream waits for its model.
 
-Measured with OpenClaw: an idle watchdog is reset by parsed events only; comments (``: ping``) do not count, chunks with
-empty ``choices`` and ``event: ping`` do.
+Measured with OpenClaw: an idle watchdog is reset by parsed events only; comments (``: ping``) do not count.
+
+Rule for a chat's chunks: there is a choice, for the commonest program of all reads ``choices[0].delta.content``. Its
+delta is empty, except for the JavaScript SDK: LangChain makes what has no role a message of an unknown kind, and all
+that comes after, calls of tools too, is added to that. Elsewhere no role: Python's SDK joins the roles of all chunks.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +20,9 @@ class Profile(StrEnum):
     """What a waiting stream says."""
 
     OPENAI = "openai"
-    """A chunk with empty ``choices``."""
+    """A chunk that adds nothing to the answer."""
+    NO_CHOICES = "no_choices"
+    """A chunk with empty ``choices``, as OpenAI's own with the usage is."""
     ANTHROPIC = "anthropic"
     """``event: ping``."""
     REASONING = "reasoning"
@@ -38,6 +44,8 @@ class Waiting:
     eta_s: float | None
     created_s: int
     """Unix time of the request, for the field ``created``."""
+    with_role: bool = False
+    """Does the client's SDK take a delta's role from the first chunk?"""
 
     def words(self) -> str:
         """For people."""
@@ -47,18 +55,30 @@ class Waiting:
         return f"waiting for {self.model}: position {self.position}{about}"
 
 
-def profile_for(endpoint: Endpoint, wanted: Profile | None) -> Profile:
-    """The profile of a request: the key's setting, else by the endpoint.
+def takes_role(headers: Mapping[bytes, bytes]) -> bool:
+    """Is it the JavaScript SDK, or what is built upon it?"""
+    return headers.get(b"x-stainless-lang") == b"js"
 
-    A setting that the endpoint's parsers would trip over falls back to the endpoint's own.
+
+def is_codex(headers: Mapping[bytes, bytes]) -> bool:
+    """Codex, its editors' extensions and what it runs as; it says so in ``originator`` and in its user agent."""
+    return headers.get(b"originator", b"").startswith(b"codex") or headers.get(b"user-agent", b"").startswith(b"codex")
+
+
+def profile_for(endpoint: Endpoint, wanted: Profile | None, headers: Mapping[bytes, bytes]) -> Profile:
+    """The profile of a request: what its key or itself asks for, else by client and endpoint.
+
+    What the endpoint's parsers would trip over falls back to the endpoint's own.
     """
     own = Profile.ANTHROPIC if endpoint.dialect is Dialect.ANTHROPIC else Profile.OPENAI
-    if endpoint.shape is Shape.RESPONSES:
-        own = Profile.COMMENT
+    if endpoint.shape is Shape.RESPONSES and not is_codex(headers):
+        own = Profile.COMMENT  # Python's helper takes no event before ``response.created``; Codex counts events only
     if wanted is None or wanted in {Profile.COMMENT, Profile.NONE}:
         return own if wanted is None else wanted
     if wanted is Profile.REASONING:
         return wanted if endpoint.shape is Shape.CHAT else own
+    if wanted is Profile.NO_CHOICES and endpoint.shape is Shape.RESPONSES:
+        return own
     return wanted if (wanted is Profile.ANTHROPIC) == (endpoint.dialect is Dialect.ANTHROPIC) else own
 
 
@@ -72,15 +92,19 @@ def keepalive(profile: Profile, shape: Shape, waiting: Waiting) -> bytes:
         return b'event: ping\ndata: {"type": "ping"}\n\n'
     if shape is Shape.RESPONSES:
         return b'event: keepalive\ndata: {"type": "keepalive", "sequence_number": 0}\n\n'
-    choices: list[object] = []
-    if profile is Profile.REASONING:
-        delta = {"role": "assistant", "reasoning_content": waiting.words() + "\n"}
-        choices = [{"index": 0, "delta": delta, "finish_reason": None}]
+    choice: dict[str, object] = {"index": 0, "finish_reason": None}
+    if shape is Shape.TEXT:
+        choice |= {"text": "", "logprobs": None}
+    else:
+        delta = {"role": "assistant"} if waiting.with_role else {}
+        if profile is Profile.REASONING:
+            delta["reasoning_content"] = waiting.words() + "\n"
+        choice["delta"] = delta
     chunk = {
         "id": f"hotseat-{waiting.lease_id}",
         "object": "text_completion" if shape is Shape.TEXT else "chat.completion.chunk",
         "created": waiting.created_s,
         "model": waiting.model,
-        "choices": choices,
+        "choices": [] if profile is Profile.NO_CHOICES else [choice],
     }
     return b"data: " + msgspec.json.encode(chunk) + b"\n\n"

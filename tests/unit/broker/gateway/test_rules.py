@@ -1,5 +1,6 @@
 """What the data path decides, without a socket."""
 
+import json
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from broker.gateway.forms import FormError, form_of, form_with
 from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, priority_for, read_timeout_s
 from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, within
 from broker.gateway.places import Places, Seat, fingerprint
-from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for
+from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for, takes_role
 from broker.gateway.spans import Spans
 from broker.gateway.troubles import Trouble, last_event
 
@@ -180,22 +181,46 @@ def test_a_fingerprint_tells_keys_paths_and_bodies_apart():
 
 
 # ------------------------------------------------------------------------------------------------------- profiles
+CODEX = {b"originator": b"codex_cli_rs", b"user-agent": b"codex_cli_rs/0.149.1"}
+
+
 @pytest.mark.parametrize(
-    "endpoint, wanted, profile",
+    "endpoint, wanted, headers, profile",
     [
-        (CHAT, None, Profile.OPENAI),
-        (MESSAGES, None, Profile.ANTHROPIC),
-        (RESPONSES, None, Profile.COMMENT),
-        (CHAT, Profile.ANTHROPIC, Profile.OPENAI),
-        (MESSAGES, Profile.OPENAI, Profile.ANTHROPIC),
-        (MESSAGES, Profile.REASONING, Profile.ANTHROPIC),
-        (CHAT, Profile.REASONING, Profile.REASONING),
-        (RESPONSES, Profile.OPENAI, Profile.OPENAI),
-        (MESSAGES, Profile.NONE, Profile.NONE),
+        (CHAT, None, {}, Profile.OPENAI),
+        (MESSAGES, None, {}, Profile.ANTHROPIC),
+        (RESPONSES, None, {}, Profile.COMMENT),
+        (RESPONSES, None, CODEX, Profile.OPENAI),
+        (RESPONSES, None, {b"user-agent": b"codex-tui/0.139.0"}, Profile.OPENAI),
+        (RESPONSES, Profile.COMMENT, CODEX, Profile.COMMENT),
+        (CHAT, Profile.ANTHROPIC, {}, Profile.OPENAI),
+        (CHAT, Profile.NO_CHOICES, {}, Profile.NO_CHOICES),
+        (MESSAGES, Profile.NO_CHOICES, {}, Profile.ANTHROPIC),
+        (RESPONSES, Profile.NO_CHOICES, {}, Profile.COMMENT),
+        (MESSAGES, Profile.OPENAI, {}, Profile.ANTHROPIC),
+        (MESSAGES, Profile.REASONING, {}, Profile.ANTHROPIC),
+        (CHAT, Profile.REASONING, {}, Profile.REASONING),
+        (RESPONSES, Profile.OPENAI, {}, Profile.OPENAI),
+        (MESSAGES, Profile.NONE, {}, Profile.NONE),
     ],
 )
-def test_a_profile_never_says_what_the_endpoints_parsers_trip_over(endpoint, wanted, profile):
-    assert profile_for(endpoint, wanted) is profile
+def test_a_profile_never_says_what_the_endpoints_parsers_trip_over(endpoint, wanted, headers, profile):
+    assert profile_for(endpoint, wanted, headers) is profile
+
+
+@pytest.mark.parametrize("profile", [Profile.OPENAI, Profile.REASONING])
+@pytest.mark.parametrize("with_role", [False, True])
+def test_a_keepalive_has_a_choice_without_content_and_a_role_for_javascript_alone(profile, with_role):
+    waiting = Waiting(lease_id="L", model="a", position=2, eta_s=3.0, created_s=1, with_role=with_role)
+    chunk = json.loads(keepalive(profile, Shape.CHAT, waiting).removeprefix(b"data: "))
+    (choice,) = chunk["choices"]
+    assert choice["finish_reason"] is None
+    assert "content" not in choice["delta"]
+    assert choice["delta"].get("role") == ("assistant" if with_role else None)
+    text = json.loads(keepalive(profile, Shape.TEXT, waiting).removeprefix(b"data: "))
+    assert text["choices"] == [{"index": 0, "finish_reason": None, "text": "", "logprobs": None}]
+    assert takes_role({b"x-stainless-lang": b"js"})
+    assert not takes_role({b"x-stainless-lang": b"python"})
 
 
 @pytest.mark.parametrize("profile", Profile)
