@@ -28,7 +28,12 @@ class GatewaySection(Section):
     keepalive_s: float = Field(default=_LIMITS.keepalive_s, gt=0, le=600)
     """Between two keepalives, seconds: twice within the shortest idle limit seen."""
     max_silent_s: float = Field(default=_LIMITS.max_silent_s, gt=0, le=3600)
-    """Any other client is told to come back (429, place kept) after this, seconds; below the 60 s of common proxies."""
+    """A client of which nobody knows what it bears is told to come back (429, place kept) after this, seconds; below
+    the 60 s of common proxies. One that says after how long it gives up, as the official SDKs do, is held until
+    shortly before that."""
+    longest_silent_s: float = Field(default=_LIMITS.longest_silent_s, gt=0, le=86_400)
+    """No client is held in silence for longer, seconds: ten minutes are what the official SDKs allow as they come.
+    Lower it to below the read time-out of a proxy in front of this broker."""
     max_wait_s: float = Field(default=_LIMITS.max_wait_s, gt=0, le=86_400)
     """A begun answer that still has no lease ends after this, seconds; below the 1800 s that clients are advised to
     allow. A stream whose forecast is beyond is not begun but told to come back."""
@@ -82,6 +87,7 @@ class GatewaySection(Section):
             commit_after_s=self.commit_after_s,
             keepalive_s=self.keepalive_s,
             max_silent_s=self.max_silent_s,
+            longest_silent_s=self.longest_silent_s,
             max_wait_s=self.max_wait_s,
         )
 

@@ -29,11 +29,13 @@ def prospect(record: LeaseRecord, picture: Picture | None, outlook: Outlook) -> 
         for slot in picture.snapshot.slots
         for failure in slot.failures
     )
+    view = None if picture is None else picture.snapshot.models.get(record.model)
     return Prospect(
         eta_s=outlook.eta_s,
         earliest_s=outlook.low_s,
         served=outlook.wait_reason not in {"no_slot", "quarantined"},
         doubtful=failed,
+        answer_s=view.hold_s + view.hold_sd_s if view is not None and view.hold_n else 0.0,
     )
 
 

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from broker.answers.verdict import Shape
 from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
+from broker.gateway.bearing import bears_s
 from broker.gateway.bodies import Body, MediaTypeError, Room
 from broker.gateway.canaries import Canaries
 from broker.gateway.client_side import GONE, ClientSide
@@ -20,7 +21,7 @@ from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
 from broker.gateway.headers import by_name
 from broker.gateway.holding import Holds
-from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for, read_timeout_s
+from broker.gateway.identity import UnreadableError, asked_of, identify, priority_for
 from broker.gateway.patience import within
 from broker.gateway.places import fingerprint
 from broker.gateway.profiles import Profile, profile_for
@@ -120,7 +121,7 @@ class Gateway:
             identity=identify(headers, asked, asker, self.desk.sightings, found, span),
             priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
             profile=profile_for(endpoint, wanted, headers),
-            limits=within(settings.limits, read_timeout_s(headers)),
+            limits=within(settings.limits, bears_s(headers, settings.limits.longest_silent_s)),
             fingerprint=found,
             started_s=started_s,
             created_s=int(time.time()),

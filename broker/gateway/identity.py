@@ -12,7 +12,6 @@ Rule: the first of these that is there, and is believed (``conversations``), nam
 import hashlib
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,7 +21,6 @@ from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
 from broker.gateway.conversations import CHOSEN, Asker, Hints, Sightings, beginning_of, named_by
 from broker.gateway.forms import FormError, Places, form_of
 
-READ_TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 PRIORITY_HEADER = b"x-hotseat-priority"
 _LABEL = re.compile(r"[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]{1,256}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
@@ -137,15 +135,6 @@ def _label(text: str) -> str:
     if _LABEL.fullmatch(text):
         return text
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def read_timeout_s(headers: Mapping[bytes, bytes]) -> float | None:
-    """After how many seconds without a byte the client gives up; both official SDKs say so."""
-    for name in READ_TIMEOUT_HEADERS:
-        if (word := headers.get(name)) is not None:
-            with suppress(ValueError):
-                return float(word.decode("latin-1"))
-    return None
 
 
 def priority_for(headers: Mapping[bytes, bytes], most_urgent: Priority, usual: Priority | None = None) -> Priority:

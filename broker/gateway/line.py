@@ -83,6 +83,7 @@ class Line:
             earliest_s=prospect.earliest_s,
             doubtful=prospect.doubtful,
             served=prospect.served,
+            answer_s=prospect.answer_s,
         )
         move, pause_s = in_line(wait, limits)
         if move is Move.COMMIT:
@@ -105,7 +106,7 @@ class Line:
         if move is Move.REFUSE:
             detail = f"no worker serves {record.model} now"
             return TroubleError(Trouble(status=503, code="no_worker", message=detail, lease_id=record.lease_id))
-        after_s = retry_after_s(prospect.eta_s, self._desk.settings.kept_s)
+        after_s = retry_after_s(self._progress.call.limits, prospect.eta_s, self._desk.settings.kept_s)
         if move is Move.GIVE_UP:
             said = f"{record.model} was not free within {self._progress.call.limits.max_wait_s:g} s"
         else:

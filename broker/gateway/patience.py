@@ -32,24 +32,46 @@ class Limits:
     commit_after_s: float = 8.0
     keepalive_s: float = 5.0
     max_silent_s: float = 55.0
+    """Of a client that bears nobody knows how much."""
+    longest_silent_s: float = 600.0
+    """Of any client."""
     max_wait_s: float = 1500.0
+    gives_up_s: float | None = None
+    """Of this request: after so many seconds without a byte its client gives up. None: nobody knows."""
 
 
 SHORTEST_S = 0.25
 """No client is spoken to more often, however impatient it says it is: keepalives cost, and it names the number."""
+SPARE_S = 2.0
+"""For the way of the answer, and for clocks that differ."""
+SPARE_SHARE = 0.05
+"""Of what the client bears, at least."""
 
 
-def within(limits: Limits, read_timeout_s: float | None) -> Limits:
-    """The limits for a client that says after how many seconds without a byte it gives up: it loses its place then."""
-    if read_timeout_s is None or not read_timeout_s > 0:
+def within(limits: Limits, bears_s: float | None) -> Limits:
+    """The limits for a client that gives up after ``bears_s`` seconds without a byte."""
+    if bears_s is None:
         return limits
-    patience_s = max(SHORTEST_S, read_timeout_s / 2)
+    half_s = max(SHORTEST_S, bears_s / 2)
     return replace(
         limits,
-        commit_after_s=min(limits.commit_after_s, patience_s),
-        keepalive_s=min(limits.keepalive_s, patience_s),
-        max_silent_s=min(limits.max_silent_s, patience_s),
+        commit_after_s=min(limits.commit_after_s, half_s),
+        keepalive_s=min(limits.keepalive_s, half_s),
+        gives_up_s=bears_s,
     )
+
+
+def silent_until_s(limits: Limits, answer_s: float) -> float:
+    """How long a client is held that hears nothing before the whole answer.
+
+    Until shortly before it gives up, with time for the answer, ``answer_s``: then it can be told that its place is
+    kept, and to come back at once. Half of what it bears is always its own: how long an answer takes is a guess.
+    """
+    if limits.gives_up_s is None:
+        return min(limits.max_silent_s, limits.longest_silent_s)
+    bears_s = min(limits.gives_up_s, limits.longest_silent_s)
+    spare_s = max(SPARE_SHARE * bears_s, SPARE_S + answer_s)
+    return max(SHORTEST_S, bears_s - min(spare_s, bears_s / 2))
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +88,8 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     """The model's last load failed: the next one may well fail too, and only an answer not yet begun can say so."""
     served: bool = True
     """Does any slot serve the model?"""
+    answer_s: float = 0.0
+    """How long the model works on an answer, as far as is known."""
 
 
 def in_line(wait: Wait, limits: Limits) -> tuple[Move, float]:
@@ -79,7 +103,7 @@ def in_line(wait: Wait, limits: Limits) -> tuple[Move, float]:
         if wait.waited_s >= limits.max_wait_s:
             return Move.GIVE_UP, 0.0
         return _next_word(wait, wait.spoke_s, limits, limits.max_wait_s)
-    due_s = limits.commit_after_s if wait.may_commit else limits.max_silent_s
+    due_s = limits.commit_after_s if wait.may_commit else silent_until_s(limits, wait.answer_s)
     # 2. Silence is still fine.
     if wait.waited_s < due_s:
         return Move.HOLD, due_s - wait.waited_s
@@ -112,13 +136,19 @@ def _next_word(wait: Wait, spoke_s: float, limits: Limits, end_s: float) -> tupl
     return Move.HOLD, min(due_s, end_s) - wait.waited_s
 
 
-def retry_after_s(eta_s: float | None, kept_s: float) -> int:
+def retry_after_s(limits: Limits, eta_s: float | None, kept_s: float) -> int:
     """Whole seconds after which a client that was sent away should come back.
 
+    At once where it is known to wait: each of its few tries is then held for as long as it bears. The SDKs try again
+    by themselves after 60 s at most (the newest after 120 s).
+
     Args:
+        limits: Of its request.
         eta_s: The forecast, None where there is none.
         kept_s: How long a place or an unclaimed grant is kept; the client is back within two thirds of it.
     """
+    if limits.gives_up_s is not None:
+        return 1
     longest = max(1, min(60, math.floor(kept_s * 2 / 3)))
     if eta_s is None or not math.isfinite(eta_s):
         return longest

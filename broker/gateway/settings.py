@@ -51,6 +51,8 @@ class Prospect:
     """Does any slot serve the model?"""
     doubtful: bool = False
     """Did its last load fail?"""
+    answer_s: float = 0.0
+    """How long a lease of its model is held, so how long a request takes."""
 
 
 Prospects = Callable[[LeaseRecord], Prospect]

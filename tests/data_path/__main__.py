@@ -28,7 +28,7 @@ def say(line: str) -> None:
 def waits(load_s: float) -> int:
     """The first part; says how many failed."""
     say(f"1. a model that loads for {load_s:.0f} s; an event at least every 10 s")
-    seen = asyncio.run(measure(load_s, 10.0, {}))
+    seen = asyncio.run(measure(load_s, 10.0, {}, bears_s=load_s / 3))
     for waited in seen:
         say(waited.line())
     return sum(bool(waited.failure) for waited in seen)

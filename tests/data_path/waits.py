@@ -52,13 +52,16 @@ class Waited:
         return f"  {self.client:34} {self.took_s:6.1f} s  {seen}  {self.failure or 'complete'}"
 
 
-async def measure(load_s: float, gap_s: float, gateway: dict[str, object], **limits: object) -> list[Waited]:
+async def measure(
+    load_s: float, gap_s: float, gateway: dict[str, object], *, bears_s: float, **limits: object
+) -> list[Waited]:
     """All of them at once, while the model loads.
 
     Args:
         load_s: How long the model takes.
         gap_s: Most that a parser goes without an event.
         gateway: ``[gateway]`` of the broker.
+        bears_s: The time-out of the SDK's clients, less than the load: they are sent away and come back.
         limits: Its ``[limits]``.
     """
     config = config_of(gateway=gateway, **limits)
@@ -66,8 +69,8 @@ async def measure(load_s: float, gap_s: float, gateway: dict[str, object], **lim
     async with gateway_scene({"a": scripts}, config, load_s=load_s) as scene:
         _answer_as_asked(scene)
         jobs = [_stream(scene, profile, path, gap_s) for profile, path in STREAMS]
-        jobs += [_sdk(scene, "does not stream", profile=None, streams=False)]
-        jobs += [_sdk(scene, "streams, profile none", profile="none", streams=True)]
+        jobs += [_sdk(scene, "does not stream", bears_s, profile=None, streams=False)]
+        jobs += [_sdk(scene, "streams, profile none", bears_s, profile="none", streams=True)]
         return list(await asyncio.gather(*jobs))
 
 
@@ -112,7 +115,7 @@ def _counts(profile: str, line: str) -> bool:
     return line.startswith("data:") or (profile == "comment" and line.startswith(":"))
 
 
-async def _sdk(scene: GatewayScene, name: str, *, profile: str | None, streams: bool) -> Waited:
+async def _sdk(scene: GatewayScene, name: str, bears_s: float, *, profile: str | None, streams: bool) -> Waited:
     waited = Waited(f"OpenAI's SDK, {name}")
     started_s = time.monotonic()
 
@@ -121,7 +124,7 @@ async def _sdk(scene: GatewayScene, name: str, *, profile: str | None, streams: 
             waited.sent_away += 1
             waited.positions.append(int(answer.headers["x-hotseat-position"]))
 
-    http = httpx.AsyncClient(event_hooks={"response": [note]}, timeout=70)
+    http = httpx.AsyncClient(event_hooks={"response": [note]}, timeout=bears_s)
     headers = {"x-hotseat-session": name} | ({"x-hotseat-profile": profile} if profile else {})
     async with openai.AsyncOpenAI(
         base_url=f"{scene.url}/v1", api_key="any", max_retries=50, http_client=http, default_headers=headers

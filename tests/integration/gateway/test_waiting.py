@@ -250,7 +250,7 @@ async def test_a_thousand_held_requests_do_not_slow_healthz_down():
 
 async def test_every_kind_of_client_waits_through_a_load_and_completes():
     quick = {"commit_after_s": 0.3, "keepalive_s": 0.3, "max_silent_s": 0.5}
-    seen = await measure(4.0, 2.0, quick, claim_ttl_s=2.0)
+    seen = await measure(4.0, 2.0, quick, bears_s=1.5, claim_ttl_s=2.0)
     assert [waited.line() for waited in seen if waited.failure] == []
     assert all(waited.events >= 5 or waited.sent_away for waited in seen), [waited.line() for waited in seen]
     assert [waited.sent_away > 0 for waited in seen[-2:]] == [True, True]

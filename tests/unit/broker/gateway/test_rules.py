@@ -2,15 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from broker.core.errors import BadArgumentError
 from broker.core.lease import Priority
+from broker.gateway.bearing import bears_s
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
 from broker.gateway.forms import FormError, form_of, form_with
-from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, priority_for, read_timeout_s
-from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, within
+from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, priority_for
+from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, silent_until_s, within
 from broker.gateway.places import Places, Seat, fingerprint
 from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for, takes_role
 from broker.gateway.spans import Spans
@@ -105,20 +107,64 @@ def test_a_wait_in_line_is_silent_then_begun_or_sent_away(wait, move, pause_s):
 
 
 def test_an_impatient_client_is_told_before_it_gives_up():
-    for word in (None, b"", b"none", b"nan", b"0", b"-1", b"inf", b"600"):
-        headers = {} if word is None else {b"x-stainless-read-timeout": word}
-        assert within(LIMITS, read_timeout_s(headers)) == LIMITS
-    found = within(LIMITS, read_timeout_s({b"x-stainless-timeout": b"8.0"}))
-    assert (found.commit_after_s, found.keepalive_s, found.max_silent_s) == (4.0, 4.0, 4.0)
+    found = within(LIMITS, 8.0)
+    assert (found.commit_after_s, found.keepalive_s, silent_until_s(found, 0.0)) == (4.0, 4.0, 6.0)
     assert found.max_wait_s == LIMITS.max_wait_s
+    assert silent_until_s(found, 60.0) == 4.0
+
+
+def test_a_client_is_held_until_shortly_before_it_gives_up_with_time_for_the_answer():
+    as_they_come = within(LIMITS, 600.0)
+    assert silent_until_s(as_they_come, 0.0) == 570.0
+    assert silent_until_s(as_they_come, 100.0) == 498.0
+    assert silent_until_s(as_they_come, 5000.0) == 300.0
+    wait = Wait(waited_s=60.0, may_commit=False, earliest_s=3000.0)
+    assert in_line(wait, as_they_come) == (Move.HOLD, 510.0)
+    assert in_line(Wait(waited_s=570.0, may_commit=False), as_they_come)[0] is Move.SEND_AWAY
+
+
+def test_who_bears_nobody_knows_how_much_is_held_below_what_proxies_allow():
+    assert silent_until_s(LIMITS, 30.0) == 55.0
+    assert silent_until_s(replace(LIMITS, longest_silent_s=20.0), 30.0) == 20.0
+    assert silent_until_s(within(LIMITS, math.inf), 0.0) == 570.0
+    assert silent_until_s(within(replace(LIMITS, longest_silent_s=50.0), 1800.0), 0.0) == 47.5
 
 
 def test_no_client_can_ask_for_a_flood_of_keepalives():
-    for word in (b"0.4", b"1e-9", b"1e-320"):
-        found = within(LIMITS, read_timeout_s({b"x-stainless-read-timeout": word}))
-        assert (found.commit_after_s, found.keepalive_s, found.max_silent_s) == (0.25, 0.25, 0.25)
+    for word in (0.4, 1e-9, 1e-320):
+        found = within(LIMITS, word)
+        assert (found.commit_after_s, found.keepalive_s, silent_until_s(found, 0.0)) == (0.25, 0.25, 0.25)
     quick = Limits(commit_after_s=0.1, keepalive_s=0.1, max_silent_s=0.1)
-    assert within(quick, 1e-9) == quick
+    assert (within(quick, 1e-9).commit_after_s, within(quick, 1e-9).keepalive_s) == (0.1, 0.1)
+
+
+JS = {b"x-stainless-lang": b"js", b"x-stainless-runtime": b"node", b"user-agent": b"OpenAI/JS 6.49.0"}
+
+
+@pytest.mark.parametrize(
+    "headers, bears",
+    [
+        ({}, None),
+        ({b"x-stainless-read-timeout": b"600"}, 600.0),
+        ({b"x-stainless-timeout": b"8.0", b"user-agent": b"Anthropic/Python"}, 8.0),
+        ({b"x-stainless-timeout": b"600", **JS}, 300.0),
+        ({b"x-stainless-timeout": b"120", **JS}, 120.0),
+        ({b"x-stainless-timeout": b"600", **JS, b"x-stainless-runtime": b"deno"}, 600.0),
+        ({b"x-litellm-timeout": b"900"}, 900.0),
+        ({b"prefer": b"respond-async, wait=90"}, 90.0),
+        *(({b"x-stainless-read-timeout": word}, None) for word in (b"", b"none", b"nan", b"0", b"-1", b"NOT_GIVEN")),
+        ({b"user-agent": b"curl/8.5.0"}, 600.0),
+        ({b"user-agent": b"Wget/1.21"}, 600.0),
+        ({b"user-agent": b"python-requests/2.32.3"}, 600.0),
+        ({b"user-agent": b"Python/3.12 aiohttp/3.11.2"}, 300.0),
+        ({b"user-agent": b"node"}, 300.0),
+        ({b"user-agent": b"python-httpx/0.28.1"}, None),
+        ({b"user-agent": b"Mozilla/5.0"}, None),
+        ({b"user-agent": b"curl/8.5.0", b"prefer": b"wait=5"}, 5.0),
+    ],
+)
+def test_what_a_client_bears_is_what_it_says_else_what_its_kind_is_known_for(headers, bears):
+    assert bears_s(headers, 600.0) == bears
 
 
 def test_a_request_at_work_is_never_sent_away():
@@ -129,11 +175,15 @@ def test_a_request_at_work_is_never_sent_away():
 
 
 def test_a_client_is_told_to_be_back_before_its_place_is_gone_and_within_a_minute():
-    assert retry_after_s(None, 30.0) == 20
-    assert retry_after_s(3.2, 30.0) == 4
-    assert retry_after_s(600.0, 30.0) == 20
-    assert retry_after_s(600.0, 3600.0) == 60
-    assert retry_after_s(0.0, 1.0) == 1
+    assert retry_after_s(LIMITS, None, 30.0) == 20
+    assert retry_after_s(LIMITS, 3.2, 30.0) == 4
+    assert retry_after_s(LIMITS, 600.0, 30.0) == 20
+    assert retry_after_s(LIMITS, 600.0, 3600.0) == 60
+    assert retry_after_s(LIMITS, 0.0, 1.0) == 1
+
+
+def test_who_is_known_to_wait_comes_back_at_once_to_be_held_again():
+    assert retry_after_s(within(LIMITS, 600.0), 3000.0, 3600.0) == 1
 
 
 # --------------------------------------------------------------------------------------------------------- places
