@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Message, Receive, Scope
 
 from broker.api.problems import InvalidError, MediaTypeError, TooLargeError
+from broker.gateway.unpacking import codings_of, unpacked
 from broker.leasing import ClientGoneError
 
 MAX_BODY = 8 * 1024
@@ -30,18 +31,17 @@ async def read_json_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body of a small JSON request; how long it may take is ``connections.py``'s business.
 
     Raises:
-        MediaTypeError, TooLargeError
+        MediaTypeError, TooLargeError, CodingError, DamagedError, GrownError
         ClientGoneError: The client went away half-way.
     """
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
-        for name in (b"content-type", b"content-encoding", b"content-length"):
+        for name in (b"content-type", b"content-length"):
             header(scope, name)
     content_type = headers.get(b"content-type", b"")
     if content_type != b"application/json" and not _is_json(content_type):
-        raise MediaTypeError("send Content-Type: application/json, in UTF-8 and not compressed")
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise MediaTypeError("send the body without Content-Encoding")
+        raise MediaTypeError("send Content-Type: application/json, in UTF-8")
+    codings = codings_of(b",".join(value for name, value in scope["headers"] if name == b"content-encoding"))
     length = headers.get(b"content-length")
     if length is not None and (not length.isdigit() or int(length[:12]) > MAX_BODY):
         raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
@@ -52,7 +52,7 @@ async def read_json_body(scope: Scope, receive: Receive) -> bytes:
         body += message.get("body", b"")
     if len(body) > MAX_BODY:
         raise TooLargeError(f"the body may have {MAX_BODY} bytes at most")
-    return body
+    return unpacked(body, codings, MAX_BODY) if codings else body
 
 
 async def _next(receive: Receive) -> Message:

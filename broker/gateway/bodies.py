@@ -1,10 +1,12 @@
 """Request bodies in memory: read whole, as a retry needs them again, and bounded one by one and all together."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from starlette.types import Receive
 
 from broker.core.errors import CapacityError, RequestError
+from broker.gateway.unpacking import unpacked
 from broker.leasing import ClientGoneError
 
 
@@ -12,12 +14,6 @@ class TooLargeError(RequestError):
     """One body over the limit."""
 
     code = "too_large"
-
-
-class MediaTypeError(RequestError):
-    """A body we cannot look into."""
-
-    code = "media_type"
 
 
 class BusyError(CapacityError):
@@ -38,6 +34,8 @@ class Room:
     max_open: int
     open: int = 0
     bytes: int = 0
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """At once: what is being unpacked is in no account yet."""
 
     def enter(self, content_length: int | None) -> None:
         """Let a request in; ``leave`` lets it out.
@@ -93,6 +91,21 @@ class Body:
                 raise BusyError("the open requests take all the memory they may; try again")
             parts.append(part)
         self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return self.data
+
+    async def unpack(self, codings: tuple[str, ...]) -> bytes:
+        """The plain body; what it takes more counts against the room. In a thread: a megabyte takes milliseconds.
+
+        Raises:
+            DamagedError, GrownError, BusyError
+        """
+        async with self.room.unpacking:
+            self.data = await asyncio.to_thread(unpacked, self.data, codings, self.room.max_body)
+        grown = len(self.data) - self.size
+        self.size += grown
+        self.room.bytes += grown
+        if self.room.bytes > self.room.max_bytes:
+            raise BusyError("the open requests take all the memory they may; try again")
         return self.data
 
     def free(self) -> None:

@@ -12,7 +12,7 @@ from broker.answers.verdict import Shape
 from broker.core.errors import HotseatError
 from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bearing import bears_s
-from broker.gateway.bodies import Body, MediaTypeError, Room
+from broker.gateway.bodies import Body, Room
 from broker.gateway.canaries import Canaries
 from broker.gateway.client_side import GONE, ClientSide
 from broker.gateway.contract import strict_of
@@ -29,6 +29,7 @@ from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, trouble_of
 from broker.gateway.trusted import Trusted
+from broker.gateway.unpacking import codings_of
 from broker.leasing import ClientGoneError, Leasing
 from broker.principals import Principal
 from broker.store.port import Event
@@ -82,7 +83,10 @@ class Gateway:
         started_s = client.now_s()
         outcome = "served"
         try:
-            call = self._call(arrived, headers, await body.read(arrived.receive), started_s)
+            codings = codings_of(headers.get(b"content-encoding", b""))
+            data = await body.read(arrived.receive)
+            data = await body.unpack(codings) if codings else data
+            call = self._call(arrived, headers, data, started_s)
             progress = Progress(call=call, client=client)
             shape = Shape(call.endpoint.shape.value)
             progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
@@ -104,8 +108,6 @@ class Gateway:
         return client.status
 
     def _call(self, arrived: Arrived, headers: dict[bytes, bytes], body: bytes, started_s: float) -> Call:
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise MediaTypeError("send the body without Content-Encoding")
         settings, caller, endpoint = self.desk.settings, arrived.caller, arrived.endpoint
         asked = asked_of(body, headers.get(b"content-type", b""))
         span = self.desk.spans.session_of(headers.get(b"traceparent"), asked.model, started_s)

@@ -49,12 +49,12 @@ def by_name(fields: Headers) -> dict[bytes, bytes]:
     """A client's headers; of one that is there twice the last.
 
     Ours are joined instead, so that no later one takes back what an earlier one says: neither is the plain word that
-    ``x-hotseat-private: 0`` has to be.
+    ``x-hotseat-private: 0`` has to be. So are codings of the body, which are a list.
     """
     found = dict(fields)
     if len(found) < len(fields):
         for name in found:
-            if name.startswith(OURS):
+            if name.startswith(OURS) or name == b"content-encoding":
                 found[name] = b", ".join(value for given, value in fields if given == name)
     return found
 

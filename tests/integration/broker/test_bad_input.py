@@ -1,6 +1,7 @@
 """Whatever comes in: a problem document with a 4xx status, and a store that has not changed."""
 
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -85,7 +86,9 @@ async def test_bad_headers_and_queries_are_refused():
     async with memory_scene() as scene:
         for kind in ("text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded", ""):
             await refused(scene, await post(scene, sound, **{"Content-Type": kind}), 415)
-        await refused(scene, await post(scene, sound, **{"Content-Encoding": "gzip"}), 415)
+        await refused(scene, await post(scene, sound, **{"Content-Encoding": "gzip"}), 400)
+        await refused(scene, await post(scene, sound, **{"Content-Encoding": "compress"}), 415)
+        await refused(scene, await post(scene, gzip.compress(b" " * 9000 + sound), **{"Content-Encoding": "gzip"}), 413)
         for key in ("", "a b", "x" * 129):
             await refused(scene, await post(scene, sound, **{"Idempotency-Key": key}), 422)
         await refused(scene, await post(scene, sound, "/lease?wait=5"), 422)

@@ -66,7 +66,9 @@ async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_se
             )
             assert answer.status_code == 400, (body[:40], answer.text)
         for headers, status in (
-            ({"content-encoding": "gzip"}, 415),
+            ({"content-encoding": "gzip"}, 400),
+            ({"content-encoding": "compress"}, 415),
+            ({"content-encoding": "gzip, gzip, gzip, gzip"}, 415),
             ({"x-hotseat-priority": "now"}, 400),
             ({"x-hotseat-priority": "99"}, 400),
             ({"x-hotseat-profile": "loud"}, 400),
