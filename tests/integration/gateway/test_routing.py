@@ -167,7 +167,7 @@ async def test_a_slow_upstream_is_waited_for_with_keepalives_and_a_stream_may_st
             assert answer.headers["x-hotseat-model"] == "cloud/acme", "as of the first keepalive"
             assert answer.content.endswith(word("near") + DONE)
             assert b"error" not in answer.content
-            assert answer.content.count(b'"choices":[]') >= 2
+            assert answer.content.count(b'"delta":{}') >= 2
 
 
 async def test_an_upstream_that_breaks_off_in_the_middle_ends_the_stream_with_an_error(tmp_path):

@@ -136,7 +136,7 @@ async def test_a_stream_that_had_keepalives_has_them_while_the_next_route_is_slo
         answer = await streamed(scene, model="out")
         assert answer.content.endswith(word("one") + DONE)
         assert ROLE not in answer.content
-        assert answer.content.count(b'"choices":[]') >= 5
+        assert answer.content.count(b'"delta":{}') >= 5
 
 
 # ------------------------------------------------------------------------------------------ another's answer
