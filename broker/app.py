@@ -20,6 +20,7 @@ from broker.api.services import Services
 from broker.config import Config
 from broker.core.activity import Activity
 from broker.daybook import Daybook
+from broker.forecasts import Forecasts
 from broker.gateway.accounts import Accounts
 from broker.gateway.answer_accounts import AnswerAccounts
 from broker.gateway.clouds import Clouds
@@ -104,7 +105,8 @@ def build(config: Config, store: Store) -> Broker:
         new_key=new_generation_key,
         clock=time.monotonic,
     )
-    lookout = Lookout(scheduler, policy)
+    forecasts = Forecasts(last=lambda: scheduler.last, policy=policy, clock=time.monotonic)
+    lookout = Lookout(scheduler, policy, forecasts)
     accounts = Accounts(metrics, book)
     gateway = gateway_of(
         config.gateway_settings(),
@@ -115,7 +117,12 @@ def build(config: Config, store: Store) -> Broker:
         config.gateway.timing(),
         _routing(config, store, (metrics, book), accounts.answers, lambda: scheduler.last),
     )
-    feed.listeners += [lambda event: metrics.note(event.kind, event.at_s, event.fields), scheduler.note, gateway.note]
+    feed.listeners += [
+        lambda event: metrics.note(event.kind, event.at_s, event.fields),
+        scheduler.note,
+        forecasts.note,
+        gateway.note,
+    ]
     feed.listeners.append(loads.note)
     scheduler.listeners.append(loads.committed)
     loops = Loops(metrics)

@@ -9,6 +9,7 @@ from broker.api.services import Picture
 from broker.api.views import Outlook
 from broker.core.lease import LeaseRecord
 from broker.core.settings import PolicySettings
+from broker.forecasts import Forecasts
 from broker.gateway.settings import Prospect
 from broker.scheduler import Scheduler
 from schemas.api import Why
@@ -20,6 +21,7 @@ class Lookout:
 
     scheduler: Scheduler
     policy: PolicySettings
+    forecasts: Forecasts
 
     def picture(self) -> Picture | None:
         """The last look at the pool; None before the first."""
@@ -30,11 +32,10 @@ class Lookout:
 
     def outlook(self, record: LeaseRecord) -> Outlook:
         """What a ticket may expect, seconds; without a forecast only why it waits."""
-        reason = self.scheduler.why_waiting(record.model)
-        seen = self.scheduler.forecast(record.model, max(1, record.position))
+        seen = self.forecasts.of(record)
         if seen is None:
-            return Outlook(wait_reason=reason)
-        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=reason)
+            return Outlook()
+        return Outlook(eta_s=seen.eta_s, low_s=seen.low_s, high_s=seen.high_s, wait_reason=seen.wait_reason)
 
     def explain(self, record: LeaseRecord) -> Awaitable[Why]:
         """Why a lease waits."""

@@ -14,7 +14,6 @@ from time import perf_counter
 from broker.core.activity import Activity
 from broker.core.decisions import Decision, Load, Plan, PreemptLease, SetAdmission, Unload
 from broker.core.errors import ConflictError, StoreUninitialisedError
-from broker.core.forecast import Forecast, forecast
 from broker.core.lease import ModelName
 from broker.core.policy import PolicySettings, decide
 from broker.core.snapshot import Snapshot
@@ -238,22 +237,6 @@ class Scheduler:
                 await store.admit(slot=slot, model=model, residency_generation=generation, admit=admit, why=why)
             case PreemptLease(lease_id=lease_id, grace_s=grace_s):
                 await store.preempt(lease_id, grace_s=grace_s, why=why)
-
-    def forecast(self, model: ModelName, position: int) -> Forecast | None:
-        """When a ticket is served, from the last picture; None where that does not show its model."""
-        last = self.last
-        if last is None or model not in last.snapshot.models:
-            return None
-        try:
-            return forecast(last.snapshot, last.plan, model, position, self._policy)
-        except Exception:
-            log.exception("forecast_failed", extra={"model": model})  # an estimate must not cost anybody a lease
-            return None
-
-    def why_waiting(self, model: ModelName) -> str | None:
-        """The wire word for why the head of a model's queue waits, from the last plan."""
-        reason = None if self.last is None else self.last.plan.waits.get(model)
-        return None if reason is None else reason.value
 
 
 def _words(decision: Decision) -> dict[str, str]:

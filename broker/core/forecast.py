@@ -35,8 +35,26 @@ class Forecast:
     eta_s: float | None = None
     low_s: float | None = None
     high_s: float | None = None
+    sd_s: float | None = None
+    """Standard deviation of the wait."""
     reason: str = ""
     """Wire word of the wait; with ``unknown: …`` in front where there is no time."""
+    wait_reason: str = ""
+    """The wire word, also where there is no time."""
+
+
+OUTLASTS_SDS = 1.0
+"""A lease that runs for longer than the mean and this many standard deviations is one of another kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What is held of a model at the moment from which its line is reckoned."""
+
+    taken: int = 0
+    """Of its places."""
+    rests_s: tuple[float, ...] = ()
+    """Expected seconds until each lease on it ends, where they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +87,20 @@ def forecast(
     board = lay_out(snapshot, settings or PolicySettings())
     reason = plan.waits.get(model, WaitReason.MODEL_BUSY)
     try:
-        start, taken = _until_places(board, plan, board.demands[model], reason)
-        first = start + _line(board.demands[model].view, 1, taken)
-        here = start + _line(board.demands[model].view, position, taken)
+        start, held = _until_places(board, plan, board.demands[model], reason)
+        first = start + _line(board.demands[model].view, 1, held)
+        here = start + _line(board.demands[model].view, position, held)
     except _UnknownError as unknown:
-        return Forecast(position=position, reason=f"unknown: {unknown}")
+        return Forecast(position=position, reason=f"unknown: {unknown}", wait_reason=reason.value)
     low_s = max(0.0, here.mean_s - LOW_SDS * _sd(first))
     return Forecast(
         position=position,
         eta_s=here.mean_s,
         low_s=low_s,
         high_s=here.mean_s + HIGH_SDS * _sd(here),
+        sd_s=_sd(here),
         reason=reason.value,
+        wait_reason=reason.value,
     )
 
 
@@ -100,18 +120,34 @@ def _load(view: ModelView, elapsed_s: float = 0.0) -> _Span:
     return _Span(rest_s, max(view.load_sd_s, 0.1 * view.load_s) ** 2)
 
 
-def _line(view: ModelView, position: int, taken: int) -> _Span:
-    """From the moment a model serves until a place is free for a position, ``taken`` places being taken then.
+def _line(view: ModelView, position: int, held: _Held) -> _Span:
+    """From the moment a model serves until a place is free for a position, with what is held then.
 
-    Places free up one at a time every mean / lease_limit seconds.
+    The first place frees up when the first of those who hold one is done; the others one at a time every
+    mean / lease_limit seconds.
     """
-    behind = position - max(0, view.lease_limit - taken)
+    behind = position - max(0, view.lease_limit - held.taken)
     if behind <= 0:
         return _Span()
     _known(view)
     step_s = view.hold_s / view.lease_limit
     spread_s = max(view.hold_sd_s, 0.5 * view.hold_s) / view.lease_limit
-    return _Span(behind * step_s, behind * spread_s**2)
+    later = behind - 1
+    if not held.rests_s:
+        return _Span(behind * step_s, behind * spread_s**2)
+    first_s = 1.0 / sum(1.0 / max(rest_s, 1e-3) for rest_s in held.rests_s)
+    return _Span(first_s + later * step_s, max(first_s, spread_s) ** 2 + later * spread_s**2)
+
+
+def _rest_s(lease: LeaseView, view: ModelView, now_s: float) -> float:
+    """Expected seconds until a lease ends. One that outlasts all that was learned goes on as long again as it has.
+
+    The policy's own guess (``remaining_s``) stands still then, which is right for comparing and wrong for telling.
+    """
+    ran_s = now_s - lease.granted_s
+    rest_s = remaining_s(lease, view, now_s)
+    longest_s = max(lease.expected_s, view.hold_s + OUTLASTS_SDS * view.hold_sd_s)
+    return rest_s if ran_s <= longest_s else max(rest_s, ran_s)
 
 
 def _batch(view: ModelView, waiting: int) -> _Span:
@@ -126,26 +162,35 @@ def _drain(board: Board, leases: Sequence[LeaseView]) -> _Span:
     if not leases:
         return _Span()
     views = {lease.model: _known(board.demands[lease.model].view) for lease in leases if lease.expected_s <= 0}
-    longest_s = max(remaining_s(lease, board.demands[lease.model].view, board.now_s) for lease in leases)
+    longest_s = max(_rest_s(lease, board.demands[lease.model].view, board.now_s) for lease in leases)
     growth = sum(1.0 / k for k in range(1, len(leases) + 1))
     sd_s = max((view.hold_sd_s for view in views.values()), default=0.25 * longest_s)
     return _Span(0.5 * longest_s * (1.0 + growth), sd_s**2)
 
 
-def _until_places(board: Board, plan: Plan, demand: Demand, reason: WaitReason) -> tuple[_Span, int]:
-    """Until the model serves this queue, and how many of its places are taken then."""
+def _until_places(board: Board, plan: Plan, demand: Demand, reason: WaitReason) -> tuple[_Span, _Held]:
+    """Until the model serves this queue, and what is held of it then."""
     if reason in {WaitReason.NO_SLOT, WaitReason.QUARANTINED}:
         raise _UnknownError(reason.value)
     if reason is WaitReason.MODEL_BUSY:
-        homes = [r for place in board.ready.get(demand.name, []) for r in place.ready if r.model == demand.name]
-        return _Span(), min((r.use for r in homes), default=demand.view.lease_limit)
+        return _Span(), _least_held(board, demand)
     if reason is WaitReason.BACKING_OFF:
         waits_s = [place.blocked.get(demand.name, 0.0) - board.now_s for place in board.places]
-        return _Span(max(0.0, min(waits_s)), 0.0) + _load(demand.view), 0
+        return _Span(max(0.0, min(waits_s)), 0.0) + _load(demand.view), _Held()
     loading = [p.loading for p in board.places if p.loading is not None and p.loading.model == demand.name]
     if loading:
-        return _load(demand.view, board.now_s - loading[0].started_s), 0
-    return _until_loaded(board, plan, demand), 0
+        return _load(demand.view, board.now_s - loading[0].started_s), _Held()
+    return _until_loaded(board, plan, demand), _Held()
+
+
+def _least_held(board: Board, demand: Demand) -> _Held:
+    """Where it is ready with most places free."""
+    homes = [(r, place) for place in board.ready.get(demand.name, []) for r in place.ready if r.model == demand.name]
+    if not homes:
+        return _Held(demand.view.lease_limit)
+    residency, place = min(homes, key=lambda home: (home[0].use, home[1].slot))
+    rests_s = tuple(_rest_s(lease, demand.view, board.now_s) for lease in place.running(residency))
+    return _Held(residency.use, rests_s)
 
 
 def _until_loaded(board: Board, plan: Plan, demand: Demand) -> _Span:

@@ -42,10 +42,12 @@ class Worker:
         budget_mib: int,
         fails: float,
         changed: Callable[[], None],
+        load_s: Callable[[str], float] | None = None,
     ) -> None:
         machine.boots += 1
         self._slot, self._machine, self._store, self._network, self._rng = slot, machine, store, network, rng
         self._memory_mib, self._budget_mib, self._fails, self._changed = memory_mib, budget_mib, fails, changed
+        self._load_s = load_s or (lambda _: rng.uniform(0.2, 1.5))
         boot = f"{slot}-boot-{machine.boots}"
         self._standing = Standing(boot=boot, high_water=machine.high_water)
         self._orders: Orders | None = None
@@ -106,7 +108,7 @@ class Worker:
         key = next(want.key for want in self._orders.wants if want.model == model)
         self._machine.servers[model, generation] = key
         self._changed()
-        await asyncio.sleep(self._rng.uniform(0.2, 1.5))
+        await asyncio.sleep(self._load_s(model))
         if self._residents.get(model) != Resident(model=model, generation=generation, depth=Depth.LOADING):
             return
         failed = self._rng.random() < self._fails
