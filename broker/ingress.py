@@ -29,12 +29,14 @@ from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, Mode
 from broker.leasing import Leasing, Wish
 from broker.metrics import Metrics
 from broker.principals import INGRESS_PREFIX, Principal, Scope
-from broker.store.port import IngressEntry, Store
+from broker.store.port import MAX_ENTRY, IngressEntry, Store
 
 log = logging.getLogger("hotseat.ingress")
 
 READ_LIMIT = 100
 BLOCK_S = 1.0
+RENEW_S = 2.0
+"""A stream whose ids ran out is noticed this late at most."""
 MAX_FIELD = 2048
 """Characters of one field; also of the one ``json`` field."""
 MAX_FIELDS = 24
@@ -131,9 +133,11 @@ class Ingress:
         self._leasing = leasing
         self._metrics = metrics
         self._warm_ttl_s = warm_ttl_s
+        self._renewed_s = float("-inf")
 
     async def step(self) -> None:
         """Read once and carry out in order; waits for the first entry."""
+        await self._renew_streams()
         entries = await self._store.read_ingress(block_s=BLOCK_S, limit=READ_LIMIT)
         for entry in entries:
             outcome = await self.take(entry)
@@ -143,12 +147,22 @@ class Ingress:
         if entries:
             await asyncio.sleep(0)
 
+    async def _renew_streams(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._renewed_s < RENEW_S:
+            return
+        self._renewed_s = now_s
+        for stream in await self._store.renew_streams():
+            log.warning("stream_renewed", extra={"stream": stream, "why": "an entry had used up its ids"})
+
     async def take(self, entry: IngressEntry) -> Outcome:
         """Carry out one entry, or set it aside.
 
         Raises:
             StoreUnavailableError, StoreUninitialisedError, LibraryError: The store is at fault; the entry stays.
         """
+        if entry.oversize:
+            return await self._reject(entry, f"too large: {entry.oversize} bytes, {MAX_ENTRY} are read")
         try:
             message = parse(entry.fields)
             wish = message.wish()

@@ -92,7 +92,7 @@ class Scheduler:
         self._dirty = True
         self._looked_s = self._observed_s = self._rest_until_s = float("-inf")
         self._again_s: float | None = None
-        self._bell = "0-0"
+        self._bell = ""
         self.last: Round | None = None
         self.listeners: list[Callable[[Decision], None]] = []
         """Told of every decision that this broker carried out."""

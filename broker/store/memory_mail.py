@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from broker.core.lease import ModelName
 from broker.core.pool_rows import OrdersRow
 from broker.core.pool_slots import Observation, Seen
-from broker.store.port import IngressEntry
+from broker.store.port import MAX_ENTRY, MAX_READ, IngressEntry
 from schemas.messages import Orders, Report, Want
 
 T = TypeVar("T")
@@ -98,7 +99,14 @@ class Inbox:
         """The oldest entries that are not done."""
         if not self._open:
             await self._log.read(self._seen, block_s=block_s, limit=1)
-        found = list(self._open.values())[:limit]
+        found: list[IngressEntry] = []
+        size = 0
+        for entry in self._open.values():
+            if len(found) >= limit or size >= MAX_READ:
+                break
+            of_one = sum(len(word.encode()) for field in entry.fields.items() for word in field)
+            found.append(entry if of_one <= MAX_ENTRY else replace(entry, fields={}, oversize=of_one))
+            size += of_one
         self._seen = found[-1].entry_id if found else self._seen
         return found
 
@@ -112,7 +120,7 @@ class Inbox:
 
     def reject(self, entry: IngressEntry, why: str) -> None:
         """Set it aside."""
-        self.rejected.append(IngressEntry(entry_id=entry.entry_id, fields={**entry.fields, "why": why}))
+        self.rejected.append(replace(entry, fields={**entry.fields, "why": why}))
         self.done(entry)
 
 

@@ -249,6 +249,8 @@ class MemoryStore:
 
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """See the port."""
+        if not after:
+            return self._bells.last_id, []
         found = await self._bells.read(after, block_s=block_s, limit=BELLS_KEPT)
         return (found[-1][0] if found else after), list(dict.fromkeys(slot for _, slot in found))
 
@@ -288,6 +290,10 @@ class MemoryStore:
             pool.note_sequence(session_hash, sequence)
             self._ingress.done(entry)
             return self._record(lease) if lease else None
+
+    async def renew_streams(self) -> Sequence[str]:
+        """See the port: ids are made here, nobody can use them up."""
+        return ()
 
     async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
         """See the port."""

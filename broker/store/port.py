@@ -63,12 +63,20 @@ class Event:
     fields: Mapping[str, str]
 
 
+MAX_ENTRY = 256 * 1024
+"""Bytes of one ingress entry: twice what the fields of a sound one can have."""
+MAX_READ = 1024 * 1024
+"""Bytes of ingress entries read at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngressEntry:
     """One entry of ``P:ingress``, undecoded."""
 
     entry_id: str
     fields: Mapping[str, str]
+    oversize: int = 0
+    """Its bytes, where it is above ``MAX_ENTRY`` and was left unread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +185,10 @@ class Store(Protocol):
         """Id of the oldest event kept; a reader whose position is before it has missed some."""
 
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
-        """Slots whose worker rang since ``after``; returns the new position with them."""
+        """Slots whose worker rang since ``after``; returns the new position with them.
+
+        ``""`` is now: what rang before is read with the reports.
+        """
 
     async def publish_ingress(self, fields: Mapping[str, str], *, limit: int) -> None:
         """Append a message to the ingress stream; it may be there twice when the connection broke meanwhile.
@@ -187,7 +198,9 @@ class Store(Protocol):
         """
 
     async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
-        """The oldest entries that are not done, in order.
+        """The oldest entries that are not done, in order; fewer than ``limit`` where they are large.
+
+        One above ``MAX_ENTRY`` comes without its fields.
 
         Every broker reads all of them and tries them in order; what another one has done since is answered None by
         ``ingest``. So no broker overtakes another's earlier entry.
@@ -204,6 +217,12 @@ class Store(Protocol):
         release: LeaseId | None = None,
     ) -> LeaseRecord | None:
         """Carry out one ingress message and remove it, atomically; None when its sequence number was old."""
+
+    async def renew_streams(self) -> Sequence[str]:
+        """Begin streams anew whose ids ran out; the names of those that were.
+
+        Whoever may publish can use up all ids with one entry; nobody could add to the stream any more.
+        """
 
     async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
         """Set a malformed entry aside in ``P:ingress:rejected``."""

@@ -28,7 +28,7 @@ from broker.core.snapshot import (
     Snapshot,
 )
 from broker.store.labels import label, operation_hash, settings_of, specs_of, text_hash, to_ms
-from broker.store.port import Event, PoolSettings, Violation
+from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis_wire import (
     VIOLATIONS,
     HeldWire,
@@ -223,6 +223,14 @@ def entries_of(reply: Any) -> Iterator[tuple[str, dict[str, str]]]:
         if words is not None:
             flat = map(text, words) if words and isinstance(words[0], bytes) else iter(words)
             yield text(entry_id), dict(zip(flat, flat, strict=True))
+
+
+def ingress_entry_of(entry_id: bytes, words: "list[bytes] | int") -> IngressEntry:
+    """One entry as the function ``ingress`` tells it."""
+    if isinstance(words, int):
+        return IngressEntry(entry_id=text(entry_id), fields={}, oversize=words)
+    flat = map(text, words)
+    return IngressEntry(entry_id=text(entry_id), fields=dict(zip(flat, flat, strict=True)))
 
 
 def stream_of(reply: Any) -> Any:

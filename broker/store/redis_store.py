@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broker.core.errors import LibraryError, StoreFullError, StoreUninitialisedError
+from broker.core.errors import BackendError, LibraryError, StoreFullError, StoreUninitialisedError
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
 from broker.core.snapshot import Snapshot
 from broker.store import redis_codec as codec
 from broker.store import redis_wire as wire
 from broker.store.labels import label, text_hash, to_ms
-from broker.store.port import Event, IngressEntry, PoolSettings, Violation
+from broker.store.port import MAX_ENTRY, MAX_READ, Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis_codec import ask_words, error_of, lease_of, text
 from broker.store.redis_days import RedisDays
 from broker.store.redis_library import check_server, ensure_library
@@ -22,7 +22,19 @@ from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLin
 from broker.store.redis_outside import RedisOutside
 from schemas.messages import base_key
 
-BELLS_READ = 1000
+BELLS_READ = 16
+"""At once: an entry of a worker gone wrong may be of any size."""
+INGRESS_PAUSE_S = 0.1
+"""The ingress is asked for its length this often: a blocking read would bring the entry with it, whatever its size."""
+NO_IDS_LEFT = "18446744073709551615-"
+
+
+BEGINNING = "0-0"
+
+
+def _number(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
 
 
 class RedisStore:
@@ -32,7 +44,6 @@ class RedisStore:
         self._base = base_key(pool)
         self._link = link
         self._blocking = blocking
-        self._ingress_seen = "0-0"
         self.days = RedisDays(self._function, self._reading)
         self.outside = RedisOutside(self._function, self._function_once, self._reading)
         self._ready = False
@@ -166,9 +177,7 @@ class RedisStore:
     async def reported_slots(self) -> Sequence[SlotId]:
         """See the port: slots that are known, and slots whose worker rang lately."""
         known = {text(slot) for slot in await self._call("SMEMBERS", f"{self._base}:slots")}
-        rang = await self._call("XREVRANGE", f"{self._base}:bell", "+", "-", "COUNT", BELLS_READ)
-        known |= {fields["slot"] for _, fields in codec.entries_of(rang) if "slot" in fields}
-        slots = sorted(known)
+        slots = sorted(known.union(map(text, await self._reading("rang"))))
         there = await asyncio.gather(*(self._call("EXISTS", f"{self._base}:report:{slot}") for slot in slots))
         return [SlotId(slot) for slot, exists in zip(slots, there, strict=True) if exists]
 
@@ -235,30 +244,57 @@ class RedisStore:
 
     async def bells(self, after: str, *, block_s: float) -> tuple[str, Sequence[SlotId]]:
         """See the port."""
+        if not after:
+            return await self._last_id("bell"), []
         found = await self._read("bell", after, block_s=block_s, limit=BELLS_READ)
+        if not found and _number(await self._last_id("bell")) < _number(after):
+            return BEGINNING, []  # begun anew
         slots = dict.fromkeys(SlotId(fields["slot"]) for _, fields in found if "slot" in fields)
         return (found[-1][0] if found else after), list(slots)
+
+    async def _last_id(self, stream: str) -> str:
+        """The highest id that a stream ever gave, without reading an entry."""
+        try:
+            reply = await self._call("XINFO", "STREAM", f"{self._base}:{stream}")
+        except BackendError as error:
+            if "no such key" in str(error):
+                return BEGINNING
+            raise
+        facts = dict(zip(map(text, reply[::2]), reply[1::2], strict=True))
+        return text(facts["last-generated-id"])
+
+    async def renew_streams(self) -> Sequence[str]:
+        """See the port."""
+        renewed = []
+        for stream in ("ingress", "bell"):
+            exhausted = (await self._last_id(stream)).startswith(NO_IDS_LEFT)
+            if exhausted and int(await self._function("renew_stream", stream)):
+                renewed.append(stream)
+        return renewed
 
     async def publish_ingress(self, fields: Mapping[str, str], *, limit: int) -> None:
         """See the port."""
         if await self._call("XLEN", f"{self._base}:ingress") >= limit:
             raise StoreFullError("too many messages wait on the ingress stream")
         words = [word for field in fields.items() for word in field]
-        await self._call("XADD", f"{self._base}:ingress", "*", *words)
+        try:
+            await self._call("XADD", f"{self._base}:ingress", "*", *words)
+        except BackendError as error:
+            if "exhausted" not in str(error):
+                raise
+            await self._function("renew_stream", "ingress")
+            raise StoreFullError("the ingress stream had no ids left and begins anew; send it again") from None
 
     async def read_ingress(self, *, block_s: float, limit: int) -> Sequence[IngressEntry]:
         """See the port."""
-        found = await self._ingress_range(limit)
-        if not found and block_s > 0:
-            await self._read("ingress", self._ingress_seen, block_s=block_s, limit=1)
-            found = await self._ingress_range(limit)
-        if found:
-            self._ingress_seen = found[-1].entry_id
-        return found
-
-    async def _ingress_range(self, limit: int) -> list[IngressEntry]:
-        reply = await self._call("XRANGE", f"{self._base}:ingress", "-", "+", "COUNT", limit)
-        return [IngressEntry(entry_id=entry_id, fields=fields) for entry_id, fields in codec.entries_of(reply)]
+        until_s = asyncio.get_running_loop().time() + block_s
+        while not await self._call("XLEN", f"{self._base}:ingress"):
+            rest_s = until_s - asyncio.get_running_loop().time()
+            if rest_s <= 0:
+                return []
+            await asyncio.sleep(min(INGRESS_PAUSE_S, rest_s))
+        reply = await self._reading("ingress", limit, MAX_READ, MAX_ENTRY)
+        return [codec.ingress_entry_of(entry_id, words) for entry_id, words in reply]
 
     async def ingest(
         self,

@@ -33,6 +33,6 @@ def test_nothing_is_used_that_redis_7_0_or_fakeredis_lack():
 
 PORTABLE = {
     "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HLEN", "HMGET", "HSET", "INFO", "PERSIST",
-    "PEXPIRE", "SADD", "SET", "SMEMBERS", "SREM", "TIME", "XACK", "XADD", "XDEL", "XRANGE", "ZADD", "ZCARD", "ZCOUNT",
-    "ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
+    "PEXPIRE", "SADD", "SET", "SMEMBERS", "SREM", "TIME", "XACK", "XADD", "XDEL", "XINFO", "XLEN", "XRANGE",
+    "XREVRANGE", "ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
 }  # fmt: skip

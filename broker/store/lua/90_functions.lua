@@ -65,6 +65,15 @@ end))
 
 function_of('reject', writer(function(c, args) reject_ingress(c, args[1], args[2]) end), 'allow-oom')
 
+function_of('ingress', reader(function(c, args)
+  return mail.entries(c, math.min(whole(args[1]), CHECKED), whole(args[2]), whole(args[3]))
+end), 'no-writes')
+
+-- Also in a store that was emptied: who rang since is what it is made again from.
+function_of('rang', function(keys) return mail.rang({P = keys[1]}) end, 'no-writes')
+
+function_of('renew_stream', writer(function(c, args) return mail.renew(c, args[1]) end), 'allow-oom')
+
 function_of('add_day', writer(add_day))
 
 function_of('day', reader(day), 'no-writes')

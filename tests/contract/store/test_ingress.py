@@ -4,6 +4,7 @@ import pytest
 
 from broker.core import errors
 from broker.core.lease import LeaseState
+from broker.store.port import MAX_ENTRY, MAX_READ
 from tests.fakes.store_scenes import kinds, ready
 
 
@@ -81,3 +82,22 @@ async def test_a_refused_message_stays_until_it_is_set_aside(rig):
     assert rejected["model"] == "none"
     assert (await kinds(rig)).count("ingress_rejected") == 1
     assert await rig.store.ingest(entry, session="s", sequence=1, acquire=rig.request("s")) is None
+
+
+async def test_an_entry_that_is_too_large_is_told_without_its_fields_and_set_aside_without_them(rig):
+    await rig.publish({"type": "lease", "text": "x" * (MAX_ENTRY + 1)})
+    await rig.publish({"type": "lease", "number": "2"})
+    large, sound = await take(rig)
+    assert (large.fields, large.oversize > MAX_ENTRY) == ({}, True)
+    assert sound.fields == {"type": "lease", "number": "2"}
+    await rig.store.reject_ingress(large, why="too large")
+    assert [entry.entry_id for entry in await take(rig)] == [sound.entry_id]
+    (rejected,) = await rig.rejected()
+    assert rejected["why"] == "too large"
+    assert "text" not in rejected
+
+
+async def test_no_more_is_read_at_once_than_is_good_for_a_broker(rig):
+    for _ in range(10):
+        await rig.publish({"text": "x" * (MAX_ENTRY - 100)})
+    assert len(await take(rig)) <= MAX_READ // MAX_ENTRY + 2
