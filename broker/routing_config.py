@@ -24,6 +24,7 @@ from broker.routing.catalogue import (
     Variant,
     table_of,
 )
+from broker.routing.indicators import Indicators
 from broker.routing.privacy import Firewall
 from broker.routing.request import Kind
 from broker.upstream.pool import Timing
@@ -134,6 +135,7 @@ def firewall(routing: RoutingSection, find_secret: Callable[[str], bool] | None)
         find_secret=find_secret,
         patterns=tuple(re.compile(pattern) for pattern in routing.private_patterns),
         look_through_bytes=int(routing.look_through_mib * MIB),
+        indicators=Indicators(routing.indicators),
     )
 
 

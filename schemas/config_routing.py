@@ -149,6 +149,11 @@ class RoutingSection(Section):
     """``[[routing.family]]``."""
     upstream: tuple[UpstreamEntry, ...] = Field(default=(), max_length=100)
     """``[[routing.upstream]]``. None: nothing ever leaves."""
+    indicators: Literal["owner", "strict", "off"] = "owner"
+    """Words and paths that make a request private though no secret stands there. ``owner``: screenshot, camera,
+    password, credential, in any form and many languages, and paths of homes, drives and shares; ``strict``: more words,
+    every absolute path, addresses, account numbers; ``off``: none. What each keeps at home that it need not:
+    ``docs/routing.md``."""
     private_patterns: tuple[str, ...] = Field(default=(), max_length=1000)
     """Regular expressions (Python's ``re``; ``(?i)`` at the front ignores case): a request whose content matches one is
     private. They run on every request; avoid nested repetition."""
@@ -158,7 +163,8 @@ class RoutingSection(Section):
     """Private sessions remembered by name, 200 bytes each; beyond it they share marks, and strangers may be taken for
     private."""
     look_through_mib: float = Field(default=8.0, gt=0, le=256)
-    """A larger body is private unread, MiB: looking through 1 MiB of text takes about 0.15 s of one core."""
+    """A larger body is private unread, MiB, and so is one that costs more to look through than twice as much text:
+    1 MiB of it takes about 0.2 s of one core."""
     day_budget: float | None = Field(default=None, ge=0, le=1e9)
     """What all keys together may spend in a UTC day, in the currency of the prices. None: no limit."""
     month_budget: float | None = Field(default=None, ge=0, le=1e9)

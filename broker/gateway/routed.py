@@ -6,9 +6,7 @@ nothing left, and a private request is served only when its session's mark is in
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,6 +17,7 @@ from broker.core.snapshot import Snapshot
 from broker.gateway.candidates import RoutedName
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Call
+from broker.gateway.looking import THREAD_BYTES, Looking
 from broker.gateway.purse import Purse
 from broker.routing.capability import Why
 from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant
@@ -34,10 +33,6 @@ from broker.store.outside import Outside
 
 log = logging.getLogger("hotseat.gateway")
 
-THREAD_BYTES = 16 * 1024
-"""A larger body is looked through in a thread: it would hold up everybody else for more than two milliseconds."""
-SWITCH_S = 0.001
-"""That thread makes way for the others after this; Python's own 5 ms are long beside a chunk of a stream."""
 PRIVATE_HEADER = b"x-hotseat-private"
 DEADLINE_HEADER = b"x-hotseat-deadline-s"
 
@@ -94,11 +89,6 @@ def unknown(entry: Entry) -> State:
     return State(models={one.name: ModelState() for one in variants_of(entry)})
 
 
-def looking_thread() -> ThreadPoolExecutor:
-    """The thread that large bodies are looked through in; it starts with the first."""
-    return ThreadPoolExecutor(1, "looking", initializer=sys.setswitchinterval, initargs=(SWITCH_S,))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """All that decisions need, of one process."""
@@ -110,8 +100,7 @@ class Routes:
     outside: Outside
     pool: PoolNow
     sessions: PrivateSessions
-    thread: ThreadPoolExecutor = field(default_factory=looking_thread)
-    """Looks through large bodies, one after the other: with more of them everybody else would wait for each in turn."""
+    looking: Looking
 
     async def decide(self, call: Call, request: Described) -> Decision:
         """What to do with a request; from then on its session is private, if it is.
@@ -158,10 +147,10 @@ class Routes:
 
     async def _decided(self, request: Described, state: State) -> Decision:
         router = Router(table=self.settings.table, firewall=self.firewall)
-        looked_through = self.settings.table.has_cloud and request.kind is not Kind.OTHER
+        is_read = self.settings.table.has_cloud or needs_content(self.settings.table.entries[request.name])
         try:
-            if looked_through and request.size_bytes > THREAD_BYTES:
-                return await asyncio.get_running_loop().run_in_executor(self.thread, router.route, request, state)
+            if is_read and request.kind is not Kind.OTHER and request.size_bytes > THREAD_BYTES:
+                return await self.looking.by_turns(request.work, router.route, request, state)
             return router.route(request, state)
         except Exception:  # a forecast must not cost anybody an answer; the firewall never raises
             log.exception("routing_failed", extra={"model": request.name})
@@ -201,10 +190,12 @@ class Routes:
         """
         kind = KIND_OF_PATH.get(call.endpoint.path, Kind.OTHER)
         deadline_s = deadline_header(call.headers.get(DEADLINE_HEADER))
+        work = self.looking.work(len(call.body))
         return Described(
             name=call.asked.model,
             kind=kind,
-            content=UnreadContent(kind, call.body),
+            content=UnreadContent(kind, call.body, work),
+            work=work,
             size_bytes=len(call.body),
             key_private=call.caller.name in self.settings.private_keys,
             header_private=private_header(call.headers.get(PRIVATE_HEADER)),
@@ -216,6 +207,11 @@ class Routes:
 def leads_out(entry: Entry) -> bool:
     """Could a request by this name leave at all?"""
     return any(isinstance(one, Cloud) for one in entry.candidates)
+
+
+def needs_content(entry: Entry) -> bool:
+    """Must a request by this name be read, to be compared with what its candidates can do?"""
+    return any(isinstance(one, Cloud) or one.abilities.needs_content for one in entry.candidates)
 
 
 def names_of(table: Table) -> tuple[RoutedName, ...]:

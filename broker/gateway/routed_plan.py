@@ -15,6 +15,7 @@ from broker.gateway.candidates import Candidate, Plan, RoutedName
 from broker.gateway.cloud_call import CloudCall
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
+from broker.gateway.looking import Looking
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
 from broker.gateway.troubles import Trouble, TroubleError
@@ -66,7 +67,7 @@ class Routing:
         """Settle, and let go of connections."""
         await self._routes.purse.close()
         self._routes.clouds.close()
-        self._routes.thread.shutdown(wait=False, cancel_futures=True)
+        self._routes.looking.close()
 
 
 def routing_of(
@@ -86,6 +87,7 @@ def routing_of(
         purse=Purse(Ledger(limits=limits, books=store.outside), *accounts),
         outside=store.outside,
         pool=PoolNow(last, settings.policy),
+        looking=Looking(firewall.look_through_bytes),
         sessions=PrivateSessions(limit=settings.private_sessions, idle_s=settings.private_idle_s),
     )
     return Routing(routes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from broker.routing.capability import Why
-from broker.routing.privacy import Because
+from broker.routing.privacy import Cause
 
 
 class Route(StrEnum):
@@ -97,7 +97,7 @@ class Decision:
     reason: Reason
     choices: tuple[Choice, ...] = ()
     """In the order to try them; none: refused."""
-    private: Because | None = None
+    private: Cause | None = None
     """Set: the session is private from now on."""
     passed_over: tuple[PassedOver, ...] = field(default=())
 

@@ -1,15 +1,18 @@
-"""What a text says to a reader but not to a pattern: invisible characters, and letters in a compatible form.
+"""What a text says to a reader but not to a pattern: invisible characters, letters in another form, escapes.
 
 A model reads a key in full-width letters, or with zero-width spaces in it, as what it is. Letters of other alphabets
 that only look alike are left as they are. Ordinary texts have a few such characters, so only their surroundings are
 given back: the text twice would be looked through at twice the price.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import Literal
+from urllib.parse import unquote
 
-from broker.routing.patterns import WINDOW
+from broker.routing.literals import WINDOW
 
 NEAR = 256
 """Characters before and after, at the least: the longest keys on one line have fewer."""
@@ -29,6 +32,40 @@ _OTHER_FORMS = (
 _HIDES = re.compile(f"[{_INVISIBLE}{_OTHER_FORMS}]")
 _UNSEEN = re.compile(f"[{_INVISIBLE}]+")
 
+STEP = 512
+"""Characters whose forms are undone at once: many marks on one letter cost the square of their number."""
+_ESCAPED = re.compile(r"\\(?:u00|x)([2-7][0-9a-fA-F])|\\/")
+"""JSON's and other languages' escapes of letters that secrets consist of, in a text that is no JSON as a whole."""
+_PERCENT = re.compile(r"%(?:2[dDeEfF]|3[aA]|4[0-9a-fA-F]|5[cCfF]|[57][0-9aA]|6[1-9a-fA-F])")
+"""Escapes of letters, and of what is between the parts of a path, in an address."""
+_ENTITY = re.compile(r"&(?:#[0-9xX]|sol;|bsol;|colon;|period;|equals;|lowbar;|commat;|quot;|apos;|nbsp;)")
+_ACCENT = re.compile("[\u0300-\u036f\u1100-\u11ff\u3099\u309a]")
+"""Written beside its letter instead of with it, as in names of files on a Mac."""
+_TERMINAL = re.compile(
+    r"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])|[^\x08\n]\x08"
+)
+"""A terminal's colours, titles and overstrikes."""
+
+
+def readings(text: str) -> Iterator[str]:
+    """What of a text is read otherwise than it is written; of letters in another form just their surroundings."""
+    if read := plain(text):
+        yield read
+    if not text.isascii() and _ACCENT.search(text):
+        yield _by_steps("NFC", text)
+    if "\\" in text and _ESCAPED.search(text):
+        yield _ESCAPED.sub(_undone, text)
+    if "%" in text and _PERCENT.search(text):
+        yield unquote(text)
+    if "&" in text and _ENTITY.search(text):
+        yield html.unescape(text)
+    if ("\x1b" in text or "\x08" in text) and _TERMINAL.search(text):
+        yield _TERMINAL.sub("", text)
+
+
+def _undone(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else "/"
+
 
 def plain(text: str) -> str:
     """The surroundings of what is not read as it is written, as they are read, a line each; empty: there is nothing.
@@ -38,7 +75,12 @@ def plain(text: str) -> str:
     if text.isascii():
         return ""
     excerpts = (_UNSEEN.sub("", text[begin:end]) for begin, end in _surroundings(text))
-    return "\n".join(unicodedata.normalize("NFKC", excerpt) for excerpt in excerpts)
+    return "\n".join(_by_steps("NFKC", excerpt) for excerpt in excerpts)
+
+
+def _by_steps(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """A letter whose accents fall into the next step is read without them."""
+    return "".join(unicodedata.normalize(form, text[at : at + STEP]) for at in range(0, len(text), STEP))
 
 
 def _surroundings(text: str) -> Iterator[tuple[int, int]]:

@@ -1,59 +1,43 @@
-"""Base64 inside strings: what it holds, as far as a reader can tell.
+"""What is encoded inside strings: base64, its runs on several lines, hexadecimal and base32, data URLs.
 
 Rule: text is given back decoded; a picture is recognised by its first bytes, whatever it is called; other long binary
-data cannot be judged and is said to be hidden.
+data, and all of what is declared to be a file's, cannot be judged and is said to be hidden.
 """
 
 import base64
 import binascii
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
+from urllib.parse import unquote_to_bytes
+
+from broker.routing.formats import GLANCE, Held, judge, text_of
+from broker.routing.work import RUN, Work
 
 SHORTEST = 16
 """Characters; shorter runs are words, names and numbers."""
 LONG_BINARY = 2048
-"""Characters; a shorter run that is no text is taken for a hash, a key or a signature, and looked at as it stands."""
-GLANCE = 256
-"""Characters that tell what a run is."""
-HEAD = 65_536
-"""Characters of a picture that are searched for what the camera wrote into it."""
+"""Characters of a run that is taken for a picture's, with nothing else in the string."""
+BETWEEN = 16
+"""Characters between two lines of one run at most: quotation marks of mail, numbers of lines."""
+LINE = 32
+"""Characters of such a line at least, if lines differ in length."""
 
 _LETTERS = bytes(0x78 if chr(c) in "+/_-" or (c < 0x80 and chr(c).isalnum()) else 0x20 for c in range(256))
 _LONG = b"x" * SHORTEST
-_DATA_URL = re.compile(r"data:([a-z0-9.+/-]*)(?:;[a-z0-9=._-]+)*?;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+*-]{0,128}((?:;[\w.+=\"'-]{0,128}){0,8}),", re.IGNORECASE)
+_PAYLOAD = re.compile(r"[^\s\"'<>()\[\]{}`|\\]*")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
-_ARCHIVES = (
-    b"%PDF",
-    b"PK\x03\x04",
-    b"\x1f\x8b",
-    b"BZh",
-    b"7z\xbc\xaf",
-    b"\xfd7zXZ",
-    b"Rar!",
-    b"OggS",
-    b"ID3",
-    b"fLaC",
-    b"\x7fELF",
-)
-_CAMERA = (b"Exif\x00\x00", b"eXIf", b"screenshot", b"Screenshot", b"<exif:", b"tiff:Make")
-_CONTROLS = bytes((*range(9), *range(0x0E, 0x20), 0x7F))
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd]")
-
-
-class Held(Enum):
-    """What a run of base64 is."""
-
-    TEXT = auto()
-    IMAGE = auto()
-    BINARY = auto()
+_HEX = re.compile(rb"(?:[0-9a-f]{2}){8,}|(?:[0-9A-F]{2}){8,}")
+_BASE32 = re.compile(rb"[A-Z2-7]{16,}")
+_HASHES = frozenset({32, 40, 56, 64, 96, 128})
+"""Hexadecimal digits of the usual hashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """A run of base64, judged."""
+    """A run, judged."""
 
     held: Held
     text: str = ""
@@ -76,52 +60,69 @@ def runs(raw: bytes) -> Iterator[tuple[int, int]]:
         start = letters.find(_LONG, end)
 
 
-def blobs(string: str) -> Iterator[Blob]:
-    """What base64 is inside a string; runs on consecutive lines are also read together."""
+def blobs(string: str, work: Work) -> Iterator[Blob]:
+    """What is encoded inside a string; runs on consecutive lines are also read together."""
     if len(string) < SHORTEST:
         return
     raw = string.encode("ascii", "replace")
-    prefix = _DATA_URL.match(string)
-    first = prefix.end() if prefix else 0
+    files: deque[tuple[int, int]] = deque()
+    for begin, end, blob in _data_urls(string, work):
+        files.append((begin, end))
+        yield Blob(held=blob.held, text=blob.text, marked=blob.marked, whole=begin == 0 and end >= len(raw))
     lines: list[bytes] = []
     last = -1
     for start, end in runs(raw):
-        if end <= first:
+        while files and files[0][1] <= start:
+            files.popleft()
+        if files and files[0][0] <= start:
             continue
-        run = raw[max(start, first) : end]
-        whole = start <= first and not raw[end:].strip(b"=")
-        yield from _judged(run, whole=whole)
-        if last >= 0 and raw[last:start].strip(b"= \t\r\n"):
-            yield from _together(lines, raw)
+        run = raw[start:end]
+        yield from _judged(run, work, whole=start == 0 and not raw[end:].strip(b"="))
+        if last >= 0 and not _is_next_line(raw[last:start]):
+            yield from _together(lines, len(raw), work)
             lines = []
         lines.append(run)
         last = end
-    yield from _together(lines, raw)
+    yield from _together(lines, len(raw), work)
 
 
-def _together(lines: list[bytes], raw: bytes) -> Iterator[Blob]:
-    if len(lines) > 1:
-        joined = b"".join(lines)
-        yield from _judged(joined, whole=len(joined) > 0.9 * len(raw))
+def _is_next_line(between: bytes) -> bool:
+    """Does a run go on here? Nothing but white space is between them, or a line's head."""
+    if not between.strip(b"= \t\r\n"):
+        return True
+    return b"\n" in between and len(between) <= BETWEEN
 
 
-def _judged(run: bytes, *, whole: bool) -> Iterator[Blob]:
-    blob = _judge(run, whole=whole)
-    if blob is not None:
-        yield blob
+def _together(lines: list[bytes], size: int, work: Work) -> Iterator[Blob]:
+    if len(lines) < 2 or (len(lines[0]) in _HASHES and all(map(_HEX.fullmatch, lines))):
+        return
+    joined = b"".join(lines)
+    wrapped = all(len(line) >= LINE or len(line) == len(lines[0]) for line in lines[:-1])
+    for blob in _judged(joined, work, whole=len(joined) > 0.9 * size):
+        if wrapped or blob.held is Held.TEXT:  # else they are long names
+            yield blob
 
 
-def _judge(run: bytes, *, whole: bool) -> Blob | None:
-    head = _decoded(run[:GLANCE])
-    if head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:8] == b"ftyp":
-        start = _decoded(run[:HEAD])
-        return Blob(held=Held.IMAGE, marked=any(word in start for word in _CAMERA), whole=whole)
-    if text := _text_of(head, last=len(run) <= GLANCE):
-        full = text if len(run) <= GLANCE else _text_of(_decoded(run), last=True)
-        return Blob(held=Held.TEXT, text=full or text, whole=whole)
-    if len(run) >= LONG_BINARY or head.startswith(_ARCHIVES):
-        return Blob(held=Held.BINARY, whole=whole)
-    return None
+def _judged(run: bytes, work: Work, *, whole: bool) -> Iterator[Blob]:
+    work.spend(RUN + len(run) // 16)
+    for data in _other_readings(run):
+        if (text := text_of(data)) is not None:
+            yield Blob(held=Held.TEXT, text=text, whole=whole)
+            return
+    found = judge(_decoded(run))
+    if found.held is not Held.NOISE:
+        yield Blob(held=found.held, text=found.text, marked=found.marked, whole=whole)
+
+
+def _other_readings(run: bytes) -> Iterator[bytes]:
+    """Digits that are base64's letters too: read as what they look like, where that gives a text."""
+    if _HEX.fullmatch(run[:GLANCE]) and _HEX.fullmatch(run):
+        yield bytes.fromhex(run.decode("ascii"))
+    if _BASE32.fullmatch(run[:GLANCE]) and _BASE32.fullmatch(run):
+        try:
+            yield base64.b32decode(run + b"=" * (-len(run) % 8))
+        except binascii.Error:
+            return
 
 
 def _decoded(run: bytes) -> bytes:
@@ -134,16 +135,26 @@ def _decoded(run: bytes) -> bytes:
         return b""
 
 
-def _text_of(data: bytes, *, last: bool) -> str:
-    """The bytes as text, empty where they are none: UTF-8, or UTF-16 with a mark or with every other byte zero."""
-    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        text = data.decode("utf-16", "replace")
-    elif len(data) >= 8 and not any(data[1:16:2]):
-        text = data.decode("utf-16-le", "replace")
-    elif len(data) - len(data.translate(None, _CONTROLS)) > len(data) // 20:
-        return ""
-    else:
-        text = data.decode("utf-8", "replace")
-        if not last:
-            text = text.rstrip("\ufffd")
-    return "" if len(_CONTROL.findall(text)) > len(text) // 20 else text
+def _data_urls(string: str, work: Work) -> Iterator[tuple[int, int, Blob]]:
+    """Files inside addresses, with where their letters begin and end: all of what one holds must be known."""
+    if "data:" not in string and "DATA:" not in string:
+        return
+    at = 0
+    while match := _DATA_URL.search(string, at):
+        payload = _PAYLOAD.match(string, match.end())
+        assert payload is not None  # it matches nothing at the least
+        at = payload.end()
+        work.spend(RUN + len(payload[0]) // 8)
+        data = _file_of(payload[0], encoded="base64" in match[1].lower())
+        if data:
+            found = judge(data, noise_below=0)
+            yield match.start(), at, Blob(held=found.held, text=found.text, marked=found.marked)
+
+
+def _file_of(payload: str, *, encoded: bool) -> bytes:
+    """The bytes; none: it is cut short, as in an example."""
+    raw = unquote_to_bytes(payload)
+    if not encoded:
+        return raw if len(raw) >= SHORTEST // 2 else b""
+    run = raw.translate(None, b" \t\r\n").rstrip(b"=.")
+    return _decoded(run) if len(run) >= SHORTEST else b""

@@ -44,6 +44,9 @@ MARKS = re.compile(
 )
 """Says of a picture that it shows a screen or what a camera saw."""
 
+LONGEST_MARKED = 65_536
+"""Characters of a string that is looked through for one; a longer one is a picture's own letters."""
+
 _READS_ELSEWHERE = frozenset({"mcp", "file_search"})
 
 
@@ -62,3 +65,25 @@ def reads_elsewhere(tool: Any) -> bool:
     container = tool.get("container")
     has_files = isinstance(container, dict) and bool(container.get("file_ids"))
     return has_files or tool.get("type") in tuple(_READS_ELSEWHERE)
+
+
+def has_address(value: Any) -> bool:
+    """Is a picture somewhere on the web, where the upstream can fetch it?"""
+    if isinstance(value, str):
+        return value.startswith(("https://", "http://"))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(has_address, inner))
+
+
+def is_image(value: Any) -> bool:
+    """Is it a part that holds a picture?"""
+    return isinstance(value, dict) and value.get("type") in tuple(IMAGE_PARTS)
+
+
+def says_mark(value: Any) -> bool:
+    """Do the strings of a part, base64 aside, speak of a screen or a camera?"""
+    if isinstance(value, str):
+        return len(value) < LONGEST_MARKED and MARKS.search(value) is not None
+    if isinstance(value, dict):
+        return any(says_mark(inner) for inner in value.values())
+    return isinstance(value, list) and any(says_mark(inner) for inner in value)

@@ -5,7 +5,10 @@
 3. A picture is marked as a screenshot or a photograph.
 4. The operator's own patterns.
 5. Paths and credentials, by patterns of ours.
-6. Secrets, by a scanner with rules for hundreds of providers; one that fails finds one.
+6. Indicators: the owner's words and local paths, or a stricter rule.
+7. Secrets, by a scanner with rules for hundreds of providers; one that fails finds one.
+
+A look that would cost more than it may ends there, and the request is private.
 """
 
 import re
@@ -13,8 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from broker.routing.patterns import holds_a_credential, names_a_path
-from broker.routing.request import Content, Described, Kind
+from broker.routing.credentials import holds_a_credential
+from broker.routing.indicators import Indicators, Sign, sign_in
+from broker.routing.request import Described, Kind
+from broker.routing.secret_paths import names_a_secret_path
+from broker.routing.work import TooCostlyError, Work
 
 FindSecret = Callable[[str], bool]
 """Does a text hold a secret?"""
@@ -35,6 +41,17 @@ class Because(StrEnum):
     CREDENTIAL = "credential"
     SECRET = "secret"  # noqa: S105 - a word of ours
     SCANNER = "scanner"
+    COSTLY = "costly"
+    """Too much work to look through."""
+
+
+Cause = Because | Sign
+"""The word that tells why: one of ours, or of an indicator's rule."""
+
+SCANNED = 256 * 1024
+"""Characters that the scanner is given at once …"""
+SCANNED_TWICE = 4096
+"""… and of them those that it gets again with the next: no secret is longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +63,9 @@ class Firewall:
     """The operator's own."""
     look_through_bytes: int = 8 * 1024 * 1024
     """A larger body is private unread: looking through it would hold up everybody else."""
+    indicators: Indicators = Indicators.OWNER
 
-    def because(self, request: Described, *, session_private: bool, name_private: bool) -> Because | None:
+    def because(self, request: Described, *, session_private: bool, name_private: bool) -> Cause | None:
         """Why a request may not leave; None: it may. The content is read only when nothing simpler says so."""
         # 1. A kind that no upstream takes is not looked into.
         marks = (
@@ -64,30 +82,42 @@ class Firewall:
         # 2.
         if request.size_bytes > self.look_through_bytes:
             return Because.LARGE
-        return self._content(request.content.read())
-
-    def _content(self, content: Content) -> Because | None:
+        content = request.content.read()
         if content.hidden:
-            return Because.HIDDEN
+            return Because.COSTLY if content.hidden == Because.COSTLY else Because.HIDDEN
         # 3.
         if any(image.marked for image in content.images):
             return Because.IMAGE
-        text = "\n".join(content.texts)
+        try:
+            return self._said("\n".join(content.texts), request.work)
+        except TooCostlyError:
+            return Because.COSTLY
+
+    def _said(self, text: str, work: Work) -> Cause | None:
         # 4.
         if any(pattern.search(text) for pattern in self.patterns):
             return Because.PATTERN
         # 5.
-        if names_a_path(text):
+        if names_a_secret_path(text, work):
             return Because.PATH
-        if holds_a_credential(text):
+        if holds_a_credential(text, work):
             return Because.CREDENTIAL
         # 6.
-        return self._secret(text)
+        if sign := sign_in(text, self.indicators, work):
+            return sign
+        # 7.
+        return self._secret(text, work)
 
-    def _secret(self, text: str) -> Because | None:
+    def _secret(self, text: str, work: Work) -> Because | None:
         if self.find_secret is None:
             return Because.SCANNER
-        try:
-            return Because.SECRET if self.find_secret(text) else None
-        except Exception:  # noqa: BLE001 - fails closed, whatever went wrong in there
-            return Because.SCANNER
+        for begin in range(0, len(text), SCANNED):
+            piece = text[max(0, begin - SCANNED_TWICE) : begin + SCANNED]
+            work.spend(len(piece) // 2)
+            try:
+                found = self.find_secret(piece)
+            except Exception:  # noqa: BLE001 - fails closed, whatever went wrong in there
+                return Because.SCANNER
+            if found:
+                return Because.SECRET
+        return None

@@ -4,12 +4,13 @@ Rule: the content is read at most once, and only when a rule looks at it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, Self
 
 from broker.core.errors import BadArgumentError
 from broker.core.lease import Priority
+from broker.routing.work import Work
 
 LONGEST_DEADLINE_S = 86_400.0
 _NO = frozenset({b"0", b"false", b"no", b"off"})
@@ -89,6 +90,8 @@ class Described:
     deadline_s: float | None = None
     """From the header, else the key; None: neither says."""
     priority: Priority = Priority.NORMAL
+    work: Work = field(default_factory=Work, compare=False)
+    """What looking through it has cost, and may."""
 
 
 def private_header(value: bytes | None) -> bool:

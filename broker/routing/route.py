@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from broker.routing.capability import INCAPABLE, Why, reply_room, unable
 from broker.routing.catalogue import Candidate, Cloud, Entry, Local, Prefer, Table
 from broker.routing.decision import Choice, Decision, PassedOver, Reason, Route
-from broker.routing.privacy import Because, Firewall
+from broker.routing.privacy import Cause, Firewall
 from broker.routing.request import Described
 from broker.routing.variants import ModelState, pick
 
@@ -60,7 +60,7 @@ class Router:
         if entry is None:
             return Decision(reason=Reason.UNKNOWN_MODEL)
         # 2.
-        because: Because | None = None
+        because: Cause | None = None
         if self.table.has_cloud:
             because = self.firewall.because(request, session_private=state.session_private, name_private=entry.private)
         deadline_s = entry.deadline_s if request.deadline_s is None else request.deadline_s
@@ -85,7 +85,7 @@ class Router:
 
 
 def _seen(
-    one: Candidate, request: Described, state: State, deadline_s: float | None, because: Because | None
+    one: Candidate, request: Described, state: State, deadline_s: float | None, because: Cause | None
 ) -> Why | tuple[Choice, bool]:
     """A candidate as a choice (and whether it is ready), or why it is none."""
     if isinstance(one, Cloud):

@@ -72,7 +72,7 @@ def request_of(words: str) -> Described:
         structured="json" in flags,
         prompt_tokens=int(values.get("tokens", 100)),
         reply_tokens=int(values["reply"]) if "reply" in values else None,
-        hidden="file" if "hidden" in flags else "",
+        hidden="file" if "hidden" in flags else "costly" if "costly" in flags else "",
     )
     return Described(
         name=name,

@@ -20,7 +20,7 @@ NAMES = sorted(ROUTER.table.entries)
 MODELS = sorted(
     {v.name for entry in ROUTER.table.entries.values() for c in entry.candidates for v in getattr(c, "variants", ())}
 )
-PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel")
+PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel", "a screenshot", "/home/anna/x")
 SESSIONS = [f"s{number}" for number in range(4)]
 IDLE_S = 100.0
 

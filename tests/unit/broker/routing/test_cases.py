@@ -6,10 +6,12 @@ import pytest
 
 from broker.routing.capability import Why
 from broker.routing.decision import Reason, Route
+from broker.routing.indicators import Sign
 from broker.routing.privacy import Because
 from tests.fakes.routing_cases import ROOT, cases_of, request_of, router_of, state_of, told
 
 PAGES = ("docs/routing-cases.md", "docs/routing.md")
+OWNERS = {Sign.SCREENSHOT, Sign.CAMERA, Sign.PASSWORD, Sign.CREDENTIAL, Sign.LOCAL_PATH}
 CASES = [case for page in PAGES for case in cases_of(page)]
 ROUTER = router_of()
 
@@ -27,7 +29,7 @@ def test_the_tables_are_long_enough_and_no_row_comes_twice():
 def test_the_rows_show_every_reason_every_mark_and_every_way_to_be_passed_over():
     decisions = [ROUTER.route(request_of(case.request), state_of(case.state, ROUTER)) for case in CASES]
     assert {decision.reason for decision in decisions} == set(Reason)
-    assert {decision.private for decision in decisions} - {None} == set(Because) - {Because.SCANNER}
+    assert {decision.private for decision in decisions} - {None} == set(Because) - {Because.SCANNER} | OWNERS
     assert {one.why for decision in decisions for one in decision.passed_over} == set(Why)
 
 

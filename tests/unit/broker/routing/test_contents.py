@@ -1,7 +1,15 @@
 """What a body holds: the five shapes, and whatever tries to hide in them."""
 
+import asyncio
 import base64
+import bz2
+import gzip
+import hashlib
 import json
+import lzma
+import re
+import zlib
+from pathlib import Path
 
 import pytest
 
@@ -216,7 +224,7 @@ def test_pictures_and_their_marks(part, marked):
     content = chat({"type": "text", "text": "what is this?"}, part)
     assert [one.marked for one in content.images] == [marked]
     assert content.hidden == ""
-    assert len(text_of(content)) < 500, "a picture's letters are no text"
+    assert len(text_of(content)) < 1000, "a picture's letters are no text"
 
 
 def test_a_picture_beside_the_word_screenshot_is_marked():
@@ -282,3 +290,124 @@ def test_numbers_are_looked_at_too():
 def test_a_body_is_read_once():
     source = UnreadContent(Kind.COMPLETION, b'{"prompt": "a"}')
     assert source.read() is source.read()
+
+
+def der(length: int) -> bytes:
+    """One sequence of so many bytes."""
+    return b"\x30\x82" + length.to_bytes(2) + bytes(range(128, 256)) * 40
+
+
+ZIPPED = zlib.compress(NEEDLE.encode() * 40)
+CLOSED = {
+    "PDF that begins with letters only": b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" * 20,
+    "PDF behind a line of mail": b"Content-Type: x\n\n%PDF-1.7\n" + b"text " * 50,
+    "PostScript": b"%!PS-Adobe-3.0\n/Times-Roman findfont (secret) show\n" * 20,
+    "RTF": b"{\\rtf1\\ansi pass{\\b word}}" * 20,
+    "MP4": b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(80),
+    "QuickTime": b"\x00\x00\x00\x14ftypqt  \x00\x00\x02\x00qt  " + bytes(80),
+    "M4A": b"\x00\x00\x00\x20ftypM4A \x00\x00\x00\x00" + bytes(80),
+    "WAV": b"RIFF\x24\x08\x00\x00WAVEfmt " + bytes(range(128, 228)),
+    "a bundle of keys, short": der(300)[:304],
+    "a text, then a bundle of keys": b"Bag Attributes\n    friendlyName: anna\n" * 20 + der(900),
+    "a text, then anything": b"a long and harmless text " * 20 + bytes(range(128, 256)) * 4,
+    "gzip": gzip.compress(b"x y " * 30),
+    "zlib, short": ZIPPED,
+    "bzip2": bz2.compress(b"x y " * 30),
+    "xz": lzma.compress(b"x y " * 30),
+    "zip": b"PK\x03\x04\x14\x00" + bytes(60),
+    "TIFF of a camera": b"II*\x00\x08\x00\x00\x00" + bytes(80),
+    "a data base": b"SQLite format 3\x00" + bytes(100),
+    "what is encrypted": b"-----BEGIN PGP MESSAGE-----\n\nhQEMA5y\n-----END PGP MESSAGE-----\n",
+    "a picture with a file behind it": PNG + b"IEND\xaeB\x60\x82" + b"PK\x03\x04" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("data", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("wrap", ["{}", "see {} there", "data:application/octet-stream;base64,{}"])
+def test_what_cannot_be_read_whole_is_hidden_however_it_is_sent(data, wrap):
+    assert chat({"type": "text", "text": wrap.format(b64(data))}).hidden == "binary"
+
+
+@pytest.mark.parametrize("data", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("head", ["> ", "  12\t", ""], ids=["mail", "numbered", "plain"])
+def test_what_cannot_be_read_whole_is_hidden_on_many_lines_too(data, head):
+    letters = b64(data + bytes(range(128, 256)) * 12)
+    lines = "\n".join(head + letters[at : at + 76] for at in range(0, len(letters), 76))
+    assert chat({"type": "text", "text": "the file:\n" + lines + "\n"}).hidden == "binary"
+
+
+@pytest.mark.parametrize(
+    "url, hidden",
+    [
+        ("data:application/x-unknown;base64," + b64(bytes(range(130, 180))), "binary"),
+        ("data:video/mp4;base64," + b64(bytes(range(130, 180))), "binary"),
+        ("data:image/x-strange;base64," + b64(bytes(range(130, 180))), "binary"),
+        ("data:application/octet-stream,%00%ff%fe%80%81%82%83%84%85%86%87%88%89%90", "binary"),
+        ("DATA:;base64," + b64(bytes(range(130, 180))), "binary"),
+        ("data:image/png;base64,iVBORw0KGgo...", ""),
+        ("data:text/plain;base64," + b64(NEEDLE * 2), ""),
+        ("data:text/plain;charset=utf-8," + NEEDLE.replace(" ", "%20") * 2, ""),
+        ("data:image/svg+xml,%3Csvg%3E" + NEEDLE.replace(" ", "%20") + "%3C/svg%3E", ""),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "first " + b64(NEEDLE + " and more") + " ![]({}) and then"])
+def test_an_unknown_data_url_is_hidden_and_a_known_one_is_read(url, hidden, around):
+    content = chat({"type": "text", "text": around.format(url)})
+    assert content.hidden == hidden
+    assert hidden or "..." in url or NEEDLE in text_of(content)
+    assert around == "{}" or NEEDLE in text_of(content)
+
+
+def test_a_text_that_begins_like_a_picture_is_a_text():
+    for word in ("BMW and ", "GIF89a ", "II* "):
+        assert NEEDLE in text_of(chat({"type": "text", "text": b64(word + NEEDLE)}))
+        assert not chat({"type": "text", "text": b64(word + NEEDLE)}).images
+
+
+@pytest.mark.parametrize("after", [1000, 60_000, 200_000])
+def test_a_cameras_data_is_seen_wherever_it_stands_in_a_picture(after):
+    webp = b"RIFF\x00\x00\x00\x00WEBPVP8X" + bytes(after) + b"EXIF\x00\x00\x00\x10" + bytes(after)
+    assert [one.marked for one in chat(image(webp)).images] == [True]
+
+
+def test_what_programs_write_into_a_picture_is_read():
+    png = PNG + bytes(200_000) + b"tEXtComment\x00" + NEEDLE.encode() + bytes(100)
+    assert NEEDLE in text_of(chat(image(png)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        NEEDLE.encode().hex(),
+        base64.b32encode(NEEDLE.encode() * 2).decode().rstrip("="),
+        json.dumps(list(NEEDLE.encode())),
+        "".join(f"%{byte:02x}" for byte in NEEDLE.encode()),
+        "".join(f"\\x{byte:02x}" for byte in NEEDLE.encode()).replace("\\x20", " "),
+        "".join(f"&#{byte};" for byte in NEEDLE.encode()),
+        NEEDLE.replace("dle", "\x1b[1mdle\x1b[0m"),
+        NEEDLE.replace("e", "e\be"),
+        "\n".join(f"    {at}\t{b64('a' * 90 + NEEDLE + 'b' * 90)[at : at + 60]}" for at in range(0, 300, 60)),
+    ],
+    ids=["hex", "base32", "numbers", "percent", "escapes", "entities", "colours", "overstrikes", "numbered lines"],
+)
+def test_other_ways_to_write_a_text_are_undone(words):
+    assert NEEDLE in text_of(chat({"type": "text", "text": words}))
+
+
+def test_a_files_bytes_taken_for_letters_are_hidden():
+    for text in ("%PDF-1.4\n%\ufffd\ufffd\n1 0 obj", "a\x00b", "PK\x03\x04 and so on", "\ufffd\ufffd\x01\x02" * 9):
+        assert chat({"type": "text", "text": text}).hidden == "binary"
+    for text in ("A PDF begins with %PDF-1.4", "\x1b[31mred\x1b[0m", "one odd sign \ufffd in it", "a\tb\r\n\f"):
+        assert chat({"type": "text", "text": text}).hidden == ""
+
+
+def test_names_of_code_and_lists_of_hashes_hide_nothing():
+    code = "class AbstractSingletonProxyFactoryBeanImplementationHelper: some_long_snake_case_name_of_this_here = 1"
+    hashes = "\n".join(hashlib.sha1(b"%d" % n).hexdigest() for n in range(400))
+    names = " ".join(re.findall(r"\w{16,}", Path(asyncio.__file__).with_name("base_events.py").read_text()))
+    for text in (code, hashes, names):
+        assert chat({"type": "text", "text": text}).hidden == ""
+
+
+def test_a_name_and_its_value_in_two_fields_are_read_together():
+    assert "DB_PASSWORD: hunter22" in text_of(chat(env=[{"name": "DB_PASSWORD", "value": "hunter22"}]))

@@ -9,12 +9,14 @@ import unicodedata
 import pytest
 
 from broker.core.errors import BadArgumentError
-from broker.routing import patterns
+from broker.routing import credentials, indicators, literals, secret_paths
 from broker.routing.contents import content_of
 from broker.routing.disguise import NEAR, plain
-from broker.routing.patterns import WINDOW, holds_a_credential, names_a_path
+from broker.routing.indicators import Indicators
+from broker.routing.literals import WINDOW
 from broker.routing.privacy import Because, Firewall
 from broker.routing.request import Content, Described, Kind, deadline_header, private_header
+from broker.routing.work import Work
 from broker.secret_scanner import open_scanner
 
 
@@ -29,6 +31,19 @@ def asked(*texts: str, source=None) -> Described:
 
 def judge(firewall: Firewall, request: Described):
     return firewall.because(request, session_private=False, name_private=False)
+
+
+def holds_a_credential(text: str) -> bool:
+    return credentials.holds_a_credential(text, Work())
+
+
+def names_a_path(text: str) -> bool:
+    return secret_paths.names_a_secret_path(text, Work())
+
+
+def without_words(scanner) -> Firewall:
+    """As it was before there were indicators: only what is a secret counts."""
+    return Firewall(find_secret=scanner, indicators=Indicators.OFF)
 
 
 def joined(*parts: str) -> str:
@@ -147,7 +162,8 @@ def test_other_alphabets_may_leave(scanner, text):
     ],
 )
 def test_ordinary_words_may_leave(scanner, text):
-    assert judge(Firewall(find_secret=scanner), asked(text)) is None
+    assert judge(without_words(scanner), asked(text)) is None
+    assert judge(Firewall(find_secret=scanner), asked(text.replace("password", "pw"))) is None
 
 
 @pytest.mark.parametrize(
@@ -179,13 +195,12 @@ def test_how_a_text_falls_into_windows_changes_nothing(letter):
 
 
 def test_no_literal_is_longer_than_what_windows_share_and_one_letter_alone_grows():
-    literals = (
-        *patterns._NAMED_PATHS,
-        *patterns._NAMES,
-        *(hint for hint, _ in patterns._PATHS + patterns._CREDENTIALS),
-    )
-    assert max(map(len, literals)) <= patterns._OVERLAP
-    assert [chr(code) for code in range(0x110000) if len(chr(code).lower()) > 1] == [patterns._DOTTED_I]
+    found = [*secret_paths._NAMED, *credentials._NAMES]
+    found += [literal for literal, _ in secret_paths._RULES + credentials._RULES]
+    found += [literal for _, rules, _ in indicators._RULES[Indicators.STRICT] for literal, _ in rules]
+    assert max(map(len, found)) <= literals.OVERLAP
+    assert all(literal == literal.lower() for literal in found)
+    assert [chr(code) for code in range(0x110000) if len(chr(code).lower()) > 1] == [literals.DOTTED_I]
 
 
 def test_without_a_scanner_everything_is_private():
