@@ -123,9 +123,10 @@ def _cloud(upstream: UpstreamEntry, model: UpstreamModelEntry) -> Cloud:
             vision=model.vision,
         ),
         reply_tokens=model.max_reply_tokens,
-        prices=Prices(prompt=micro(model.prompt_price), cached=cached, reply=micro(model.reply_price)),
+        prices=Prices(prompt=micro(model.prompt_price or 0.0), cached=cached, reply=micro(model.reply_price or 0.0)),
         first_byte_s=upstream.expected_first_byte_s,
         classes=tuple(Priority(word) for word in upstream.classes),
+        inside=upstream.inside,
     )
 
 
@@ -167,6 +168,7 @@ def servers(routing: RoutingSection) -> tuple[CloudServer, ...]:
             api_key=one.read_key(),
             protocol=Protocol(one.protocol),
             tries=one.tries,
+            betas=frozenset(word.encode() for word in one.betas),
             timing=Timing(
                 connect_s=one.connect_timeout_s,
                 first_byte_s=one.first_byte_timeout_s,

@@ -5,6 +5,7 @@ Rule: without this section nothing ever leaves, no content is looked at, and eve
 
 import re
 import stat
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,36 @@ from schemas.config_file import ConfigError, Name, Section
 Class = Literal["interactive", "normal", "background", "batch"]
 CLASSES: tuple[Class, ...] = ("interactive", "normal", "background", "batch")
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+
+
+PROVIDERS = (
+    "openai.com", "openai.azure.com", "anthropic.com", "openrouter.ai", "groq.com", "mistral.ai", "deepseek.com",
+    "googleapis.com", "together.ai", "together.xyz", "fireworks.ai", "x.ai", "cohere.com", "cohere.ai", "perplexity.ai",
+    "amazonaws.com", "cerebras.ai", "huggingface.co", "huggingface.cloud", "nvidia.com", "replicate.com", "azure.com",
+    "moonshot.ai", "moonshot.cn", "aliyuncs.com", "bigmodel.cn", "z.ai", "minimax.io", "sambanova.ai", "deepinfra.com",
+    "novita.ai", "hyperbolic.xyz", "nebius.com", "nebius.ai", "ai21.com", "voyageai.com", "runpod.ai", "ollama.com",
+    "github.ai", "githubcopilot.com", "scaleway.ai", "ovh.net", "lambda.ai", "baseten.co", "modal.run", "venice.ai",
+)  # fmt: skip
+"""Domains of companies that sell answers: nobody's own server."""
+_NEARBY = ("local", "lan", "home", "internal", "home.arpa", "localhost", "ts.net", "fritz.box", "localdomain", "box")
+
+
+def is_somebody_elses(host: str) -> bool:
+    """A known provider's, or an address of the public network."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return any(f".{host.lower().rstrip('.')}".endswith("." + domain) for domain in PROVIDERS)
+    return address.is_global
+
+
+def is_nearby(host: str) -> bool:
+    """Does a host's name or address say that it is at home?"""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." not in name or any(name.endswith("." + ending) for ending in _NEARBY)
 
 
 class FamilyEntry(Section):
@@ -66,16 +97,16 @@ class UpstreamModelEntry(Section):
     """Can it answer in a given form (JSON mode, a schema)?"""
     vision: bool = False
     """Does it take pictures?"""
-    prompt_price: float = Field(ge=0, le=1_000_000)
-    """Per million prompt tokens."""
+    prompt_price: float | None = Field(default=None, ge=0, le=1_000_000)
+    """Per million prompt tokens. None: nothing, which only a server of one's own (``inside``) may cost."""
     cached_price: float | None = Field(default=None, ge=0, le=1_000_000)
     """Per million prompt tokens that the upstream had cached. None: as ``prompt_price``."""
-    reply_price: float = Field(ge=0, le=1_000_000)
-    """Per million tokens of the reply."""
+    reply_price: float | None = Field(default=None, ge=0, le=1_000_000)
+    """Per million tokens of the reply. None: as for ``prompt_price``."""
 
 
 class UpstreamEntry(Section):
-    """``[[routing.upstream]]``: a server outside that speaks OpenAI's or Anthropic's protocol."""
+    """``[[routing.upstream]]``: a server beside the pool that speaks OpenAI's or Anthropic's protocol."""
 
     name: Name
     """In headers, metrics and the log."""
@@ -83,8 +114,15 @@ class UpstreamEntry(Section):
     """Nothing is translated: ``/v1/messages`` goes to ``anthropic``, the others to ``openai``."""
     base_url: str
     """``https://host/v1``: what the clients' paths are added to; plain ``http://`` for a host of your own."""
-    api_key_file: Path
-    """File with the key (first line), for the broker alone. A relative path counts from the working directory."""
+    inside: bool = False
+    """A server of your own, such as Ollama on the laptop: private requests may go there, and it needs no prices and no
+    key. Refused for the known providers and for addresses of the public network."""
+    api_key_file: Path | None = None
+    """File with the key (first line), for the broker alone. A relative path counts from the working directory. None:
+    it wants none, which only a server of one's own (``inside``) may."""
+    betas: tuple[str, ...] = Field(default=(), max_length=64)
+    """Words of the headers ``anthropic-beta`` and ``openai-beta`` that pass beside the known ones, as their makers
+    write them. No other leaves, for nobody looks through headers."""
     connect_timeout_s: float = Field(default=5.0, gt=0, le=60)
     """Until it is connected, TLS included, seconds."""
     first_byte_timeout_s: float = Field(default=60.0, gt=0, le=3600)
@@ -110,12 +148,40 @@ class UpstreamEntry(Section):
             raise ValueError("must not contain credentials, a query or a fragment; the key belongs in api_key_file")
         return base_url.rstrip("/")
 
+    @field_validator("betas")
+    @classmethod
+    def _plain_words(cls, betas: tuple[str, ...]) -> tuple[str, ...]:
+        for word in betas:
+            if not re.fullmatch(r"[a-z0-9_=.-]{1,64}", word):
+                raise ValueError(f"{word!r} is no such word: small letters, digits and _ = . -")
+        return betas
+
+    @model_validator(mode="after")
+    def _is_whose_it_says(self) -> Self:
+        """What may be left out, and what an operator may call his own."""
+        host = urlsplit(self.base_url).hostname or ""
+        if self.inside:
+            if is_somebody_elses(host):
+                raise ValueError(f"inside = true is for servers of your own, and {host} is somebody else's")
+            return self
+        if self.api_key_file is None:
+            raise ValueError("api_key_file: Field required (only a server of your own, inside = true, needs none)")
+        for model in self.model:
+            if model.prompt_price is None or model.reply_price is None:
+                raise ValueError(
+                    f"model {model.name!r}: prompt_price and reply_price are required (only of a server of your own, "
+                    "inside = true, they are not)"
+                )
+        return self
+
     def read_key(self) -> str:
-        """The key.
+        """The key; empty: it wants none.
 
         Raises:
             ConfigError: The file cannot be read, or its first line is no key.
         """
+        if self.api_key_file is None:
+            return ""
         where = f"routing.upstream {self.name!r}: api_key_file"
         try:
             lines = self.api_key_file.read_text(encoding="utf-8").splitlines()
@@ -130,13 +196,18 @@ class UpstreamEntry(Section):
         """What an operator should know though it works."""
         found = []
         try:
-            if self.api_key_file.stat().st_mode & READABLE_BY_OTHERS:
+            if self.api_key_file is not None and self.api_key_file.stat().st_mode & READABLE_BY_OTHERS:
                 found.append(f"routing.upstream {self.name!r}: others can read {self.api_key_file}; chmod 600 it")
         except OSError:
             pass
         host = urlsplit(self.base_url).hostname or ""
         if self.base_url.startswith("http://") and host not in {"localhost", "127.0.0.1", "::1"}:
             found.append(f"routing.upstream {self.name!r}: the key and every request travel in the clear (http://)")
+        if self.inside and not is_nearby(host):
+            found.append(
+                f"routing.upstream {self.name!r}: inside = true, so private requests go to {host}; is that a server of "
+                "your own?"
+            )
         return tuple(found)
 
 

@@ -23,6 +23,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """Of the catalogue; empty where the client named none of it."""
     route: str
     reason: str
+    private: str
+    """Why it might not leave: a word of ours, never of the request's; empty: it might."""
     outcome: str
     """``served``, ``client_gone``, or the code of what the client was told."""
     status: int
@@ -101,6 +103,7 @@ def _fields(account: Account) -> dict[str, object]:
         "model": account.model,
         "route": account.route,
         "reason": account.reason,
+        "private": account.private,
         "outcome": account.outcome,
         "status": account.status,
         "key": account.key,

@@ -23,7 +23,7 @@ from broker.gateway.troubles import STATUS, Trouble, TroubleError
 from broker.gateway.usage import Metered
 from broker.routing.budget import cost_of
 from broker.routing.catalogue import Cloud
-from broker.routing.decision import Choice, Route
+from broker.routing.decision import Choice
 from broker.routing.fallback import PASSING, Failure, Move, RetryRule, after, retry_after_s
 from broker.upstream.answer import Answer
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
@@ -103,7 +103,7 @@ class CloudCall:
             ContractBrokenError: It was the last attempt.
         """
         if isinstance(error, BrokenTryError):
-            self.clouds.answers.broke_schema(Route.CLOUD, self.choice.model)
+            self.clouds.answers.broke_schema(self.choice.route, self.choice.model)
             assert self.progress.strict is not None
             self.progress.strict.again(error)
             return
@@ -206,7 +206,7 @@ class CloudCall:
 
     def _judged(self, verdict: Verdict, asked_s: float) -> None:
         name = str(self.choice.upstream)
-        self.clouds.answers.judged(Route.CLOUD, self.choice.model, verdict, asked_s)
+        self.clouds.answers.judged(self.choice.route, self.choice.model, verdict, asked_s)
         if verdict.blames_model:
             self.clouds.breakers.fail(name, self._now_s())
         elif verdict.reason is not Reason.ABANDONED:

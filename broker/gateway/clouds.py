@@ -11,12 +11,11 @@ import msgspec
 
 from broker.gateway.answer_accounts import AnswerAccounts
 from broker.gateway.headers import Headers
+from broker.gateway.outgoing import outgoing
 from broker.routing.breaker import Breakers
 from broker.routing.catalogue import Protocol
 from broker.upstream.pool import Request, Timing, Upstreams
 
-PASSED = frozenset({b"accept", b"anthropic-beta", b"anthropic-version", b"content-type", b"openai-beta"})
-"""Of the client's headers."""
 KEPT_BACK = frozenset(
     {b"alt-svc", b"openai-organization", b"openai-project", b"set-cookie", b"strict-transport-security"}
 )
@@ -32,9 +31,12 @@ class CloudServer:
     name: str
     base_url: str
     api_key: str = field(repr=False)
+    """Empty: it wants none."""
     protocol: Protocol = Protocol.OPENAI
     tries: int = 2
     timing: Timing = field(default_factory=Timing)
+    betas: frozenset[bytes] = frozenset()
+    """Words of ``anthropic-beta`` and ``openai-beta`` that pass beside the known ones."""
 
     def request(self, headers: Mapping[bytes, bytes], target: str, body: bytes, remote_name: str) -> Request:
         """A client's request as this upstream gets it.
@@ -56,13 +58,14 @@ class CloudServer:
         )
 
     def _headers(self, headers: Mapping[bytes, bytes]) -> Headers:
-        passed: Headers = [(name, value) for name, value in headers.items() if name in PASSED]
-        passed.append((b"user-agent", b"hotseat"))
-        if self.protocol is Protocol.OPENAI:
-            return [*passed, (b"authorization", b"Bearer " + self.api_key.encode())]
-        if b"anthropic-version" not in headers:
+        passed = [*outgoing(headers, self.betas), (b"user-agent", b"hotseat")]
+        if self.protocol is Protocol.ANTHROPIC and not any(name == b"anthropic-version" for name, _ in passed):
             passed.append((b"anthropic-version", b"2023-06-01"))
-        return [*passed, (b"x-api-key", self.api_key.encode())]
+        if not self.api_key:
+            return passed
+        if self.protocol is Protocol.ANTHROPIC:
+            return [*passed, (b"x-api-key", self.api_key.encode())]
+        return [*passed, (b"authorization", b"Bearer " + self.api_key.encode())]
 
 
 class Clouds:

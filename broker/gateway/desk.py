@@ -66,6 +66,8 @@ class Progress:
     model: str = ""
     route: str = ""
     reason: str = ""
+    private: str = ""
+    """Why it may not leave; empty: it may."""
     lease_id: str = ""
     position: int = 0
     waited_s: float = 0.0
@@ -102,6 +104,7 @@ class Progress:
             model=self.model,
             route=self.route,
             reason=self.reason,
+            private=self.private,
             waited_s=self.waited_s,
             position=self.position,
         )

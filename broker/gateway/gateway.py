@@ -180,6 +180,7 @@ class Gateway:
                 model=seen.model if seen else "",
                 route=told.route if told else "",
                 reason=told.reason if told else "",
+                private=told.private if told else "",
                 outcome=outcome,
                 status=client.status,
                 key=arrived.caller.name,

@@ -66,6 +66,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     route: str = ""
     reason: str = ""
+    private: str = ""
     waited_s: float = 0.0
     position: int = 0
     """In line, when it was last looked at; 0: it has its lease."""
@@ -81,6 +82,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
             (b"x-hotseat-model", self.model),
             (b"x-hotseat-route", self.route),
             (b"x-hotseat-reason", self.reason),
+            (b"x-hotseat-private", self.private),
         ):
             if word:
                 fields.append((name, word.encode()))

@@ -51,7 +51,9 @@ class Purse:
             return 0
 
     async def reserve(self, key: str, micro: int) -> Reservation | None:
-        """Put money aside; None: there is not enough, or the books are away."""
+        """Put money aside; None: there is not enough, or the books are away. What costs nothing asks nobody."""
+        if micro == 0:
+            return Reservation(accounts=(), micro=0)
         try:
             return await self._ledger.reserve(key, micro, time.time())
         except HotseatError as error:

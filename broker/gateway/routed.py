@@ -20,7 +20,7 @@ from broker.gateway.desk import Call
 from broker.gateway.looking import THREAD_BYTES, Looking
 from broker.gateway.purse import Purse
 from broker.routing.capability import Why
-from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant
+from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant, leads_out
 from broker.routing.contents import UnreadContent
 from broker.routing.decision import Decision
 from broker.routing.pool import PoolModels, free_mib
@@ -115,7 +115,7 @@ class Routes:
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
         known = self.sessions.is_private(session, now_s)
         private: bool | None = known
-        if leads_out(entry) and not request.key_private:
+        if any(map(leads_out, entry.candidates)) and not request.key_private:
             private, allowance_micro = await self._asked(call, private=known)
             state = replace(state, allowance_micro=allowance_micro)
         decision = await self._decided(request, replace(state, session_private=private is True))
@@ -202,11 +202,6 @@ class Routes:
             deadline_s=self.settings.deadlines_s.get(call.caller.name) if deadline_s is None else deadline_s,
             priority=call.priority,
         )
-
-
-def leads_out(entry: Entry) -> bool:
-    """Could a request by this name leave at all?"""
-    return any(isinstance(one, Cloud) for one in entry.candidates)
 
 
 def needs_content(entry: Entry) -> bool:

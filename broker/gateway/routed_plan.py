@@ -1,6 +1,7 @@
 """The candidates of one request, as routing decided; and what becomes of the decision while they fail.
 
-Rule: before every candidate that leads outside the session's mark and the breakers are looked at again.
+Rule: before every candidate that leads outside the session's mark in the store is looked at again, before every
+upstream its breaker is.
 """
 
 import asyncio
@@ -27,7 +28,6 @@ from broker.routing.catalogue import Cloud
 from broker.routing.decision import Choice, Decision, Reason, Route
 from broker.routing.fallback import following
 from broker.routing.privacy import Firewall
-from broker.routing.route import State
 from broker.routing.sessions import PrivateSessions
 from broker.store.port import Store
 
@@ -112,8 +112,8 @@ class RoutedPlan:
         decision = self._decision
         if decision is None:
             decision = self._decision = await self._decided()
-        choice = following(decision, self._tried, State())
-        if choice is not None and choice.route is Route.CLOUD:  # what stays in the pool needs not be asked about
+        choice = following(decision, self._tried, self._routes.state_here(self._session))
+        if choice is not None and choice.route is Route.CLOUD:  # what stays in the house needs not be asked about
             choice = following(decision, self._tried, await self._routes.state_now(self._session))
         if choice is not None:
             return self._candidate(choice, decision)
@@ -136,7 +136,7 @@ class RoutedPlan:
         decision, entry = self._decision, self._routes.settings.table.entries.get(self._call.asked.model)
         if decision is None or decision.private is not None or entry is None or self._progress.route != Route.LOCAL:
             return
-        cloud = next((one for one in entry.candidates if isinstance(one, Cloud)), None)
+        cloud = next((one for one in entry.candidates if isinstance(one, Cloud) and not one.inside), None)
         if cloud is not None:
             self._routes.purse.saved(self._progress.model, cost_of(cloud.prices, usage_in(b"".join(tail)), 0))
 
@@ -159,6 +159,7 @@ class RoutedPlan:
         if decision.choices and not choices:
             allowed = ", ".join(call.caller.models)
             raise NotAllowedError(f"key {call.caller.name!r} may not use {request.name!r}; ask for one of: {allowed}")
+        progress.private = decision.private or ""
         if not choices:
             progress.model, progress.route, progress.reason = "", Route.REFUSED, decision.reason
             raise _refusal(decision)
@@ -171,9 +172,9 @@ class RoutedPlan:
         reason = self._reason(choice, decision)
         late_before = self._left_line is not None
         self._tried.append(choice)
-        if choice.route is Route.CLOUD:
+        if choice.route is not Route.LOCAL:
             return Candidate(
-                model=ModelName(choice.model), route=Route.CLOUD, reason=reason, call=self._cloud_call(choice).run
+                model=ModelName(choice.model), route=choice.route, reason=reason, call=self._cloud_call(choice).run
             )
         until_s = None
         if self._due_s is not None and (late_before or not choice.late):
@@ -189,7 +190,7 @@ class RoutedPlan:
             return decision.reason
         if self._left_line is None:
             return Reason.FALLBACK
-        return Reason.DEADLINE if choice.route is Route.CLOUD else Reason.SOONER
+        return Reason.SOONER if choice.route is Route.LOCAL else Reason.DEADLINE
 
     def _cloud_call(self, choice: Choice) -> CloudCall:
         entry = self._routes.settings.table.entries[self._call.asked.model]
@@ -198,7 +199,9 @@ class RoutedPlan:
 
         async def may_go() -> bool:
             assert self._decision is not None
-            return following(self._decision, before, await self._routes.state_now(self._session)) == choice
+            routes, session = self._routes, self._session
+            state = routes.state_here(session) if choice.inside else await routes.state_now(session)
+            return following(self._decision, before, state) == choice
 
         def has_others() -> bool:
             assert self._decision is not None
@@ -228,5 +231,7 @@ def _refusal(decision: Decision) -> HotseatError | TroubleError:
     if decision.reason is Reason.UNKNOWN_MODEL:
         return UnknownModelError("there is no such model")
     status, message = REFUSALS[decision.reason]
+    if decision.reason is Reason.PRIVATE_REFUSED and decision.private is not None:
+        message = f"{message} (private: {decision.private})"
     after_s = RETRY_AFTER_S.get(decision.reason)
     return TroubleError(Trouble(status=status, code=decision.reason, message=message, retry_after_s=after_s))

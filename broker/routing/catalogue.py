@@ -115,9 +115,16 @@ class Cloud:
     """Expected wait for its first byte, seconds."""
     classes: tuple[Priority, ...] = PRIORITIES
     """Whose requests may go there."""
+    inside: bool = False
+    """A server of the operator's own: what is private may go there."""
 
 
 Candidate = Local | Cloud
+
+
+def leads_out(candidate: Candidate) -> bool:
+    """Does a request leave the house with it?"""
+    return isinstance(candidate, Cloud) and not candidate.inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +194,7 @@ def table_of(
             deadline_s=alias.deadline_s,
             private=_is_private(name, named, private),
         )
-    return Table(entries=entries, has_cloud=any(isinstance(one, Cloud) for one in known.values()))
+    return Table(entries=entries, has_cloud=any(leads_out(one) for one in known.values()))
 
 
 def _aliases_by_name(aliases: Iterable[Alias], known: Mapping[str, Candidate]) -> dict[str, Alias]:

@@ -12,6 +12,8 @@ class Route(StrEnum):
 
     LOCAL = "local"
     CLOUD = "cloud"
+    INSIDE = "inside"
+    """An upstream that is the operator's own."""
     REFUSED = "refused"
 
 
@@ -33,15 +35,15 @@ class Reason(StrEnum):
     FALLBACK = "fallback"
     """The first choice is down or not for this class; this one is not."""
     DEADLINE = "deadline"
-    """Cloud: no local model would be in time."""
+    """Upstream: no local model would be in time."""
     CHEAPER = "cheaper"
-    """Cloud: the cheapest of several that are in time."""
+    """Upstream: the cheapest of several that are in time."""
     ASKED = "asked"
-    """Cloud: that is what the name means."""
+    """Upstream: that is what the name means."""
     LATE = "late"
     """Nothing is in time; the least bad."""
     PRIVATE = "private"
-    """Local: the request may not leave, though the name has upstreams."""
+    """Local or inside: the request may not leave, though the name has upstreams outside."""
     BUDGET = "budget"
     """Local: what is left of the budget does not pay for the upstream that would have served."""
 
@@ -75,11 +77,15 @@ class Choice:
     """What to reserve before the call."""
     late: bool = False
     """It will miss the deadline."""
+    inside: bool = False
+    """The upstream is the operator's own."""
 
     @property
     def route(self) -> Route:
-        """Pool or upstream."""
-        return Route.LOCAL if self.upstream is None else Route.CLOUD
+        """Pool or upstream, and whose."""
+        if self.upstream is None:
+            return Route.LOCAL
+        return Route.INSIDE if self.inside else Route.CLOUD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

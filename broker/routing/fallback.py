@@ -1,7 +1,7 @@
 """What comes after a choice has failed: the same again, the next one, or an honest error.
 
 Rule: nothing is repeated once a byte of the answer has been passed on. A session that has become private since the
-decision has no upstream left.
+decision has no upstream left but those of the operator's own.
 """
 
 from collections.abc import Iterable
@@ -111,13 +111,15 @@ def following(decision: Decision, tried: Iterable[Choice], state: State) -> Choi
     for choice in decision.choices:
         if choice in failed:
             continue
-        if choice.route is Route.CLOUD and not _may_go_out(choice, decision, state):
+        if choice.route is not Route.LOCAL and not _may_be_asked(choice, decision, state):
             continue
         return choice
     return None
 
 
-def _may_go_out(choice: Choice, decision: Decision, state: State) -> bool:
-    if state.session_private or decision.private is not None or choice.upstream in state.open_breakers:
+def _may_be_asked(choice: Choice, decision: Decision, state: State) -> bool:
+    if (state.session_private or decision.private is not None) and not choice.inside:
+        return False
+    if choice.upstream in state.open_breakers:
         return False
     return state.allowance_micro is None or choice.reserve_micro <= max(0, state.allowance_micro)

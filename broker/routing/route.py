@@ -1,7 +1,7 @@
 """Where is a request served: the one decision, numbered.
 
 1. The name: a model, a family of variants, a model of an upstream, or an alias; resolved to candidates in order.
-2. Privacy. A private request loses every candidate that is not local, before anything else is looked at.
+2. Privacy. A private request loses every candidate that leads out of the house, before anything else is looked at.
 3. Capability: what a candidate cannot answer is passed over.
 4. State: models no slot can serve, upstreams whose breaker is open or whose price the budget does not hold.
 5. Wait, ride warm, or go out: of what meets the deadline the cheapest, a local one among equals, then the order
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.routing.capability import INCAPABLE, Why, reply_room, unable
-from broker.routing.catalogue import Candidate, Cloud, Entry, Local, Prefer, Table
+from broker.routing.catalogue import Candidate, Cloud, Entry, Local, Prefer, Table, leads_out
 from broker.routing.decision import Choice, Decision, PassedOver, Reason, Route
 from broker.routing.privacy import Cause, Firewall
 from broker.routing.request import Described
@@ -88,8 +88,10 @@ def _seen(
     one: Candidate, request: Described, state: State, deadline_s: float | None, because: Cause | None
 ) -> Why | tuple[Choice, bool]:
     """A candidate as a choice (and whether it is ready), or why it is none."""
+    if because and leads_out(one):
+        return Why.PRIVATE
     if isinstance(one, Cloud):
-        return Why.PRIVATE if because else _at_upstream(one, request, state, deadline_s)
+        return _at_upstream(one, request, state, deadline_s)
     return _in_pool(one, request, state, deadline_s)
 
 
@@ -124,6 +126,7 @@ def _at_upstream(one: Cloud, request: Described, state: State, deadline_s: float
         wait_s=one.first_byte_s,
         reserve_micro=reserve_micro,
         late=deadline_s is not None and one.first_byte_s > deadline_s,
+        inside=one.inside,
     )
     return choice, True
 
@@ -144,10 +147,10 @@ def _reason(entry: Entry, ranked: list[_Ranked], passed: list[PassedOver]) -> Re
     """The word for the first choice."""
     first = ranked[0]
     why = {one.name: one.why for one in passed}
-    if first.choice.route is Route.CLOUD:
-        return _reason_to_go_out(entry, ranked, why)
     if Why.PRIVATE in why.values():
         return Reason.PRIVATE
+    if first.choice.route is not Route.LOCAL:
+        return _reason_for_upstream(entry, ranked, why)
     if first.choice.late:
         return Reason.BUDGET if Why.BUDGET in why.values() else Reason.LATE
     if replaced := _reason_to_replace(entry.candidates[: first.index], why, ready=first.ready):
@@ -170,7 +173,7 @@ def _reason_to_replace(before: tuple[Candidate, ...], why: Mapping[str, Why], *,
     return Reason.FALLBACK if whys else None
 
 
-def _reason_to_go_out(entry: Entry, ranked: list[_Ranked], why: Mapping[str, Why]) -> Reason:
+def _reason_for_upstream(entry: Entry, ranked: list[_Ranked], why: Mapping[str, Why]) -> Reason:
     first = ranked[0]
     if first.choice.late:
         return Reason.LATE

@@ -20,7 +20,14 @@ NAMES = sorted(ROUTER.table.entries)
 MODELS = sorted(
     {v.name for entry in ROUTER.table.entries.values() for c in entry.candidates for v in getattr(c, "variants", ())}
 )
-PRIVATE_TEXTS = ("my ghp_token", "open ~/.ssh/id_rsa", "password: hunter22", "Project Kestrel", "a screenshot", "/home/anna/x")
+PRIVATE_TEXTS = (
+    "my ghp_token",
+    "open ~/.ssh/id_rsa",
+    "password: hunter22",
+    "Project Kestrel",
+    "a screenshot",
+    "/home/anna/x",
+)
 SESSIONS = [f"s{number}" for number in range(4)]
 IDLE_S = 100.0
 
@@ -46,7 +53,7 @@ contents = st.builds(
 )
 going_out = st.builds(
     Described,
-    name=st.sampled_from(("auto", "patient", "outside", "cloud/best", "cloud/mid", "talk")),
+    name=st.sampled_from(("auto", "patient", "outside", "cloud/best", "cloud/mid", "talk", "home", "sofa")),
     kind=st.just(Kind.CHAT),
     content=harmless,
     deadline_s=st.none() | st.floats(0.5, 500),
@@ -67,7 +74,7 @@ states = st.builds(
     State,
     models=st.dictionaries(st.sampled_from(MODELS), st.sampled_from(MODEL_STATES), max_size=3),
     free_mib=st.sampled_from((0, 8000, 48_000)),
-    open_breakers=st.just(frozenset()) | st.sets(st.sampled_from(("acme", "bolt", "delta"))).map(frozenset),
+    open_breakers=st.just(frozenset()) | st.sets(st.sampled_from(("acme", "bolt", "delta", "laptop"))).map(frozenset),
     allowance_micro=st.none() | st.integers(-5, 10**6),
 )
 steps = st.tuples(
@@ -111,7 +118,7 @@ def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
         if is_private(request):
             once.add(session)
         if session in once or request.kind is Kind.OTHER:
-            assert all(choice.route is Route.LOCAL for choice in decision.choices)
+            assert all(choice.route is not Route.CLOUD for choice in decision.choices)
         tried = []
         for then, another_makes_it_private in later:
             if another_makes_it_private:
@@ -121,7 +128,7 @@ def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
             if choice is None:
                 break
             tried.append(choice)
-            assert choice.route is Route.LOCAL or session not in once
+            assert choice.route is not Route.CLOUD or session not in once
 
 
 MARKS = {
@@ -148,7 +155,7 @@ MARKS = {
 def test_one_mark_is_enough(request, state, mark):
     decision = ROUTER.route(MARKS[mark](request), state)
     assert decision.private
-    assert all(choice.route is Route.LOCAL for choice in decision.choices)
+    assert all(choice.route is not Route.CLOUD for choice in decision.choices)
 
 
 @thorough
@@ -157,7 +164,15 @@ def test_without_a_mark_it_may_go_out(request, deadline_s):
     """Else the tests above would say nothing."""
     decision = ROUTER.route(replace(request, deadline_s=deadline_s), State())
     assert decision.private is None
-    assert decision.route is Route.CLOUD
+    assert decision.route is (Route.INSIDE if request.name in {"home", "sofa"} else Route.CLOUD)
+
+
+@thorough
+@given(going_out, states, st.sampled_from(sorted(MARKS.keys() - {"picture"})))
+def test_what_is_private_may_go_to_a_server_of_ones_own(request, state, mark):
+    request = MARKS[mark](replace(request, name="home", deadline_s=None))
+    decision = ROUTER.route(request, replace(state, open_breakers=frozenset()))
+    assert request.name != "home" or "laptop/chat" in [choice.model for choice in decision.choices]
 
 
 @thorough

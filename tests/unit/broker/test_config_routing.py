@@ -105,6 +105,14 @@ def test_a_key_may_be_private_and_have_a_budget_and_a_deadline(tmp_path):
         ("[routing]\nprivate_patterns = ['(']\n", "no regular expression"),
         ("[routing]\nprivate_patterns = ['a*']\n", "matches everything"),
         ("[routing]\nday_budget = -1\n", "day_budget"),
+        ("[routing]\nindicators = 'all'\n", "indicators"),
+        (UPSTREAM.replace('api_key_file = "{key}"\n', "") + OFFER, "api_key_file: Field required"),
+        (UPSTREAM + OFFER.replace("prompt_price = 0.15\n", ""), "'out': prompt_price and reply_price are required"),
+        (UPSTREAM + 'betas = ["my password"]\n' + OFFER, "is no such word"),
+        (UPSTREAM.replace("u.example", "api.openai.com") + "inside = true\n" + OFFER,
+        "api.openai.com is somebody else's"),
+        (UPSTREAM.replace("u.example", "API.Groq.com.") + "inside = true\n" + OFFER, "is somebody else's"),
+        (UPSTREAM.replace("u.example", "8.8.8.8") + "inside = true\n" + OFFER, "8.8.8.8 is somebody else's"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(tmp_path, text, words):
@@ -128,3 +136,28 @@ def test_a_key_in_the_clear_is_warned_about(tmp_path):
     assert "in the clear" in load(tmp_path, LEAST + away + OFFER).warnings()[0]
     home = UPSTREAM.replace("https://u.example", "http://127.0.0.1:9")
     assert load(tmp_path, LEAST + home + OFFER).warnings() == ()
+
+
+OWN = '[[routing.upstream]]\nname = "o"\nbase_url = "http://{}/v1"\ninside = true\n'
+FREE = '[[routing.upstream.model]]\nname = "here"\ncontext_tokens = 1000\n'
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:11434", "[::1]:1", "192.168.1.5:8080", "10.0.0.2", "100.100.1.2", "[fd00::1]"]
+)
+def test_a_server_of_ones_own_needs_no_key_and_no_prices(tmp_path, host):
+    config = load(tmp_path, LEAST + OWN.format(host) + FREE)
+    cloud = config.routing_table().entries["here"].candidates[0]
+    assert isinstance(cloud, Cloud)
+    assert (cloud.inside, cloud.prices.prompt, cloud.prices.reply) == (True, 0, 0)
+    assert config.upstreams()[0].api_key == ""
+    assert not config.routing_table().has_cloud, "nothing leaves the house, so nothing is looked through"
+    assert not any("own?" in warning for warning in config.warnings())
+
+
+@pytest.mark.parametrize("host", ["nas.example.org", "openai.com.example.org"])
+def test_a_name_that_does_not_say_whose_it_is_is_asked_about(tmp_path, host):
+    assert any("a server of your own?" in line for line in load(tmp_path,
+    LEAST + OWN.format(host) + FREE).warnings())
+    for near in ("nas", "nas.local", "nas.lan", "box.tail1234.ts.net"):
+        assert not any("own?" in line for line in load(tmp_path, LEAST + OWN.format(near) + FREE).warnings())

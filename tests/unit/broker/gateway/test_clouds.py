@@ -74,3 +74,43 @@ def test_each_upstream_has_time_outs_of_its_own_and_a_breaker():
     for _ in range(5):
         clouds.breakers.fail("u", 0.0)
     assert clouds.breakers.open(1.0) == {"u"}
+
+
+BETAS = b"claude-code-20250219, interleaved-thinking-2025-05-14,my-password-is-hunter22-2026-01-01,Fast-Mode-2026-02-01"
+
+
+def headers_of(**given: bytes) -> dict[bytes, bytes]:
+    more = {name.replace("_", "-").encode(): value for name, value in given.items()}
+    server = CloudServer(name="u", base_url="https://u.example/v1", api_key="", betas=frozenset({b"new-2026-09-01"}))
+    return dict(server.request(more, "/x", b'{"model":"a"}', "b").headers)
+
+
+@pytest.mark.parametrize(
+    "name, given, leaves",
+    [
+        ("accept", b"application/json", b"application/json"),
+        ("accept", b"text/event-stream", b"text/event-stream"),
+        ("accept", b"application/json, text/plain, */*", b"application/json, text/plain, */*"),
+        ("accept", b"application/json;q=0.9, */*; q=0.5", b"application/json;q=0.9, */*;q=0.5"),
+        ("accept", b"application/json; note=my-password-is-hunter22", b"application/json"),
+        ("accept", b"my/password, */*", b"*/*"),
+        ("accept", b"/home/anna/diary.md", None),
+        ("anthropic-version", b"2023-06-01", b"2023-06-01"),
+        ("anthropic-version", b"hunter22", None),
+        ("anthropic-beta", BETAS, b"claude-code-20250219, interleaved-thinking-2025-05-14, fast-mode-2026-02-01"),
+        ("anthropic-beta", b"new-2026-09-01", b"new-2026-09-01"),
+        ("anthropic-beta", b"hunter22", None),
+        ("openai-beta", b"assistants=v2", b"assistants=v2"),
+        ("openai-beta", b"responses=experimental, password=hunter22", b"responses=experimental"),
+        ("openai-beta", b"/home/anna", None),
+        ("content-type", b"application/json; charset=utf-8", b"application/json"),
+        ("content-type", b"my-password-is/hunter22", b"application/json"),
+        ("user-agent", b"hunter22", b"hotseat"),
+    ],
+)
+def test_a_headers_value_leaves_only_in_a_form_that_is_known(name, given, leaves):
+    assert headers_of(**{name.replace("-", "_"): given}).get(name.encode()) == leaves
+
+
+def test_a_server_that_wants_no_key_gets_none():
+    assert headers_of().keys() == {b"content-type", b"user-agent"}

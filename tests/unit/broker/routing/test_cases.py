@@ -35,9 +35,10 @@ def test_the_rows_show_every_reason_every_mark_and_every_way_to_be_passed_over()
 
 def test_the_page_lists_every_reason_with_its_route():
     page = (ROOT / "docs/routing.md").read_text()
-    listed = dict(re.findall(r"^\| `(\w+)` \| (local|cloud|refused|any) \|", page, re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(\w+)` \| (local|upstream|house|refused|any) \|", page, re.MULTILINE))
     assert set(listed) == set(Reason)
     for case in CASES:
         decision = ROUTER.route(request_of(case.request), state_of(case.state, ROUTER))
-        assert listed[decision.reason] in {decision.route, "any"}
+        where = {Route.LOCAL: {"local", "house"}, Route.INSIDE: {"upstream", "house"}, Route.CLOUD: {"upstream"}}
+        assert listed[decision.reason] in where.get(decision.route, {"refused"}) | {"any"}
         assert (decision.route is Route.REFUSED) == (not decision.choices)
