@@ -22,9 +22,10 @@ from broker.core.activity import Activity
 from broker.daybook import Daybook
 from broker.forecasts import Forecasts
 from broker.gateway.accounts import Accounts
-from broker.gateway.answer_accounts import AnswerAccounts
 from broker.gateway.clouds import Clouds
 from broker.gateway.gateway import gateway_of
+from broker.gateway.marks import Marks, marks_of
+from broker.gateway.purse import Purse
 from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
 from broker.key_config import KeyEntry
@@ -36,6 +37,7 @@ from broker.loops import Loops
 from broker.metrics import Metrics
 from broker.principals import Principal, Scope
 from broker.randomness import Randomness, new_generation_key
+from broker.routing.budget import Ledger
 from broker.scheduler import Round, Scheduler
 from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
@@ -60,6 +62,8 @@ class Broker:
     scheduler: Scheduler
     ingress: Ingress
     book: Daybook
+    marks: Marks | None = None
+    """Of private sessions, where something can leave."""
 
     async def run(self) -> None:
         """Make the pool, then work until cancelled."""
@@ -74,6 +78,8 @@ class Broker:
                 ("canaries", self.services.gateway.canaries.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
+            if self.marks is not None:
+                group.create_task(self.loops.forever("marks", self.marks.step), name="marks")
 
     async def drain(self) -> None:
         """Send waiters away (503, ask again) and let their answers out."""
@@ -108,6 +114,7 @@ def build(config: Config, store: Store) -> Broker:
     forecasts = Forecasts(last=lambda: scheduler.last, policy=policy, clock=time.monotonic)
     lookout = Lookout(scheduler, policy, forecasts)
     accounts = Accounts(metrics, book)
+    routing = _routing(config, store, metrics, accounts, lambda: scheduler.last, randomness.process_name())
     gateway = gateway_of(
         config.gateway_settings(),
         leasing,
@@ -115,7 +122,7 @@ def build(config: Config, store: Store) -> Broker:
         accounts,
         lookout.prospect,
         config.gateway.timing(),
-        _routing(config, store, (metrics, book), accounts.answers, lambda: scheduler.last),
+        routing,
     )
     feed.listeners += [
         lambda event: metrics.note(event.kind, event.at_s, event.fields),
@@ -125,6 +132,9 @@ def build(config: Config, store: Store) -> Broker:
     ]
     feed.listeners.append(loads.note)
     scheduler.listeners.append(loads.committed)
+    marks = routing.marks if routing else None
+    if marks is not None:
+        feed.listeners.append(marks.note)
     loops = Loops(metrics)
     started_s = time.monotonic()
 
@@ -161,22 +171,25 @@ def build(config: Config, store: Store) -> Broker:
         scheduler=scheduler,
         ingress=ingress,
         book=book,
+        marks=marks,
     )
 
 
 def _routing(
-    config: Config,
-    store: Store,
-    accounts: tuple[Metrics, Daybook],
-    answers: AnswerAccounts,
-    last: Callable[[], Round | None],
+    config: Config, store: Store, metrics: Metrics, accounts: Accounts, last: Callable[[], Round | None], name: str
 ) -> Routing | None:
     if not config.has_routing:
         return None
     settings = config.routing_settings()
-    firewall = config.firewall(open_scanner() if settings.table.has_cloud else None)
-    clouds = Clouds(config.upstreams(), answers, head_s=config.gateway_settings().head_s)
-    return routing_of(settings, firewall, config.budgets(), store, accounts, clouds, last)
+    ledger = Ledger(limits=config.budgets(), books=store.outside)
+    return routing_of(
+        settings,
+        config.firewall(open_scanner() if settings.table.has_cloud else None),
+        Purse(ledger, metrics, accounts.book),
+        marks_of(store.outside, name, idle_s=settings.private_idle_s, limit=settings.private_sessions),
+        Clouds(config.upstreams(), accounts.answers, head_s=config.gateway_settings().head_s),
+        last,
+    )
 
 
 def build_app(config: Config, store: Store) -> FastAPI:

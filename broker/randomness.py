@@ -1,8 +1,11 @@
 """Ids and secrets."""
 
+import os
+import platform
 import secrets
 
 from broker.core.lease import LeaseId, Nonce
+from broker.store.labels import label
 
 
 class Randomness:
@@ -18,6 +21,10 @@ class Randomness:
     def nonce(self) -> Nonce:
         """96 bits in hexadecimal."""
         return Nonce(self._take(24))
+
+    def process_name(self) -> str:
+        """Of this process: readable, and never another one's."""
+        return f"{label(platform.node())[:64]}-{os.getpid()}-{self._take(8)}"
 
     def _take(self, characters: int) -> str:
         if len(self._stock) < characters:

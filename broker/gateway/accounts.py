@@ -47,7 +47,7 @@ class Accounts:
     """The data path's series, and its part of the day's report."""
 
     def __init__(self, metrics: Metrics, book: Daybook) -> None:
-        self._book = book
+        self.book = book
         registry = metrics.registry
         self.answers = AnswerAccounts(registry, book)
         self._requests = Counts(
@@ -78,22 +78,22 @@ class Accounts:
         """A request is over."""
         labels = (account.path, account.model, account.route, account.reason, account.outcome)
         self._requests.labels(*labels).inc()
-        self._book.count("requests", account.route, account.reason)
-        self._book.count("outcomes", account.route, account.outcome)
+        self.book.count("requests", account.route, account.reason)
+        self.book.count("outcomes", account.route, account.outcome)
         if account.model:
             self._measure(account)
         if account.retries:
             self._retries.labels(account.model).inc(account.retries)
-            self._book.count("retries", account.model, by=account.retries)
+            self.book.count("retries", account.model, by=account.retries)
         tell(log, "request_closed", _fields(account))
 
     def _measure(self, account: Account) -> None:
         if account.lease_id:
             self._waits.labels(account.model).observe(account.waited_s)
-            self._book.took("wait", account.model, seconds=account.waited_s)
+            self.book.took("wait", account.model, seconds=account.waited_s)
         if account.first_byte_s is not None:
             self._first_bytes.labels(account.model).observe(account.first_byte_s)
-            self._book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
+            self.book.took("firstByte", account.route, account.model, seconds=account.first_byte_s)
 
 
 def _fields(account: Account) -> dict[str, object]:

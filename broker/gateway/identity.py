@@ -20,6 +20,7 @@ from broker.core.errors import BadArgumentError, RequestError
 from broker.core.lease import PRIORITIES, RANK, Priority, priority_of
 from broker.gateway.conversations import CHOSEN, Asker, Hints, Sightings, beginning_of, named_by
 from broker.gateway.forms import FormError, Places, form_of
+from broker.routing.sessions import one_session
 
 PRIORITY_HEADER = b"x-hotseat-priority"
 _LABEL = re.compile(r"[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]{1,256}")
@@ -134,7 +135,7 @@ def identify(
 def _label(text: str) -> str:
     if _LABEL.fullmatch(text):
         return text
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return "sha256:" + hashlib.sha256(one_session(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def priority_for(headers: Mapping[bytes, bytes], most_urgent: Priority, usual: Priority | None = None) -> Priority:

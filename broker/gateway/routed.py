@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from broker.core.decisions import Plan as PoolPlan
-from broker.core.errors import HotseatError
 from broker.core.settings import PolicySettings
 from broker.core.snapshot import Snapshot
 from broker.gateway.candidates import RoutedName
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Call
 from broker.gateway.looking import THREAD_BYTES, Looking
+from broker.gateway.marks import Marks
 from broker.gateway.purse import Purse
 from broker.routing.capability import Why
 from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant, leads_out
@@ -27,9 +27,7 @@ from broker.routing.pool import PoolModels, free_mib
 from broker.routing.privacy import Firewall
 from broker.routing.request import KIND_OF_PATH, Described, Kind, deadline_header, private_header
 from broker.routing.route import Router, State
-from broker.routing.sessions import PrivateSessions
 from broker.routing.variants import ModelState
-from broker.store.outside import Outside
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -97,9 +95,8 @@ class Routes:
     firewall: Firewall
     clouds: Clouds
     purse: Purse
-    outside: Outside
+    marks: Marks
     pool: PoolNow
-    sessions: PrivateSessions
     looking: Looking
 
     async def decide(self, call: Call, request: Described) -> Decision:
@@ -113,14 +110,14 @@ class Routes:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
         session, now_s = call.identity.marked, asyncio.get_running_loop().time()
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
-        known = self.sessions.is_private(session, now_s)
+        known = self.marks.is_known(session)
         private: bool | None = known
         if any(map(leads_out, entry.candidates)) and not request.key_private:
             private, allowance_micro = await self._asked(call, private=known)
             state = replace(state, allowance_micro=allowance_micro)
         decision = await self._decided(request, replace(state, session_private=private is True))
         if decision.private is not None:
-            await self._mark(session)
+            await self.marks.mark(session)
         elif private is None:  # nothing says that it is private, but nobody knows about its session
             decision = await self._decided(request, replace(state, session_private=True))
         return decision
@@ -129,11 +126,11 @@ class Routes:
         """What the store knows: is the session private (None: nobody knows), and what the key may still spend."""
         session, key = call.identity.marked, call.caller.name
         if not self.purse.is_limited(key):
-            return private or await self._marked(session), None
+            return private or await self.marks.is_private(session), None
         if private:
             return True, await self.purse.left_micro(key)
         # At once: one after the other they would be two round trips before the first byte.
-        return await asyncio.gather(self._marked(session), self.purse.left_micro(key))
+        return await asyncio.gather(self.marks.is_private(session), self.purse.left_micro(key))
 
     def is_down(self, decision: Decision, name: str) -> bool:
         """Is it refused for want of a model of the pool that no slot serves, also now?"""
@@ -157,30 +154,16 @@ class Routes:
             pool = unknown(self.settings.table.entries[request.name])
             return router.route(request, replace(state, models=pool.models, free_mib=0))
 
-    async def _marked(self, session: str) -> bool | None:
-        """Is it private by the store? None: nobody knows."""
-        try:
-            return await self.outside.is_private(session, idle_s=self.settings.private_idle_s)
-        except HotseatError as error:
-            log.warning("privacy_unknown", extra={"reason": error.code})
-            return None
-
-    async def _mark(self, session: str) -> None:
-        self.sessions.mark(session, asyncio.get_running_loop().time())
-        idle_s, limit = self.settings.private_idle_s, self.settings.private_sessions
-        await self.outside.mark_private(session, idle_s=idle_s, limit=limit)
-
     async def state_now(self, session: str) -> State:
         """What has changed since a decision."""
-        now_s = asyncio.get_running_loop().time()
-        private = self.sessions.is_private(session, now_s) or await self._marked(session) is not False
-        return State(open_breakers=self.clouds.breakers.open(now_s), session_private=private)
+        private = await self.marks.is_private(session) is not False
+        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
+        return State(open_breakers=open_breakers, session_private=private)
 
     def state_here(self, session: str) -> State:
         """The same, as far as this process knows it without asking."""
-        now_s = asyncio.get_running_loop().time()
-        private = self.sessions.is_private(session, now_s)
-        return State(open_breakers=self.clouds.breakers.open(now_s), session_private=private)
+        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
+        return State(open_breakers=open_breakers, session_private=self.marks.is_known(session))
 
     def described(self, call: Call) -> Described:
         """A request as the rules see it.

@@ -11,25 +11,22 @@ from fnmatch import fnmatchcase
 
 from broker.core.errors import HotseatError, UnknownModelError
 from broker.core.lease import ModelName
-from broker.daybook import Daybook
 from broker.gateway.candidates import Candidate, Plan, RoutedName
 from broker.gateway.cloud_call import CloudCall
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
 from broker.gateway.looking import Looking
+from broker.gateway.marks import Marks
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.gateway.usage import usage_in
-from broker.metrics import Metrics
 from broker.principals import NotAllowedError, Principal
-from broker.routing.budget import Ledger, Limits, cost_of
+from broker.routing.budget import cost_of
 from broker.routing.catalogue import Cloud
 from broker.routing.decision import Choice, Decision, Reason, Route
 from broker.routing.fallback import following
 from broker.routing.privacy import Firewall
-from broker.routing.sessions import PrivateSessions
-from broker.store.port import Store
 
 GRACE_S = 0.25
 """A substitute is given so long to be free, also when the deadline is over."""
@@ -63,9 +60,15 @@ class Routing:
         """The candidates of one request."""
         return RoutedPlan(self._routes, progress)
 
+    @property
+    def marks(self) -> Marks | None:
+        """Of private sessions; None: nothing can leave, so nobody needs to know."""
+        return self._routes.marks if self._routes.settings.table.has_cloud else None
+
     async def close(self) -> None:
         """Settle, and let go of connections."""
         await self._routes.purse.close()
+        await self._routes.marks.close()
         self._routes.clouds.close()
         self._routes.looking.close()
 
@@ -73,9 +76,8 @@ class Routing:
 def routing_of(
     settings: RoutingSettings,
     firewall: Firewall,
-    limits: Limits,
-    store: Store,
-    accounts: tuple[Metrics, Daybook],
+    purse: Purse,
+    marks: Marks,
     clouds: Clouds,
     last: Callable[[], Look | None],
 ) -> Routing:
@@ -84,11 +86,10 @@ def routing_of(
         settings=settings,
         firewall=firewall,
         clouds=clouds,
-        purse=Purse(Ledger(limits=limits, books=store.outside), *accounts),
-        outside=store.outside,
+        purse=purse,
         pool=PoolNow(last, settings.policy),
         looking=Looking(firewall.look_through_bytes),
-        sessions=PrivateSessions(limit=settings.private_sessions, idle_s=settings.private_idle_s),
+        marks=marks,
     )
     return Routing(routes)
 

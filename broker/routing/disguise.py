@@ -67,6 +67,11 @@ def _undone(escape: re.Match[str]) -> str:
     return chr(int(escape[1], 16)) if escape[1] else "/"
 
 
+def without_invisible(text: str) -> str:
+    """The text without what does not show."""
+    return _UNSEEN.sub("", text)
+
+
 def plain(text: str) -> str:
     """The surroundings of what is not read as it is written, as they are read, a line each; empty: there is nothing.
 

@@ -16,7 +16,7 @@ from broker.core.snapshot import Snapshot
 from broker.store.labels import ask_of, label, settings_of, specs_of, text_hash, to_ms
 from broker.store.memory_days import MemoryDays
 from broker.store.memory_mail import Inbox, Log, observation_of, orders_of
-from broker.store.memory_outside import MemoryOutside
+from broker.store.memory_outside import Life, MemoryOutside
 from broker.store.port import Event, IngressEntry, PoolSettings, Violation
 from schemas.messages import Orders, Report
 
@@ -40,7 +40,7 @@ class MemoryStore:
         self._rings: Log[SlotId] = Log(BELLS_KEPT)
         self._ingress = Inbox()
         self.days = MemoryDays(self._living_ms)
-        self.outside = MemoryOutside(self._logical_ms)
+        self.outside = MemoryOutside(self._logical_ms, self._life, self._begin)
 
     # ------------------------------------------------------------------------------------------- outside the port
     def restart(self, run: str) -> None:
@@ -105,6 +105,15 @@ class MemoryStore:
 
     def _logical_ms(self) -> int:
         return self._reading().now
+
+    def _begin(self) -> None:
+        with self._writing():
+            pass
+
+    def _life(self) -> Life:
+        meta = self._reading().known
+        changed = meta.run != self._run
+        return Life(incarnation=meta.inc, number=meta.inc_no, changed=changed, wall_ms=self._wall_ms())
 
     def _wall_ms(self) -> int:
         return int(self._clock() * 1000)

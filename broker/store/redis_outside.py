@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from broker.store.labels import label, text_hash, to_ms
-from broker.store.outside import SPENT_KEPT_S, Account, marks_of
+from broker.store.labels import label, to_ms
+from broker.store.outside import SPENT_KEPT_S, Account, Hearing, Known, Mark, Standing, crowd_of
+from broker.store.redis_codec import text
 from broker.store.redis_link import Word
 
 Function = Callable[..., Awaitable[Any]]
@@ -22,14 +23,34 @@ class RedisOutside:
         self._once = once
         self._reading = reading
 
-    async def mark_private(self, session: str, *, idle_s: float, limit: int) -> None:
+    async def mark_private(self, session: str, *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """See the port."""
-        await self._function("mark_private", *marks_of(text_hash(session)), to_ms(idle_s, "private_idle"), limit)
+        idle_ms = to_ms(idle_s, "private_idle")
+        return text(await self._function("mark_private", session, crowd_of(session), idle_ms, limit, witness, told))
 
-    async def is_private(self, session: str, *, idle_s: float) -> bool:
+    async def mark_again(self, marks: Sequence[Mark], *, idle_s: float, limit: int) -> str:
         """See the port."""
-        marks = marks_of(text_hash(session))
-        return bool(await self._reading("is_private", *marks, to_ms(idle_s, "private_idle")))
+        words: list[Word] = [to_ms(idle_s, "private_idle"), limit]
+        for one in marks:
+            words += [one.mark, crowd_of(one.mark), to_ms(one.age_s, "age")]
+        return text(await self._function("mark_again", *words))
+
+    async def witness(self, witness: str, *, told: str, idle_s: float, others: Sequence[str]) -> Hearing:
+        """See the port."""
+        reply = await self._function("witness", witness, told, to_ms(idle_s, "private_idle"), *others)
+        incarnation, *found = (text(word) for word in reply)
+        told_by = {name: has_told == "1" for name, has_told in zip(found[::2], found[1::2], strict=True)}
+        return Hearing(incarnation=incarnation, witnesses=told_by)
+
+    async def bow_out(self, witness: str, *, told: str) -> None:
+        """See the port."""
+        await self._function("bow_out", witness, told)
+
+    async def is_private(self, session: str, *, idle_s: float) -> Standing:
+        """See the port."""
+        reply = await self._reading("is_private", session, crowd_of(session), to_ms(idle_s, "private_idle"))
+        known, incarnation, since_ms = (text(word) for word in reply)
+        return Standing(known=Known(known), incarnation=incarnation, since_s=int(since_ms) / 1000)
 
     async def add_within(self, rows: Sequence[tuple[Account, int | None]], micro: int) -> bool:
         """See the port."""

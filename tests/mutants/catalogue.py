@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 STORE = "tests/contract/store"
 LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"{STORE}/test_ingress.py"
+OUTSIDE = f"{STORE}/test_outside.py"
 POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns"))
 LUA = "broker/store/lua"
 
@@ -82,9 +83,19 @@ MUTANTS = (
         "math.min(math.max(c.step, 0), c.max_step)", "math.max(c.step, 0)", LEASES),
     lua("time goes backwards", "22_frame.lua",
         "math.min(math.max(c.step, 0), c.max_step)", "math.min(c.step, c.max_step)", LEASES),
+    lua("a copy of the store that was behind is believed", "75_outside.lua",
+        "if one.inc ~= c.inc and one.silent_ms < idle_ms then", "if one.inc == 'x' then", OUTSIDE),
+    lua("a server that nobody wrote to is believed", "75_outside.lua",
+        "if is_another_server(c) then return true end", "if false then return true end", OUTSIDE),
+    lua("a mark that is told again lives anew", "75_outside.lua",
+        "args[i + 1], c.now - age, limit)", "args[i + 1], c.now, limit)", OUTSIDE),
+    lua("whoever did not tell may go", "75_outside.lua", "if told == c.inc then redis.call('HDEL'",
+        "if true then redis.call('HDEL'", OUTSIDE),
+    lua("whoever marks needs not have told what else he knows", "75_outside.lua",
+        "(told == c.inc and c.inc or '')", "c.inc", OUTSIDE),
     lua("a restarted store goes on granting", "22_frame.lua",
-        "if c.run ~= run_id() then recover(c, run_id()) end",
-        "if c.run ~= run_id() and c.run == '' then recover(c, run_id()) end",
+        "if is_another_server(c) then recover(c, run_id()) end",
+        "if is_another_server(c) and c.run == '' then recover(c, run_id()) end",
         "tests/integration/store/test_faults.py"),
     lua("a generation can come back", "60_slots.lua",
         "math.max(int(slot.gen), whole(report.hw)) + 1", "int(slot.gen) + 1", SLOTS),

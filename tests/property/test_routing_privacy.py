@@ -107,7 +107,7 @@ def test_no_sequence_of_states_sends_a_private_request_or_session_out(sequence):
 
     Every session is seen again before it has been idle for too long; the memory for names holds two of four sessions.
     """
-    sessions = PrivateSessions(limit=2, idle_s=IDLE_S * (len(sequence) + 1), crowd=64)
+    sessions = PrivateSessions(limit=2, idle_s=IDLE_S * (len(sequence) + 1))
     once: set[str] = set()
     now_s = 0.0
     for session, request, state, later, pause_s in sequence:

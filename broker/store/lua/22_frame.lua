@@ -111,6 +111,8 @@ end
 local UNINITIALISED = 'UNINITIALISED the pool is not initialised'
 local recover -- 60_slots.lua
 
+local function is_another_server(c) return c.run ~= run_id() end
+
 local function writer(body)
   return function(keys, args)
     local c = open(keys)
@@ -118,7 +120,7 @@ local function writer(body)
     if c.step < 0 or c.step > c.max_step then
       emit(c, 'clock_step', {'who', 'scheduler', 'why', s(c.step) .. ' ms'})
     end
-    if c.run ~= run_id() then recover(c, run_id()) end
+    if is_another_server(c) then recover(c, run_id()) end
     local ok, reply = pcall(body, c, args)
     close(c)
     if ok then return reply end

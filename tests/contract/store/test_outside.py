@@ -3,6 +3,8 @@
 import pytest
 
 from broker.core.errors import StoreUninitialisedError
+from broker.store.labels import text_hash
+from broker.store.outside import FIRST_S, SILENT_S, Known, Mark
 from tests.fakes.store_rigs import SETTINGS
 
 DAY, MONTH = ("alice", "2026-11-21"), ("alice", "2026-11")
@@ -10,12 +12,31 @@ ALL = ("*", "2026-11")
 HOUR_S = 3600.0
 
 
-async def mark(rig, session, *, idle_s=HOUR_S, limit=100):
-    await rig.store.outside.mark_private(session, idle_s=idle_s, limit=limit)
+ME, OTHER = "host-1-abc", "host-2-def"
+
+
+async def mark(rig, session, *, idle_s=HOUR_S, limit=100, witness=ME, told=""):
+    return await rig.store.outside.mark_private(
+        text_hash(session), idle_s=idle_s, limit=limit, witness=witness, told=told
+    )
+
+
+async def standing(rig, session, *, idle_s=HOUR_S):
+    return await rig.store.outside.is_private(text_hash(session), idle_s=idle_s)
 
 
 async def is_private(rig, session, *, idle_s=HOUR_S):
-    return await rig.store.outside.is_private(session, idle_s=idle_s)
+    return (await standing(rig, session, idle_s=idle_s)).known is Known.PRIVATE
+
+
+async def say(rig, witness, *, told="", idle_s=HOUR_S, others=()):
+    return await rig.store.outside.witness(witness, told=told, idle_s=idle_s, others=others)
+
+
+async def tell(rig, witness, *marks, idle_s=HOUR_S, limit=100, others=()):
+    """As a broker does: its marks, then that it told them."""
+    told = await rig.store.outside.mark_again(marks, idle_s=idle_s, limit=limit)
+    return await say(rig, witness, told=told, idle_s=idle_s, others=others)
 
 
 async def test_a_marked_session_is_private_and_no_other(rig):
@@ -55,6 +76,109 @@ async def test_beyond_the_limit_sessions_share_marks_and_nobody_becomes_public(r
     assert all([await is_private(rig, session) for session in sessions])
 
 
+# ------------------------------------------------------------------------------- marks over a change of incarnation
+async def test_a_session_without_a_mark_is_clear_once_every_witness_has_told(rig):
+    hearing = await tell(rig, ME)
+    assert hearing.witnesses == {ME: True}
+    assert (await standing(rig, "s")).known is Known.CLEAR
+    await say(rig, OTHER)
+    assert (await standing(rig, "s")).known is Known.UNSETTLED
+    hearing = await tell(rig, OTHER)
+    assert hearing.witnesses == {ME: True, OTHER: True}
+    assert (await standing(rig, "s")).known is Known.CLEAR
+
+
+async def test_in_a_new_incarnation_everybody_has_to_tell_again(rig):
+    before = (await tell(rig, ME)).incarnation
+    await tell(rig, OTHER)
+    await rig.restart("run1")
+    assert (await standing(rig, "s")).known is Known.UNSETTLED, "nobody has written to it yet"
+    hearing = await say(rig, ME, told=before)
+    assert hearing.incarnation != before
+    assert hearing.witnesses == {ME: False, OTHER: False}
+    await tell(rig, ME)
+    await rig.pass_time(FIRST_S + 1)
+    assert (await standing(rig, "s")).known is Known.UNSETTLED, "the other one may know better"
+    await tell(rig, OTHER, Mark(mark=text_hash("s"), age_s=1.0))
+    assert (await standing(rig, "s")).known is Known.PRIVATE
+    assert (await standing(rig, "t")).known is Known.CLEAR
+
+
+async def test_for_a_moment_after_the_change_somebody_may_come_whom_nobody_named(rig):
+    await tell(rig, ME)
+    await rig.restart("run1")
+    await tell(rig, ME)
+    found = await standing(rig, "s")
+    assert (found.known, found.since_s < FIRST_S) == (Known.UNSETTLED, True)
+    await rig.pass_time(FIRST_S + 1)
+    found = await standing(rig, "s")
+    assert (found.known, found.since_s > FIRST_S) == (Known.CLEAR, True)
+
+
+async def test_whom_a_witness_knows_of_is_waited_for(rig):
+    """The copy of the store that took over may be older than a broker."""
+    assert (await tell(rig, ME, others=(OTHER,))).witnesses == {ME: True, OTHER: False}
+    assert (await standing(rig, "s")).known is Known.UNSETTLED
+    assert (await tell(rig, OTHER)).witnesses == {ME: True, OTHER: True}
+    assert (await tell(rig, ME, others=(OTHER,))).witnesses == {ME: True, OTHER: True}, "naming takes nothing back"
+
+
+async def test_a_process_that_told_and_is_gone_is_waited_for_no_longer(rig):
+    await tell(rig, OTHER)
+    await rig.pass_time(SILENT_S + 1)
+    assert (await tell(rig, ME)).witnesses == {ME: True}
+    await rig.restart("run1")
+    await tell(rig, ME)
+    await rig.pass_time(FIRST_S + 1)
+    assert (await standing(rig, "s")).known is Known.CLEAR
+
+
+async def test_one_that_died_before_it_told_is_waited_for_as_long_as_a_mark_lives(rig):
+    await tell(rig, OTHER, idle_s=600)
+    await rig.restart("run1")
+    await rig.pass_time(300)
+    await tell(rig, ME, idle_s=600)
+    assert (await standing(rig, "s", idle_s=600)).known is Known.UNSETTLED
+    await rig.pass_time(301)
+    await tell(rig, ME, idle_s=600)
+    assert (await standing(rig, "s", idle_s=600)).known is Known.CLEAR
+
+
+async def test_whoever_bows_out_is_not_waited_for(rig):
+    await tell(rig, ME)
+    told = (await tell(rig, OTHER)).incarnation
+    await rig.store.outside.bow_out(OTHER, told="another life's")
+    assert (await tell(rig, ME)).witnesses == {ME: True, OTHER: True}, "it has not told in this one"
+    await rig.store.outside.bow_out(OTHER, told=told)
+    await rig.restart("run1")
+    assert (await tell(rig, ME)).witnesses == {ME: True}
+
+
+async def test_whoever_marks_without_having_told_is_waited_for(rig):
+    inc = await mark(rig, "s", witness=OTHER, told="another life's")
+    assert (await tell(rig, ME)).witnesses == {ME: True, OTHER: False}
+    await mark(rig, "t", witness=OTHER, told=inc)
+    assert (await say(rig, ME, told=inc)).witnesses == {ME: True, OTHER: True}
+
+
+async def test_a_mark_that_is_told_again_gets_no_longer_life(rig):
+    await tell(rig, ME, Mark(mark=text_hash("s"), age_s=50.0), Mark(mark=text_hash("old"), age_s=60.0), idle_s=60)
+    assert await is_private(rig, "s", idle_s=60)
+    assert not await is_private(rig, "old", idle_s=60)
+    await rig.pass_time(11)
+    assert not await is_private(rig, "s", idle_s=60)
+    await mark(rig, "s", idle_s=60)
+    await tell(rig, ME, Mark(mark=text_hash("s"), age_s=50.0), idle_s=60)
+    await rig.pass_time(30)
+    assert await is_private(rig, "s", idle_s=60), "nor a shorter one"
+
+
+async def test_a_crowds_mark_is_told_again_as_it_is(rig):
+    crowd = f"crowd:{text_hash('s')[:3]}"
+    await tell(rig, ME, Mark(mark=crowd, age_s=1.0), limit=0)
+    assert await is_private(rig, "s")
+
+
 async def test_an_account_never_passes_its_limit_and_a_refusal_changes_nothing(rig):
     books = rig.store.outside
     assert await books.add_within([(DAY, 100), (ALL, None)], 60)
@@ -84,6 +208,7 @@ async def test_amounts_are_exact_to_the_micro_unit(rig):
 
 
 async def test_a_store_that_was_not_initialised_says_so(empty):
-    for call in (empty.store.outside.is_private("s", idle_s=60.0), empty.store.outside.spent([DAY])):
+    outside = empty.store.outside
+    for call in (outside.is_private("s", idle_s=60.0), outside.bow_out(ME, told=""), outside.spent([DAY])):
         with pytest.raises(StoreUninitialisedError):
             await call

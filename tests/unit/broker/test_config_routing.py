@@ -157,7 +157,6 @@ def test_a_server_of_ones_own_needs_no_key_and_no_prices(tmp_path, host):
 
 @pytest.mark.parametrize("host", ["nas.example.org", "openai.com.example.org"])
 def test_a_name_that_does_not_say_whose_it_is_is_asked_about(tmp_path, host):
-    assert any("a server of your own?" in line for line in load(tmp_path,
-    LEAST + OWN.format(host) + FREE).warnings())
+    assert any("a server of your own?" in line for line in load(tmp_path, LEAST + OWN.format(host) + FREE).warnings())
     for near in ("nas", "nas.local", "nas.lan", "box.tail1234.ts.net"):
         assert not any("own?" in line for line in load(tmp_path, LEAST + OWN.format(near) + FREE).warnings())

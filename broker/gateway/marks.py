@@ -1,0 +1,177 @@
+"""Which sessions are private, as far as this process and the store know; and what is done so that none is forgotten.
+
+Rule: nothing leaves in a session of which nobody can say whether it was private. A process tells the store every mark
+it makes, and tells all of them again in every new incarnation of the store, before anything of its own leaves: the
+store may have been replaced by a copy that was behind. Until everybody has told who may know something, only a session
+leaves that provably began after the change: its id bears the time at which it was made.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from broker.core.errors import HotseatError
+from broker.routing.sessions import PrivateSessions, made_unix_s, one_session
+from broker.store.labels import text_hash
+from broker.store.outside import Hearing, Known, Mark, Outside, Standing
+from broker.store.port import Event
+
+log = logging.getLogger("hotseat.gateway")
+
+BEAT_S = 2.0
+"""A process says so often that it is there; others wait for it in a new incarnation."""
+WARN_BEATS = 5
+"""A process that is missing for so many is said to be."""
+AT_ONCE = 500
+"""Marks told in one call."""
+MOST_OTHERS = 256
+"""Processes that one names to a new incarnation."""
+SKEW_S = 300.0
+"""So much later than the change, by its own clock, must a session have begun."""
+_NEW_LIFE = frozenset({"recovered", "initialised"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Marks:
+    """Of one process."""
+
+    outside: Outside
+    sessions: PrivateSessions
+    name: str
+    """Of this process, never used twice."""
+    idle_s: float
+    limit: int
+    unix_s: Callable[[], float] = time.time
+    _told: str = ""
+    """The incarnation in which all marks were told."""
+    _hearing: Hearing | None = None
+    _missed: int = 0
+    """Beats in a row at which somebody was missing."""
+    _ended: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def is_known(self, session: str) -> bool:
+        """Was it private in this process's memory?"""
+        return self.sessions.is_private(_key(session), _now_s())
+
+    async def is_private(self, session: str) -> bool | None:
+        """Was it private, by this process's memory or the store? None: nobody can say."""
+        if self.is_known(session):
+            return True
+        try:
+            standing = await self.outside.is_private(_key(session), idle_s=self.idle_s)
+            if standing.incarnation != self._told:
+                await self._tell_again(standing.incarnation)
+                standing = await self.outside.is_private(_key(session), idle_s=self.idle_s)
+        except HotseatError as error:
+            log.warning("privacy_unknown", extra={"reason": error.code})
+            return None
+        if standing.known is Known.UNSETTLED and not self._is_newer(session, standing):
+            self._wake.set()
+            return None
+        return standing.known is Known.PRIVATE
+
+    def _is_newer(self, session: str, standing: Standing) -> bool:
+        """Did it provably begin after the store changed hands? Then no mark of it can have been lost with that."""
+        made_s, now_s = made_unix_s(session), self.unix_s()
+        return made_s is not None and now_s - standing.since_s + SKEW_S < made_s <= now_s
+
+    async def mark(self, session: str) -> None:
+        """From now on it is private.
+
+        Raises:
+            StoreUnavailableError: That could not be noted.
+        """
+        self.sessions.mark(_key(session), _now_s())
+        incarnation = await self.outside.mark_private(
+            _key(session), idle_s=self.idle_s, limit=self.limit, witness=self.name, told=self._told
+        )
+        if incarnation != self._told:
+            self._wake.set()
+
+    # ---------------------------------------------------------------------------------------------------- the witness
+    async def beat(self) -> Hearing:
+        """Say that this process is there, and listen who else is.
+
+        Raises:
+            StoreUnavailableError
+        """
+        hearing = await self._say(self._told, ())
+        if hearing.incarnation != self._told:
+            await self._tell_again(hearing.incarnation)
+        else:
+            self._hearing = hearing
+        return self._hearing or hearing
+
+    async def step(self) -> None:
+        """Say that this process is there; where the store has changed hands tell all marks again. Then wait.
+
+        Raises:
+            StoreUnavailableError
+        """
+        self._wake.clear()
+        if not self._ended:
+            self._warn(await self.beat())
+        try:
+            async with asyncio.timeout(BEAT_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def note(self, event: Event) -> None:
+        """Listen to the event stream: a store that changed hands is told at once."""
+        if event.kind in _NEW_LIFE:
+            self._wake.set()
+
+    async def _tell_again(self, seen: str) -> None:
+        """Every mark, and whom else one knew of; a change of incarnation meanwhile begins it anew."""
+        async with self._telling:
+            former = () if self._hearing is None else tuple(self._hearing.witnesses)[:MOST_OTHERS]
+            while self._told != seen:
+                marks = [Mark(mark=mark, age_s=age_s) for mark, age_s in self.sessions.marks(_now_s())]
+                told = {
+                    await self.outside.mark_again(marks[at : at + AT_ONCE], idle_s=self.idle_s, limit=self.limit)
+                    for at in range(0, max(len(marks), 1), AT_ONCE)
+                }
+                self._hearing = hearing = await self._say(seen if told == {seen} else "", former)
+                if told == {hearing.incarnation} == {seen}:
+                    self._told = seen
+                    log.info("private_marks_told", extra={"marks": len(marks), "incarnation": seen})
+                seen = hearing.incarnation
+
+    async def _say(self, told: str, others: Sequence[str]) -> Hearing:
+        return await self.outside.witness(self.name, told=told, idle_s=self.idle_s, others=others)
+
+    def _warn(self, hearing: Hearing) -> None:
+        """Say once whom everybody waits for."""
+        missing = sorted(name for name, told in hearing.witnesses.items() if not told and name != self.name)
+        self._missed = self._missed + 1 if missing else 0
+        if self._missed == WARN_BEATS:
+            detail = "until these brokers are back, or private_idle_s is over, only sessions leave that began since"
+            log.warning("private_marks_missing", extra={"brokers": missing[:8], "detail": detail})
+
+    async def close(self) -> None:
+        """The process ends; whoever comes next needs not wait for it."""
+        self._ended = True
+        try:
+            if self._told:
+                await self.outside.bow_out(self.name, told=self._told)
+        except HotseatError as error:
+            log.warning("bow_out_failed", extra={"reason": error.code})
+
+
+def marks_of(outside: Outside, name: str, *, idle_s: float, limit: int) -> Marks:
+    """A process that knows of none yet."""
+    sessions = PrivateSessions(limit=limit, idle_s=idle_s)
+    return Marks(outside=outside, sessions=sessions, name=name, idle_s=idle_s, limit=limit)
+
+
+def _key(session: str) -> str:
+    return text_hash(one_session(session))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
