@@ -135,7 +135,9 @@ def identify(
 def _label(text: str) -> str:
     if _LABEL.fullmatch(text):
         return text
-    return "sha256:" + hashlib.sha256(one_session(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    if _LABEL.fullmatch(plain := one_session(text)):
+        return plain
+    return "sha256:" + hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def priority_for(headers: Mapping[bytes, bytes], most_urgent: Priority, usual: Priority | None = None) -> Priority:

@@ -56,11 +56,23 @@ KINDS: dict[str, tuple[dict[str, object], dict[str, str]]] = {
     "path": (says("read ~/.ssh/id_rsa for me"), {}),
     "credential": (says("password: hunter2-and-more"), {}),
     "own pattern": (says("about project kestrel"), {}),
+    "a word": (says("Here is a screenshot of my bank account"), {}),
+    "another word": (says("my password is correcthorse"), {}),
+    "a local path": (says("/home/anna/diary/2026-11-21.md"), {}),
+    "a system prompt": (
+        {"messages": [{"role": "system", "content": "cwd: C:\\Users\\anna"}, {"role": "user", "content": "go"}]},
+        {},
+    ),
+    "a tool's description": (PLAIN | {"tools": [{"function": {"name": "f", "description": "takes a screenshot"}}]}, {}),
+    "blanks": (says("secret_key = x9#kkkk"), {}),
+    "a film": (says("data:video/mp4;base64," + base64.b64encode(bytes(range(130, 180))).decode()), {}),
+    "costly": (parts(*[{"type": "text", "text": {}}] * 9000), {}),
     "screenshot": (SHOT, {}),
     "hidden": (PLAIN | {"previous_response_id": "resp_1"}, {}),
     "field twice": ({"twice": True}, {}),
     "large": (says("many words " * 40_000), {}),
 }
+FREE = {"prompt_price": None, "reply_price": None}
 BROKEN = ([None], whole(b"{}", status=503), [b"not http at all\r\n\r\n", ...])
 
 
@@ -135,6 +147,103 @@ async def test_a_session_that_was_private_once_stays_private_and_no_other_does(t
             assert (await ask(scene, name, PLAIN, mine, stream=False)).headers["x-hotseat-route"] != "cloud"
         assert len(acme.asked) == 1
         assert (await ask(scene, "cloud/acme", PLAIN, {"x-hotseat-session": "o"}, stream=False)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "kind, because",
+    [
+        ("a word", "word:screenshot"), ("another word", "word:password"), ("a local path", "local_path"),
+        ("secret", "credential"), ("path", "path"), ("header", "header"), ("key", "key"), ("own pattern", "pattern"),
+        ("a film", "hidden"), ("large", "large"), ("costly", "costly"), ("screenshot", "image"),
+    ],
+)  # fmt: skip
+async def test_an_answer_and_a_refusal_say_why_a_request_is_private(tmp_path, kind, because):
+    async with clouds(tmp_path) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        body, headers = KINDS[kind]
+        session = {"x-hotseat-session": kind}
+        served = await ask(scene, "auto", body, session | headers, stream=False)
+        assert (served.status_code, served.headers["x-hotseat-route"]) == (200, "local")
+        assert served.headers["x-hotseat-private"] == because
+        refused = await ask(scene, "cloud/acme", body, {"x-hotseat-session": "r"} | headers, stream=False)
+        assert refused.headers["x-hotseat-private"] == because
+        assert f"(private: {because})" in refused.json()["error"]["message"]
+        again = await ask(scene, "auto", PLAIN, session, stream=False)
+        assert again.headers["x-hotseat-private"] == "session"
+
+
+@pytest.mark.parametrize(
+    "indicators, text, leaves",
+    [
+        ("owner", "a screenshot", False), ("owner", "see /etc/hosts/x", True), ("strict", "see /etc/hosts/x", False),
+        ("off", "a screenshot in /home/anna/x", True), ("off", "password: hunter22", False),
+    ],
+)  # fmt: skip
+async def test_which_words_keep_a_request_here_is_configured(tmp_path, indicators, text, leaves):
+    async with clouds(tmp_path, indicators=indicators) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        answer = await ask(scene, "cloud/acme", says(text), {}, stream=False)
+        assert answer.status_code == (200 if leaves else 503)
+
+
+async def test_a_session_is_one_however_its_id_is_written(tmp_path):
+    async with clouds(tmp_path) as (acme, _, config), routed_scene({"a": [NEAR]}, config) as scene:
+        await ask(scene, "auto", KINDS["secret"][0], {"x-hotseat-session": "Agent:Main"}, stream=False)
+        for written in ("agent:main", "AGENT:MAIN", "agent: main", "agent:\tmain"):
+            answer = await ask(scene, "cloud/acme", PLAIN, {"x-hotseat-session": written}, stream=False)
+            assert answer.status_code == 503, written
+        long = "Long id " * 100
+        await ask(scene, "auto", KINDS["secret"][0] | {"prompt_cache_key": long}, {}, stream=False)
+        answer = await ask(scene, "cloud/acme", PLAIN | {"prompt_cache_key": long.upper() + " "}, {}, stream=False)
+        assert answer.status_code == 503
+        assert acme.accepted == 0
+
+
+async def test_a_private_request_may_go_to_a_server_of_ones_own_and_nowhere_else(tmp_path):
+    async with stub() as acme, stub() as own:
+        laptop = upstream(tmp_path, "laptop", own.url, inside=True, api_key_file=None, offer=FREE)
+        names = (alias("home", "a", "cloud/laptop", "cloud/acme"), alias("far", "cloud/acme", "cloud/laptop"))
+        config = routed(upstream(tmp_path, "acme", acme.url), laptop, aliases=names, keys=KEYS, day_budget=0.0)
+        async with broker_on(MemoryStore(clock=time.time), config) as scene:
+            scene.client.headers["Authorization"] = "Bearer hsk_open"
+            await until_ready(scene.client)
+            for name in ("home", "far", "cloud/laptop"):
+                answer = await ask(scene, name, KINDS["secret"][0], {"x-hotseat-session": "mine"}, stream=False)
+                assert (answer.status_code, answer.headers["x-hotseat-route"]) == (200, "inside"), name
+                assert answer.headers["x-hotseat-model"] == "cloud/laptop"
+            assert answer.headers["x-hotseat-reason"] == "asked"
+            assert acme.accepted == 0
+            assert [asked.header("authorization") for asked in own.asked] == [None] * 3
+            assert all(SECRET.encode() in asked.body for asked in own.asked)
+            answer = await ask(scene, "cloud/acme", PLAIN, {"x-hotseat-session": "mine"}, stream=False)
+            assert answer.json()["error"]["code"] == "private_refused"
+
+
+async def test_a_server_of_ones_own_that_fails_too_often_is_left_alone_and_nothing_private_leaves_instead(tmp_path):
+    async with stub() as acme, stub(whole(b"{}", status=503)) as own:
+        laptop = upstream(tmp_path, "laptop", own.url, inside=True, tries=1)
+        names = (alias("home", "cloud/laptop", "cloud/acme", prefer="listed"),)
+        config = routed(upstream(tmp_path, "acme", acme.url), laptop, aliases=names)
+        async with broker_on(MemoryStore(clock=time.time), config) as scene:
+            await until_ready(scene.client)
+            codes = []
+            for _ in range(7):
+                answer = await ask(scene, "home", KINDS["secret"][0], {"x-hotseat-session": "mine"}, stream=False)
+                codes.append(answer.json()["error"]["code"])
+            assert codes == ["upstream_error"] * 5 + ["private_refused"] * 2
+            assert (len(own.asked), acme.accepted) == (5, 0)
+            answer = await ask(scene, "home", PLAIN, {"x-hotseat-session": "other"}, stream=False)
+            assert (answer.status_code, acme.accepted) == (200, 1)
+
+
+async def test_while_the_store_cannot_tell_a_server_of_ones_own_still_serves(tmp_path):
+    async with stub() as acme, stub() as own:
+        laptop = upstream(tmp_path, "laptop", own.url, inside=True, offer=FREE)
+        names = (alias("home", "cloud/acme", "cloud/laptop", prefer="listed"),)
+        config = routed(upstream(tmp_path, "acme", acme.url), laptop, aliases=names)
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            scene.store.outside.is_private = away
+            answer = await ask(scene, "home", PLAIN, {"x-hotseat-session": "mine"}, stream=False)
+            assert (answer.status_code, answer.headers["x-hotseat-model"]) == (200, "cloud/laptop")
+            assert acme.accepted == 0
 
 
 async def test_a_header_that_is_sent_twice_does_not_take_back_that_a_request_is_private(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.gateway.conversations import HEADERS, MOST_NEW, MOST_TOLD, NO_SESSIONS, USER_HEADERS, Sightings
 from broker.gateway.identity import asked_of, identify
+from broker.routing.sessions import one_session
 
 UUID = "5e7d0000-0000-4000-8000-00000000000"
 CLAUDE_CODE = json.dumps({"device_id": "d" * 64, "account_uuid": "", "session_id": UUID + "1"})
@@ -119,7 +120,14 @@ def test_blanks_around_an_id_name_no_other_session():
     assert Client().session({}, {"user": " s1\n"}) == "s1"
 
 
-@pytest.mark.parametrize("text", ["a\nb", "{x}", "x" * 257, "\x7f", "\u2028"])
+def test_blanks_that_no_label_has_do_not_make_another_session_of_it():
+    sessions = [
+        Client().session({"x-hotseat-session": text}) for text in ("a\nb", "ab", " a\tB", "a" + " " * 300 + "b")
+    ]
+    assert {one_session(session) for session in sessions} == {"ab"}
+
+
+@pytest.mark.parametrize("text", ["{x}", "x" * 257, "\x7f"])
 def test_a_session_that_cannot_be_a_label_is_replaced_by_its_hash(text):
     found = Client().session({"x-hotseat-session": f".{text}."})
     assert found.startswith("sha256:")

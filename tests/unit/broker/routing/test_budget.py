@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from broker.routing.budget import Ledger, Limit, Limits, cost_of, periods
 from broker.routing.catalogue import Prices
-from broker.store.memory_outside import MemoryOutside
+from broker.store.memory_outside import Life, MemoryOutside
 
 NOON = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 DAY_S = 86_400.0
@@ -14,7 +14,9 @@ PRICES = Prices(prompt=1_000_000, cached=100_000, reply=4_000_000)
 
 
 def ledger(*, total: Limit | None = None, **keys: Limit) -> Ledger:
-    return Ledger(limits=Limits(total=total or Limit(), keys=keys), books=MemoryOutside(lambda: 0))
+    life = Life(incarnation="run-0", number=1, changed=False, wall_ms=0)
+    books = MemoryOutside(lambda: 0, lambda: life, lambda: None)
+    return Ledger(limits=Limits(total=total or Limit(), keys=keys), books=books)
 
 
 async def test_without_limits_everything_is_allowed():
