@@ -28,12 +28,16 @@ TICK_S = 0.0005
 
 
 def body_of(size: int, text: str, rng: random.Random) -> bytes:
-    """A conversation of about so many bytes."""
-    messages = []
-    for left in range(size, 0, -MESSAGE):
-        length = min(left, MESSAGE)
-        begin = rng.randrange(len(text) - length)
-        messages.append({"role": "user", "content": text[begin : begin + length]})
+    """A conversation of about so many bytes, each message some lines of the text."""
+    lines = text.splitlines(keepends=True)
+    messages, left = [], size
+    while left > 0:
+        at, said = rng.randrange(len(lines)), ""
+        while len(said) < min(left, MESSAGE):
+            said += lines[at % len(lines)]
+            at += 1
+        messages.append({"role": "user", "content": said})
+        left -= len(said)
     return json.dumps({"model": "auto", "messages": messages}).encode()
 
 

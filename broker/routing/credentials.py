@@ -7,7 +7,7 @@ an address. A value has a digit or a sign, or stands where nothing but a value c
 
 import re
 
-from broker.routing.literals import Rules, found, of_one_length, places, windows
+from broker.routing.literals import Check, Finder, Rules, matching, of_one_length
 from broker.routing.work import ATTEMPT, Work
 
 _NAMES = (
@@ -132,8 +132,10 @@ _SPLITS = {"|": re.compile(r"\|"), "\t": re.compile(r"\t"), ";": re.compile(";")
            "  ": re.compile(r" {2,}|\t")}  # fmt: skip
 _RULE = re.compile(r"[-|:+= \t]{3,}")
 _CELL = re.compile(rf"(?:{_VALUE})", re.VERBOSE)
-LINE = 1024
+LINE = 512
 """Characters of a table's line that are looked at."""
+TABLE = 24
+"""Tries of a pattern that looking at a table costs as much as."""
 ROWS = 6
 """Lines of a table that are looked at, its head included."""
 
@@ -144,25 +146,24 @@ def holds_a_credential(text: str, work: Work) -> bool:
     Raises:
         TooCostlyError
     """
-    text = of_one_length(text)
-    return any(
-        found(_RULES, text, lower, begin, work)
-        or any(_stands_at(text, begin + at, name, work) for name in _NAMES for at in places(name, lower))
-        for begin, lower in windows(text, work)
-    )
+    return _FINDER.find(of_one_length(text), work) is not None
 
 
-def _stands_at(text: str, at: int, name: str, work: Work) -> bool:
+def _stands_at(name: str) -> Check:
     """Is a name followed by its value, or the name of a flag, or the head of a column?"""
-    work.spend(ATTEMPT)
-    if _NAMED.match(text, at + len(name)) or (text[at - 1 : at] == "-" and _FLAG.match(text, at - 1)):
-        return True
-    return _HEAD_ENDS.match(text, at + len(name)) is not None and _is_column(text, at, work)
+
+    def stands(text: str, at: int, work: Work) -> bool:
+        after = at + len(name)
+        if _NAMED.match(text, after) or (text[at - 1 : at] == "-" and _FLAG.match(text, at - 1)):
+            return True
+        return _HEAD_ENDS.match(text, after) is not None and _is_column(text, at, work)
+
+    return stands
 
 
 def _is_column(text: str, at: int, work: Work) -> bool:
     """Has the column whose head this could be a value in a line below?"""
-    work.spend(8 * ATTEMPT)
+    work.spend(TABLE * ATTEMPT)
     begin = max(text.rfind("\n", max(0, at - LINE), at) + 1, at - LINE, 0)
     head, *rows = text[begin : begin + LINE * ROWS].splitlines()[:ROWS]
     for sign, split in _SPLITS.items():
@@ -176,3 +177,11 @@ def _has_value(cells: list[str], index: int, width: int) -> bool:
     if len(cells) != width or _RULE.fullmatch("|".join(cells)):
         return False
     return _CELL.fullmatch(cells[index].strip(" \t\"'`*")) is not None
+
+
+_FINDER = Finder(
+    [
+        *((True, literal, check) for literal, check in matching(_RULES)),
+        *((True, name, _stands_at(name)) for name in _NAMES),
+    ]
+)

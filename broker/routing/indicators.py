@@ -8,7 +8,7 @@ whoever finds that too strict names another rule, and marks keys, sessions and a
 import re
 from enum import StrEnum
 
-from broker.routing.literals import Rules, found, of_one_length, windows
+from broker.routing.literals import Finder, Rules, matching, of_one_length, windows
 from broker.routing.local_paths import ANY_PATH, LOCAL_PATHS
 from broker.routing.work import Work
 
@@ -44,23 +44,17 @@ class Sign(StrEnum):
     HOST = "number:host"
 
 
-STEM = 4
-"""Letters by which a word is looked for first."""
 _BETWEEN = r"[\s_-]{0,3}"
 """What may be between the two halves of a word: nothing, a hyphen, a line's end."""
 
 
 def _words(*words: str) -> Rules:
-    """Beginnings of words, which their plurals and cases share; a blank stands for what may be between two.
-
-    Those that begin alike are looked for together: a literal costs as much whether it is there or not.
-    """
-    alike: dict[str, list[str]] = {}
+    """Beginnings of words, which their plurals and cases share; a blank stands for what may be between two."""
+    rules = []
     for word in words:
         halves = (re.escape(half).replace("'", "['\u2019]") for half in word.split(" "))
-        stem = word.split(" ")[0][:STEM]
-        alike.setdefault(stem if stem.isascii() else word.split(" ")[0], []).append(_BETWEEN.join(halves))
-    return tuple((stem, re.compile("|".join(of_stem), re.IGNORECASE)) for stem, of_stem in alike.items())
+        rules.append((word.split(" ")[0], re.compile(_BETWEEN.join(halves), re.IGNORECASE)))
+    return tuple(rules)
 
 
 _OWNER: tuple[tuple[Sign, Rules], ...] = (
@@ -164,18 +158,14 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-_Sorted = tuple[tuple[Sign, Rules, Rules], ...]
+def _finder(*rules: tuple[Sign, Rules]) -> Finder[Sign]:
+    return Finder((sign, literal, check) for sign, of_sign in rules for literal, check in matching(of_sign))
 
 
-def _with_ascii(rules: tuple[tuple[Sign, Rules], ...]) -> _Sorted:
-    """Beside all rules of a sign those that can hold where there are no other letters."""
-    return tuple((sign, of_sign, tuple(rule for rule in of_sign if rule[0].isascii())) for sign, of_sign in rules)
-
-
-_RULES: dict[Indicators, _Sorted] = {
-    Indicators.OWNER: _with_ascii(_OWNER),
-    Indicators.STRICT: _with_ascii(_OWNER + _STRICT),
-    Indicators.OFF: (),
+_FINDERS = {
+    Indicators.OWNER: _finder(*_OWNER),
+    Indicators.STRICT: _finder(*_OWNER, *_STRICT),
+    Indicators.OFF: _finder(),
 }
 
 
@@ -185,13 +175,12 @@ def sign_in(text: str, indicators: Indicators, work: Work) -> Sign | None:
     Raises:
         TooCostlyError
     """
-    rules = _RULES[indicators]
-    text = "\n" + of_one_length(text)  # so that something stands before whatever begins it
-    for begin, lower in windows(text, work) if rules else ():
-        is_ascii = lower.isascii()
-        for sign, of_sign, in_ascii in rules:
-            if found(in_ascii if is_ascii else of_sign, text, lower, begin, work):
-                return sign
+    if indicators is Indicators.OFF:
+        return None
+    finder, text = _FINDERS[indicators], "\n" + of_one_length(text)  # something stands before whatever begins it
+    for begin, lower in windows(text, work):
+        if sign := finder.find_in(text, begin, lower, work):
+            return sign
         if indicators is Indicators.STRICT and (number := _number_in(text, begin, begin + len(lower))):
             return number
     return None

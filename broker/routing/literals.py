@@ -1,12 +1,15 @@
-"""How texts are looked through for patterns of ours: a literal first, then a pattern at that place only.
+"""How texts are looked through for patterns of ours: all literals in one pass, then a pattern where one stands.
 
-Rule: a literal is looked for in lower case, which is fast; a pattern is then tried where it stands. A long text is
-looked at window by window: no step takes long, so other threads come in between, and a letter outside ASCII does not
-make all of it slow.
+Rule: literals are looked for in lower case, all at once (Aho and Corasick, 1975), so that a rule more costs nothing; a
+pattern is then tried where its literal stands. A long text is looked at window by window: no step takes long, so other
+threads come in between, and a letter outside ASCII does not make all of it slow.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from ahocorasick_rs import AhoCorasick, Implementation
 
 from broker.routing.work import ATTEMPT, Work
 
@@ -21,6 +24,9 @@ PASS = 2
 
 Rules = tuple[tuple[str, re.Pattern[str]], ...]
 """Literals in lower case, each with the pattern that must match there."""
+Check = Callable[[str, int, Work], object]
+"""Does a rule hold in a text, where its literal stands? What it costs beyond one try of a pattern it counts itself."""
+Found = TypeVar("Found")
 
 
 def of_one_length(text: str) -> str:
@@ -35,19 +41,52 @@ def windows(text: str, work: Work) -> Iterator[tuple[int, str]]:
         yield begin, text[begin : begin + WINDOW + OVERLAP].lower()
 
 
-def places(literal: str, lower: str) -> Iterator[int]:
-    """Where a literal is in a window."""
-    at = lower.find(literal)
-    while at >= 0:
-        yield at
-        at = lower.find(literal, at + len(literal))
+class Finder(Generic[Found]):
+    """Rules that are looked for together."""
+
+    def __init__(self, rules: Iterable[tuple[Found, str, Check]]) -> None:
+        """Each with what it stands for, its literal in lower case, and what must hold there."""
+        by_literal: dict[str, list[tuple[Found, Check]]] = {}
+        for means, literal, check in rules:
+            by_literal.setdefault(literal, []).append((means, check))
+        self.literals = tuple(by_literal)
+        self._rules = tuple(tuple(of_literal) for of_literal in by_literal.values())
+        self._all = AhoCorasick(self.literals, implementation=Implementation.DFA) if by_literal else None
+
+    def find(self, text: str, work: Work) -> Found | None:
+        """What the first rule stands for that holds; None: none does. The text is ``of_one_length``.
+
+        Raises:
+            TooCostlyError
+        """
+        for begin, lower in windows(text, work):
+            if (found := self.find_in(text, begin, lower, work)) is not None:
+                return found
+        return None
+
+    def find_in(self, text: str, begin: int, lower: str, work: Work) -> Found | None:
+        """The same for one window."""
+        if self._all is None:
+            return None
+        places = self._all.find_matches_as_indexes(lower, overlapping=True)
+        work.spend(ATTEMPT * len(places))
+        for index, start, _ in places:
+            for means, check in self._rules[index]:
+                if check(text, begin + start, work):
+                    return means
+        return None
 
 
-def found(rules: Rules, text: str, lower: str, begin: int, work: Work) -> bool:
-    """Does one of the rules hold in a window?"""
-    for literal, pattern in rules:
-        for at in places(literal, lower):
-            work.spend(ATTEMPT)
-            if pattern.match(text, begin + at):
-                return True
-    return False
+def matching(rules: Rules) -> Iterator[tuple[str, Check]]:
+    """Rules whose pattern must match at the literal."""
+    return ((literal, _matches(pattern)) for literal, pattern in rules)
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    match = pattern.match
+    return lambda text, at, _work: match(text, at)
+
+
+def anywhere(_text: str, _at: int, _work: Work) -> bool:
+    """The literal says it all."""
+    return True

@@ -2,7 +2,7 @@
 
 import re
 
-from broker.routing.literals import found, of_one_length, windows
+from broker.routing.literals import Finder, anywhere, matching, of_one_length
 from broker.routing.work import Work
 
 _NAMED = (
@@ -22,14 +22,15 @@ _RULES = (
 )
 
 
+_FINDER = Finder(
+    [*((True, path, anywhere) for path in _NAMED), *((True, literal, check) for literal, check in matching(_RULES))]
+)
+
+
 def names_a_secret_path(text: str, work: Work) -> bool:
     """Does the text name a file that holds secrets?
 
     Raises:
         TooCostlyError
     """
-    text = of_one_length(text)
-    return any(
-        any(path in lower for path in _NAMED) or found(_RULES, text, lower, begin, work)
-        for begin, lower in windows(text, work)
-    )
+    return _FINDER.find(of_one_length(text), work) is not None

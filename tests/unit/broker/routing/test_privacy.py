@@ -195,9 +195,8 @@ def test_how_a_text_falls_into_windows_changes_nothing(letter):
 
 
 def test_no_literal_is_longer_than_what_windows_share_and_one_letter_alone_grows():
-    found = [*secret_paths._NAMED, *credentials._NAMES]
-    found += [literal for literal, _ in secret_paths._RULES + credentials._RULES]
-    found += [literal for _, rules, _ in indicators._RULES[Indicators.STRICT] for literal, _ in rules]
+    finders = (secret_paths._FINDER, credentials._FINDER, *indicators._FINDERS.values())
+    found = [literal for finder in finders for literal in finder.literals]
     assert max(map(len, found)) <= literals.OVERLAP
     assert all(literal == literal.lower() for literal in found)
     assert [chr(code) for code in range(0x110000) if len(chr(code).lower()) > 1] == [literals.DOTTED_I]
