@@ -124,7 +124,7 @@ soak: install ## the chaos run for hours (CHAOS_FAULTS=5000)
 	@$(MAKE) chaos CHAOS_FAULTS=$(if $(filter 200,$(CHAOS_FAULTS)),5000,$(CHAOS_FAULTS))
 
 .PHONY: bench
-bench: install ## benchmarks: BENCH=lease_path, grants, fairness, gateway, look_through, load_overhead, poller or simulator (ARGS="--help")
+bench: install ## benchmarks: BENCH=lease_path, grants, fairness, gateway, look_through, false_alarms, load_overhead, poller or simulator (ARGS="--help")
 	@$(if $(BENCH),$(BIN)/python -m bench.$(BENCH) $(ARGS),echo "make bench BENCH=…: $(sort $(basename $(notdir $(wildcard bench/[a-z]*))))")
 
 # -------------------------------------------------------------------------------------------------------- upkeep
