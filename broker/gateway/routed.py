@@ -24,7 +24,7 @@ from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant, leads_
 from broker.routing.contents import UnreadContent
 from broker.routing.decision import Decision
 from broker.routing.pool import PoolModels, free_mib
-from broker.routing.privacy import Firewall
+from broker.routing.privacy import Because, Firewall
 from broker.routing.request import KIND_OF_PATH, Described, Kind, deadline_header, private_header
 from broker.routing.route import Router, State
 from broker.routing.variants import ModelState
@@ -120,6 +120,7 @@ class Routes:
             await self.marks.mark(session)
         elif private is None:  # nothing says that it is private, but nobody knows about its session
             decision = await self._decided(request, replace(state, session_private=True))
+            decision = replace(decision, private=Because.UNSETTLED)
         return decision
 
     async def _asked(self, call: Call, *, private: bool) -> tuple[bool | None, int | None]:

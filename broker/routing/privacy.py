@@ -31,6 +31,8 @@ class Because(StrEnum):
 
     KEY = "key"
     SESSION = "session"
+    UNSETTLED = "unsettled"
+    """Nobody can say whether its session was: the store is away, or has changed hands."""
     HEADER = "header"
     MODEL = "model"
     HIDDEN = "hidden"

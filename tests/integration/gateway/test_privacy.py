@@ -315,6 +315,7 @@ async def test_while_the_store_cannot_tell_nothing_leaves_and_nothing_is_remembe
         scene.store.outside.is_private = away
         answer = await ask(scene, name, PLAIN, mine, stream=False)
         assert answer.headers["x-hotseat-route"] == ("local" if name == "auto" else "refused")
+        assert answer.headers["x-hotseat-private"] == "unsettled"
         assert acme.accepted == bolt.accepted == 0
         del outside.is_private
         assert (await ask(scene, "cloud/acme", PLAIN, mine, stream=False)).status_code == 200
