@@ -74,6 +74,14 @@ class Identity(msgspec.Struct, frozen=True):
     marked: str
     """The name under which it is private or not: what conversations without an id of their own share, and one whose id
     was not believed at first, is private for all of them."""
+    also: tuple[str, ...] = ()
+    """Other names under which it is: the id that the client sent, whether it is believed or not, for another broker may
+    think otherwise of it; without an id the API key, for an address changes."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Every name under which it is private or not."""
+        return tuple(dict.fromkeys((self.marked, *self.also)))
 
 
 def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
@@ -121,15 +129,18 @@ def identify(
     if chosen := headers.get(CHOSEN, b"").decode("utf-8", "replace").strip():
         return Identity(_label(chosen), named=True, marked=_label(chosen))
     shared = _label("@".join(part for part in asker if part))
+    claimed: tuple[str, ...] = ()
     for named in named_by(headers, asked.hints, span_session):
+        claimed = claimed or (_label(named.value),)
         sight = sightings.sight_of(asker, named, fingerprint)
         if sight.believed:
             session = _label(named.value)
-            return Identity(session, named=True, marked=shared if sight.late else session)
+            return Identity(session, named=True, marked=shared if sight.late else session, also=claimed)
+    also = (*claimed, _label(asker[0]))
     beginning = beginning_of(asked.hints)
     if beginning is not None and sightings.is_told_apart(asker, beginning):
-        return Identity(_label(f"{shared}#{beginning.digest[:8]}"), named=False, marked=shared)
-    return Identity(shared, named=False, marked=shared)
+        return Identity(_label(f"{shared}#{beginning.digest[:8]}"), named=False, marked=shared, also=also)
+    return Identity(shared, named=False, marked=shared, also=also)
 
 
 def _label(text: str) -> str:

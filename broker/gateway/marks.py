@@ -33,6 +33,10 @@ SKEW_S = 300.0
 _NEW_LIFE = frozenset({"recovered", "initialised"})
 
 
+Session = Sequence[str]
+"""All names that a session may have: private by one of them is private."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Marks:
     """Of one process."""
@@ -53,19 +57,19 @@ class Marks:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _telling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def is_known(self, session: str) -> bool:
+    def is_known(self, session: Session) -> bool:
         """Was it private in this process's memory?"""
-        return self.sessions.is_private(_key(session), _now_s())
+        return any(self.sessions.is_private(key, _now_s()) for key in _keys(session))
 
-    async def is_private(self, session: str) -> bool | None:
+    async def is_private(self, session: Session) -> bool | None:
         """Was it private, by this process's memory or the store? None: nobody can say."""
         if self.is_known(session):
             return True
         try:
-            standing = await self.outside.is_private(_key(session), idle_s=self.idle_s)
+            standing = await self.outside.is_private(_keys(session), idle_s=self.idle_s)
             if standing.incarnation != self._told:
                 await self._tell_again(standing.incarnation)
-                standing = await self.outside.is_private(_key(session), idle_s=self.idle_s)
+                standing = await self.outside.is_private(_keys(session), idle_s=self.idle_s)
         except HotseatError as error:
             log.warning("privacy_unknown", extra={"reason": error.code})
             return None
@@ -74,20 +78,22 @@ class Marks:
             return None
         return standing.known is Known.PRIVATE
 
-    def _is_newer(self, session: str, standing: Standing) -> bool:
+    def _is_newer(self, session: Session, standing: Standing) -> bool:
         """Did it provably begin after the store changed hands? Then no mark of it can have been lost with that."""
-        made_s, now_s = made_unix_s(session), self.unix_s()
-        return made_s is not None and now_s - standing.since_s + SKEW_S < made_s <= now_s
+        now_s = self.unix_s()
+        made_s = [made_unix_s(name) for name in session]
+        return all(made is not None and now_s - standing.since_s + SKEW_S < made <= now_s for made in made_s)
 
-    async def mark(self, session: str) -> None:
+    async def mark(self, session: Session) -> None:
         """From now on it is private.
 
         Raises:
             StoreUnavailableError: That could not be noted.
         """
-        self.sessions.mark(_key(session), _now_s())
+        for key in _keys(session):
+            self.sessions.mark(key, _now_s())
         incarnation = await self.outside.mark_private(
-            _key(session), idle_s=self.idle_s, limit=self.limit, witness=self.name, told=self._told
+            _keys(session), idle_s=self.idle_s, limit=self.limit, witness=self.name, told=self._told
         )
         if incarnation != self._told:
             self._wake.set()
@@ -169,8 +175,8 @@ def marks_of(outside: Outside, name: str, *, idle_s: float, limit: int) -> Marks
     return Marks(outside=outside, sessions=sessions, name=name, idle_s=idle_s, limit=limit)
 
 
-def _key(session: str) -> str:
-    return text_hash(one_session(session))
+def _keys(session: Session) -> list[str]:
+    return list(dict.fromkeys(text_hash(one_session(name)) for name in session))
 
 
 def _now_s() -> float:

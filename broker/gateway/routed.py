@@ -17,7 +17,7 @@ from broker.gateway.candidates import RoutedName
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Call
 from broker.gateway.looking import THREAD_BYTES, Looking
-from broker.gateway.marks import Marks
+from broker.gateway.marks import Marks, Session
 from broker.gateway.purse import Purse
 from broker.routing.capability import Why
 from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant, leads_out
@@ -108,7 +108,7 @@ class Routes:
         entry = self.settings.table.entries.get(request.name)
         if entry is None:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
-        session, now_s = call.identity.marked, asyncio.get_running_loop().time()
+        session, now_s = call.identity.marks, asyncio.get_running_loop().time()
         state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
         known = self.marks.is_known(session)
         private: bool | None = known
@@ -125,7 +125,7 @@ class Routes:
 
     async def _asked(self, call: Call, *, private: bool) -> tuple[bool | None, int | None]:
         """What the store knows: is the session private (None: nobody knows), and what the key may still spend."""
-        session, key = call.identity.marked, call.caller.name
+        session, key = call.identity.marks, call.caller.name
         if not self.purse.is_limited(key):
             return private or await self.marks.is_private(session), None
         if private:
@@ -155,13 +155,13 @@ class Routes:
             pool = unknown(self.settings.table.entries[request.name])
             return router.route(request, replace(state, models=pool.models, free_mib=0))
 
-    async def state_now(self, session: str) -> State:
+    async def state_now(self, session: Session) -> State:
         """What has changed since a decision."""
         private = await self.marks.is_private(session) is not False
         open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
         return State(open_breakers=open_breakers, session_private=private)
 
-    def state_here(self, session: str) -> State:
+    def state_here(self, session: Session) -> State:
         """The same, as far as this process knows it without asking."""
         open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
         return State(open_breakers=open_breakers, session_private=self.marks.is_known(session))

@@ -16,7 +16,7 @@ from broker.gateway.cloud_call import CloudCall
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
 from broker.gateway.looking import Looking
-from broker.gateway.marks import Marks
+from broker.gateway.marks import Marks, Session
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
 from broker.gateway.troubles import Trouble, TroubleError
@@ -143,8 +143,8 @@ class RoutedPlan:
 
     # ------------------------------------------------------------------------------------------------- the decision
     @property
-    def _session(self) -> str:
-        return self._call.identity.marked
+    def _session(self) -> Session:
+        return self._call.identity.marks
 
     async def _decided(self) -> Decision:
         progress, call = self._progress, self._call

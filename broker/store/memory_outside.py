@@ -44,12 +44,13 @@ class MemoryOutside:
         self._spent.clear()
 
     # --------------------------------------------------------------------------------------------------------- sessions
-    async def mark_private(self, session: str, *, idle_s: float, limit: int, witness: str, told: str) -> str:
+    async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """See the port."""
         self._begin()
         now_ms, idle_ms = self._now_ms(), to_ms(idle_s, "private_idle")
         self._private = {mark: at_ms for mark, at_ms in self._private.items() if now_ms - at_ms < idle_ms}
-        self._mark_at(session, now_ms, limit)
+        for name in session:
+            self._mark_at(name, now_ms, limit)
         self._hear(witness, told)
         return self._life().incarnation
 
@@ -84,10 +85,11 @@ class MemoryOutside:
         if told == self._life().incarnation:
             self._witnesses.pop(witness, None)
 
-    async def is_private(self, session: str, *, idle_s: float) -> Standing:
+    async def is_private(self, session: Sequence[str], *, idle_s: float) -> Standing:
         """See the port."""
         now_ms, idle_ms, life = self._now_ms(), to_ms(idle_s, "private_idle"), self._life()
-        marked = [self._private[mark] for mark in (session, crowd_of(session)) if mark in self._private]
+        marks = [mark for name in session for mark in (name, crowd_of(name))]
+        marked = [self._private[mark] for mark in marks if mark in self._private]
         since_ms = max(life.wall_ms - int(life.incarnation.rpartition("-")[2]), 0)
         known = Known.CLEAR
         if any(now_ms - at_ms < idle_ms for at_ms in marked):

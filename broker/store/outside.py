@@ -67,14 +67,14 @@ class Mark:
 class Outside(Protocol):
     """Private sessions and money."""
 
-    async def mark_private(self, session: str, *, idle_s: float, limit: int, witness: str, told: str) -> str:
+    async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """From now on a session is private, until it was not marked for ``idle_s`` seconds.
 
         Beyond ``limit`` sessions they share marks, so that a stranger may be taken for private, never the other way
         round.
 
         Args:
-            session: Its hash.
+            session: The hashes of its names.
             idle_s: As configured.
             limit: As configured.
             witness: The process that knows of it.
@@ -97,8 +97,8 @@ class Outside(Protocol):
     async def bow_out(self, witness: str, *, told: str) -> None:
         """A process ends. One that has not told its marks in this incarnation is waited for all the same."""
 
-    async def is_private(self, session: str, *, idle_s: float) -> Standing:
-        """Was it (its hash) marked within ``idle_s`` seconds?"""
+    async def is_private(self, session: Sequence[str], *, idle_s: float) -> Standing:
+        """Was a session, by any of its names' hashes, marked within ``idle_s`` seconds?"""
 
     async def add_within(self, rows: Sequence[tuple[Account, int | None]], micro: int) -> bool:
         """Add to every account if none passes its limit; else to none, and False.

@@ -23,10 +23,10 @@ class RedisOutside:
         self._once = once
         self._reading = reading
 
-    async def mark_private(self, session: str, *, idle_s: float, limit: int, witness: str, told: str) -> str:
+    async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """See the port."""
-        idle_ms = to_ms(idle_s, "private_idle")
-        return text(await self._function("mark_private", session, crowd_of(session), idle_ms, limit, witness, told))
+        idle_ms, marks = to_ms(idle_s, "private_idle"), _marks_of(session)
+        return text(await self._function("mark_private", idle_ms, limit, witness, told, *marks))
 
     async def mark_again(self, marks: Sequence[Mark], *, idle_s: float, limit: int) -> str:
         """See the port."""
@@ -46,9 +46,9 @@ class RedisOutside:
         """See the port."""
         await self._function("bow_out", witness, told)
 
-    async def is_private(self, session: str, *, idle_s: float) -> Standing:
+    async def is_private(self, session: Sequence[str], *, idle_s: float) -> Standing:
         """See the port."""
-        reply = await self._reading("is_private", session, crowd_of(session), to_ms(idle_s, "private_idle"))
+        reply = await self._reading("is_private", to_ms(idle_s, "private_idle"), *_marks_of(session))
         known, incarnation, since_ms = (text(word) for word in reply)
         return Standing(known=Known(known), incarnation=incarnation, since_s=int(since_ms) / 1000)
 
@@ -64,6 +64,11 @@ class RedisOutside:
         """See the port."""
         words = [word for whose, period in accounts for word in (period, label(whose))]
         return [int(micro) for micro in await self._reading("spent", *words)]
+
+
+def _marks_of(session: Sequence[str]) -> list[Word]:
+    """Of each name its own mark, and the crowd's."""
+    return [mark for name in session for mark in (name, crowd_of(name))]
 
 
 def _words(rows: Sequence[tuple[Account, int | None]], micro: int) -> list[Word]:

@@ -19,10 +19,13 @@ local function hear(c, name, told)
   redis.call('HSET', c.P .. ':witnesses', name, (told == c.inc and c.inc or '') .. ' ' .. c.now_text)
 end
 
-function mark_private(c, own, crowd, idle_ms, limit, name, told)
+-- args: idle_ms, limit, the process that knows of it, the incarnation in which it told; then names of the session, each
+-- with the crowd's mark that it may share
+function mark_private(c, args)
+  local idle_ms, limit = whole(args[1]), whole(args[2])
   redis.call('ZREMRANGEBYSCORE', c.P .. ':private', '-inf', s(c.now - idle_ms))
-  mark_at(c, own, crowd, c.now, limit)
-  hear(c, name, told)
+  for i = 5, #args, 2 do mark_at(c, args[i], args[i + 1], c.now, limit) end
+  hear(c, args[3], args[4])
   return c.inc
 end
 
@@ -57,10 +60,12 @@ local function is_unsettled(c, idle_ms)
   return false
 end
 
-function is_private(c, own, crowd, idle_ms)
+-- args: idle_ms, then marks of the session, its own and the crowds'
+function is_private(c, args)
+  local idle_ms = whole(args[1])
   local since_ms = math.max(c.wall - tonumber(string.match(c.inc, '%-(%d+)$')), 0)
-  for _, mark in ipairs({own, crowd}) do
-    local at = redis.call('ZSCORE', c.P .. ':private', mark)
+  for i = 2, #args do
+    local at = redis.call('ZSCORE', c.P .. ':private', args[i])
     if at and c.now - tonumber(at) < idle_ms then return {'private', c.inc, s(since_ms)} end
   end
   return {is_unsettled(c, idle_ms) and 'unsettled' or 'clear', c.inc, s(since_ms)}

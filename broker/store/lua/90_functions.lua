@@ -78,9 +78,7 @@ function_of('add_day', writer(add_day))
 
 function_of('day', reader(day), 'no-writes')
 
-function_of('mark_private', writer(function(c, args)
-  return mark_private(c, args[1], args[2], whole(args[3]), whole(args[4]), args[5], args[6])
-end))
+function_of('mark_private', writer(mark_private))
 
 function_of('mark_again', writer(mark_again))
 
@@ -88,9 +86,7 @@ function_of('witness', writer(witness))
 
 function_of('bow_out', writer(function(c, args) bow_out(c, args[1], args[2]) end), 'allow-oom')
 
-function_of('is_private', reader(function(c, args)
-  return is_private(c, args[1], args[2], whole(args[3]))
-end), 'no-writes')
+function_of('is_private', reader(is_private), 'no-writes')
 
 function_of('spend', writer(spend))
 

@@ -17,12 +17,12 @@ ME, OTHER = "host-1-abc", "host-2-def"
 
 async def mark(rig, session, *, idle_s=HOUR_S, limit=100, witness=ME, told=""):
     return await rig.store.outside.mark_private(
-        text_hash(session), idle_s=idle_s, limit=limit, witness=witness, told=told
+        [text_hash(session)], idle_s=idle_s, limit=limit, witness=witness, told=told
     )
 
 
 async def standing(rig, session, *, idle_s=HOUR_S):
-    return await rig.store.outside.is_private(text_hash(session), idle_s=idle_s)
+    return await rig.store.outside.is_private([text_hash(session)], idle_s=idle_s)
 
 
 async def is_private(rig, session, *, idle_s=HOUR_S):
@@ -43,6 +43,13 @@ async def test_a_marked_session_is_private_and_no_other(rig):
     await mark(rig, "agent:main")
     assert await is_private(rig, "agent:main")
     assert not await is_private(rig, "agent:other")
+
+
+async def test_a_session_of_several_names_is_marked_and_found_by_each(rig):
+    outside = rig.store.outside
+    await outside.mark_private(["a", "b"], idle_s=HOUR_S, limit=100, witness=ME, told="")
+    for names, known in ((["a"], True), (["x", "b"], True), (["a", "b"], True), (["x", "y"], False)):
+        assert ((await outside.is_private(names, idle_s=HOUR_S)).known is Known.PRIVATE) == known
 
 
 async def test_a_mark_is_forgotten_when_nobody_renewed_it(rig):
@@ -209,6 +216,6 @@ async def test_amounts_are_exact_to_the_micro_unit(rig):
 
 async def test_a_store_that_was_not_initialised_says_so(empty):
     outside = empty.store.outside
-    for call in (outside.is_private("s", idle_s=60.0), outside.bow_out(ME, told=""), outside.spent([DAY])):
+    for call in (outside.is_private(["s"], idle_s=60.0), outside.bow_out(ME, told=""), outside.spent([DAY])):
         with pytest.raises(StoreUninitialisedError):
             await call

@@ -282,3 +282,21 @@ def test_no_body_makes_it_fail(body):
     fields = ("messages", "input", "metadata", "conversation", "user", "prompt_cache_key", "session_id")
     identity = Client().identity({}, dict.fromkeys(fields, body))
     assert 0 < len(identity.session) <= 256
+
+
+# ------------------------------------------------------------------------------------------------------------- privacy
+def test_an_id_that_one_broker_doubts_and_another_believes_is_private_at_both():
+    doubting, believing = Client(), Client()
+    for number in range(MOST_NEW + 3):
+        doubting.identity({"session-id": f"fresh-{number}"})
+    doubted, believed = doubting.identity({"session-id": "S1"}), believing.identity({"session-id": "s1"})
+    assert (doubted.session, believed.session) == ("key@10.0.0.1", "s1")
+    shared = {one_session(name) for name in doubted.marks} & {one_session(name) for name in believed.marks}
+    assert shared == {"s1"}
+
+
+def test_what_has_no_id_is_private_for_its_key_wherever_it_comes_from():
+    here, there = Client().identity(), Client(address="10.0.0.2").identity()
+    assert set(here.marks) & set(there.marks) == {"key"}
+    assert "key" not in Client().identity({"x-hotseat-session": "s1"}).marks
+    assert "key" not in Client().identity({"session-id": "s1"}).marks

@@ -58,44 +58,44 @@ async def beat(marks: Marks) -> None:
 async def test_a_session_is_private_at_every_broker_and_others_are_not(world):
     one, two = await world.broker("one"), await world.broker("two")
     await beat(one)
-    await one.mark("s")
-    assert await two.is_private("s") is True
-    assert await two.is_private("t") is False
+    await one.mark(["s"])
+    assert await two.is_private(["s"]) is True
+    assert await two.is_private(["t"]) is False
 
 
 async def test_ids_that_differ_in_case_and_blanks_share_their_mark(world):
     one, two = await world.broker("one"), await world.broker("two")
     await beat(one)
-    await one.mark("Agent: Main")
-    assert await two.is_private("agent:main\u200b") is True
-    assert one.is_known(" AGENT:MAIN")
+    await one.mark(["Agent: Main"])
+    assert await two.is_private(["agent:main\u200b"]) is True
+    assert one.is_known([" AGENT:MAIN"])
 
 
 async def test_a_mark_that_a_copy_of_the_store_lost_is_no_way_out_at_another_broker(world):
     one, two = await world.broker("one"), await world.broker("two")
     await beat(one)
     with world.lost():
-        await one.mark("s")
+        await one.mark(["s"])
         await world.pass_time(1)
-    assert await two.is_private("s") is None, "nobody has told the new one anything"
-    assert await two.is_private("t") is None
+    assert await two.is_private(["s"]) is None, "nobody has told the new one anything"
+    assert await two.is_private(["t"]) is None
     await beat(two)
-    assert await two.is_private("s") is None, "one has not told"
+    assert await two.is_private(["s"]) is None, "one has not told"
     await beat(one)
-    assert await two.is_private("s") is True
+    assert await two.is_private(["s"]) is True
     await world.pass_time(6)
-    assert await two.is_private("t") is False
+    assert await two.is_private(["t"]) is False
 
 
 async def test_before_anything_leaves_a_broker_tells_its_own(world):
     one = await world.broker("one")
     with world.lost():
-        await one.mark("s")
+        await one.mark(["s"])
     two = await world.broker("two")
-    assert await one.is_private("t") is None
+    assert await one.is_private(["t"]) is None
     await world.pass_time(6)
-    assert await one.is_private("t") is False, "asked first, told before it"
-    assert await two.is_private("s") is True
+    assert await one.is_private(["t"]) is False, "asked first, told before it"
+    assert await two.is_private(["s"]) is True
 
 
 async def test_a_broker_that_the_copy_never_heard_of_is_named_by_another(world):
@@ -103,19 +103,19 @@ async def test_a_broker_that_the_copy_never_heard_of_is_named_by_another(world):
     with world.lost():
         one = await world.broker("one")
         await beat(two)
-        await one.mark("s")
+        await one.mark(["s"])
     await beat(two)
     await world.pass_time(6)
-    assert await two.is_private("s") is None
+    assert await two.is_private(["s"]) is None
     await beat(one)
-    assert await two.is_private("s") is True
+    assert await two.is_private(["s"]) is True
 
 
 async def test_marks_of_a_broker_that_died_with_the_store_keep_everybody_in_but_who_is_new(world):
     one, two = await world.broker("one"), await world.broker("two")
     await beat(one)
     with world.lost():
-        await one.mark("s")
+        await one.mark(["s"])
     await beat(two)
     await world.pass_time(600)
     await beat(two)
@@ -124,29 +124,29 @@ async def test_marks_of_a_broker_that_died_with_the_store_keep_everybody_in_but_
         digits = f"{int(at_s * 1000):012x}"
         return f"agent:{digits[:8]}-{digits[8:]}-7abc-8def-0123456789ab"
 
-    assert await two.is_private("s") is None
-    assert await two.is_private("t") is None, "an id that does not say when it was made"
-    assert await two.is_private(made(START_S - 10)) is None, "from before"
-    assert await two.is_private(made(START_S + SKEW_S - 1)) is None, "perhaps from before, by its own clock"
-    assert await two.is_private(made(START_S + SKEW_S + 5)) is False
-    assert await two.is_private(made(START_S + 10_000)) is None, "from the future"
+    assert await two.is_private(["s"]) is None
+    assert await two.is_private(["t"]) is None, "an id that does not say when it was made"
+    assert await two.is_private([made(START_S - 10)]) is None, "from before"
+    assert await two.is_private([made(START_S + SKEW_S - 1)]) is None, "perhaps from before, by its own clock"
+    assert await two.is_private([made(START_S + SKEW_S + 5)]) is False
+    assert await two.is_private([made(START_S + 10_000)]) is None, "from the future"
     await world.pass_time(IDLE_S)
     await beat(two)
-    assert await two.is_private("s") is False, "its mark would be forgotten by now"
+    assert await two.is_private(["s"]) is False, "its mark would be forgotten by now"
 
 
 async def test_a_broker_that_ended_in_order_is_not_waited_for(world):
     one, two = await world.broker("one"), await world.broker("two")
-    await one.mark("s")
+    await one.mark(["s"])
     await beat(two)
     await one.close()
     await beat(two)
-    assert await two.is_private("t") is False, "in this incarnation neither"
+    assert await two.is_private(["t"]) is False, "in this incarnation neither"
     world.store.restart("run1")
     await beat(two)
     await world.pass_time(6)
-    assert await two.is_private("t") is False
-    assert await two.is_private("s") is True
+    assert await two.is_private(["t"]) is False
+    assert await two.is_private(["s"]) is True
 
 
 async def test_more_marks_than_one_call_takes_are_told_in_several(world):
@@ -155,12 +155,12 @@ async def test_more_marks_than_one_call_takes_are_told_in_several(world):
     one.sessions._limit = 10_000
     with world.lost():
         for number in range(1201):
-            await one.mark(f"s{number}")
+            await one.mark([f"s{number}"])
     await beat(one)
     await beat(two)
     await world.pass_time(6)
-    assert all([await two.is_private(f"s{number}") for number in range(1201)])
-    assert await two.is_private("t") is False
+    assert all([await two.is_private([f"s{number}"]) for number in range(1201)])
+    assert await two.is_private(["t"]) is False
 
 
 async def test_while_the_store_is_away_nobody_can_say(world):
@@ -170,4 +170,4 @@ async def test_while_the_store_is_away_nobody_can_say(world):
         raise StoreUnavailableError("away")
 
     one.outside.is_private = away
-    assert await one.is_private("t") is None
+    assert await one.is_private(["t"]) is None
