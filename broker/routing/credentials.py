@@ -39,6 +39,12 @@ _BARE = rf"""
     [^\s"'`(){{}}<>$|]{{6,128}}+(?!\()
     (?![ \t]{{0,4}}(?:[-+*/%?<>=.&\[(]|(?:if|or|and|in|else|for|is|as|not)\b))
 """
+_WORDS_FOR_ONE = (
+    r"(?:your|my|the|some|an?)[_-]|(?:string|str|text|password|passwd|secret|token|required|optional|example|changeme|default|hidden"
+    r"|redacted|placeholder|type|value|number|integer|boolean|object|array|null|none|true|false|enter|invalid|incorrect|missing"
+    r"|new|old|current|confirm|forgot|reset)\b|[*x.]{3}|(?-i:[A-Z_]{2,64})[\"'<]"
+)
+"""Where a value should stand: what kind of value, or that there is none."""
 _NAMED = re.compile(
     rf"""
     \w{{0,16}}+(?:[ ](?:key|value|token|id|hash)\b)?["'`*\]]{{0,4}}
@@ -63,6 +69,16 @@ _SHORT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_PLAIN = re.compile(
+    rf"""
+    (?:password|passwd|passphrase|passwort|kennwort|secret[_-]?key|api[_-]?key|client[_-]?secret|private[_-]?key|psk)
+    ["'`\]]{{0,2}}\s{{0,3}}(?:[:=]|=>|:=)\s{{0,3}}
+    (?:(["'])(?!{_WORDS_FOR_ONE})[^"'\s<>${{}}()]{{6,128}}\1|\d{{4,32}}(?![\w.]))
+    |(?:password|passwd|passphrase|secret[_-]?key|api[_-]?key)>\s{{0,3}}(?!{_WORDS_FOR_ONE})[^\s<>${{}}]{{4,128}}\s{{0,3}}</
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_BEARER = re.compile(r"bearer\s{1,3}(?=[\w.~+/=-]{0,256}\d)[\w.~+/=-]{16}", re.IGNORECASE)
 _IN_URL = re.compile(r"://[^\s/:@\"'<>${]{0,64}:[^\s/@\"'<>${]{1,128}@")
 _HEADER = re.compile(
     r"authorization[\"']?\s{0,3}[:=,]\s{0,3}[\"']?(?:bearer|basic|token|apikey|digest)\s{1,3}[^\s\"'<>${]{8}",
@@ -79,13 +95,13 @@ _PROSE = (
 )
 _FLAG = re.compile(
     rf"-(?:password|passwd|passphrase|(?<![A-Za-z0-9]-)pass|pwd|secret|client-secret|secret-key)"
-    rf"(?:[ \t]{{1,4}}|=)[\"'`]?{_LITERAL}{_PROSE}[^\s\"'`]{{4}}"
+    rf"(?:[ \t]{{1,4}}|=)[\"'`]?{_LITERAL}{_PROSE}[^\s\"'`]"
     rf"|-(?:token|api-?key|access-?key|auth|key)(?:[ \t]{{1,4}}|=)[\"'`]?{_LITERAL}"
     r"(?=[^\s\"'`]{0,128}[0-9])[^\s\"'`/.]{8}"
 )
 _NETRC = re.compile(
     r"(?:machine\s{1,8}\S{1,255}\s{1,8})?(?:login\s{1,8}\S{1,128}\s{1,8})?(?:account\s{1,8}\S{1,128}\s{1,8})?"
-    r"password\s{1,8}[^\s<$]{2}",
+    r"password\s{1,8}[^\s<$]",
     re.IGNORECASE,
 )
 _USER = re.compile(r"-(?:u|-user|-proxy-user)[ =]{1,4}[\"']?(?!\d+:\d)[^\s:\"'$<{/]{1,64}:(?!//)[^\s:\"'$<{]{3}")
@@ -99,7 +115,7 @@ _CONNECTION = re.compile(
     r"""
     (?:user(?:[ _]?(?:id|name))?|uid|login)\s{0,3}=\s{0,3}["']?[^;\s&"',]{1,64}["']?[;\s&]{1,4}
     (?:[\w ]{1,32}=[^;\s&,]{0,128}[;\s&]{1,4}){0,6}
-    (?:password|passwd|pwd|pass)\s{0,3}=\s{0,3}["']?(?![$<{%*]|\.\.\.)[^;\s&"',]{2}
+    (?:password|passwd|pwd|pass)\s{0,3}=\s{0,3}["']?(?![$<{%*]|\.\.\.)[^;\s&"',]
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -119,7 +135,9 @@ _RULES: Rules = (
     ("://", _IN_URL), ("authorization", _HEADER), ("cookie", _COOKIE), ("-----begin", _PRIVATE_KEY), ("akia",
     _AWS_KEY),
     ("asia", _AWS_KEY), ("machine", _NETRC), ("login", _NETRC), ("-u ", _USER), ("--user", _USER),
-    ("-proxy-user", _USER), ("sshpass", _SSHPASS), ("mysql", _DATABASE), ("mariadb", _DATABASE), ("login ",
+    ("passw", _PLAIN), ("passphrase", _PLAIN), ("kennwort", _PLAIN), ("secret", _PLAIN), ("api", _PLAIN),
+    ("client", _PLAIN), ("private", _PLAIN), ("psk", _PLAIN), ("bearer", _BEARER), ("-proxy-user", _USER),
+    ("sshpass", _SSHPASS), ("mysql", _DATABASE), ("mariadb", _DATABASE), ("login ",
     _LOGIN), ("pass:", _OPENSSL),
     ("user", _CONNECTION), ("uid", _CONNECTION), ("login", _CONNECTION), ("password", _CONNECTION_END),
     ("pwd", _CONNECTION_END), (":$", _HASHED), ("$2", _BCRYPT), ('"d"', _JWK), ("sig=", _SAS),

@@ -24,6 +24,7 @@ BETWEEN = 16
 LINE = 32
 """Characters of such a line at least, if lines differ in length."""
 
+RULE = b"-----"
 _LETTERS = bytes(0x78 if chr(c) in "+/_-" or (c < 0x80 and chr(c).isalnum()) else 0x20 for c in range(256))
 _LONG = b"x" * SHORTEST
 _DATA_URL = re.compile(r"data:[\w.+-]{0,64}/?[\w.+*-]{0,128}((?:;[\w.+=\"'-]{0,128}){0,8}),", re.IGNORECASE)
@@ -77,6 +78,10 @@ def blobs(string: str, work: Work) -> Iterator[Blob]:
         if files and files[0][0] <= start:
             continue
         run = raw[start:end]
+        if run.startswith(RULE) or run.endswith(RULE):  # the head or foot of what is written as PEM has it
+            yield from _together(lines, len(raw), work)
+            lines, last = [], -1
+            continue
         yield from _judged(run, work, whole=start == 0 and not raw[end:].strip(b"="))
         if last >= 0 and not _is_next_line(raw[last:start]):
             yield from _together(lines, len(raw), work)
@@ -154,7 +159,9 @@ def _data_urls(string: str, work: Work) -> Iterator[tuple[int, int, Blob]]:
 def _file_of(payload: str, *, encoded: bool) -> bytes:
     """The bytes; none: it is cut short, as in an example."""
     raw = unquote_to_bytes(payload)
+    if raw.endswith((b"...", b"\xe2\x80\xa6")):
+        return b""
     if not encoded:
         return raw if len(raw) >= SHORTEST // 2 else b""
-    run = raw.translate(None, b" \t\r\n").rstrip(b"=.")
-    return _decoded(run) if len(run) >= SHORTEST else b""
+    run = raw.translate(None, b" \t\r\n").rstrip(b"=")
+    return _decoded(run) if len(run) >= SHORTEST // 2 else b""

@@ -133,7 +133,7 @@ def _strange(text: str) -> int:
 
 
 def _is_closed(data: bytes) -> bool:
-    if data.startswith(_CLOSED) or b"%PDF-" in data[:PDF_WITHIN]:
+    if data.startswith(_CLOSED) or b"%PDF-" in data[:PDF_WITHIN] or data[257:262] == b"ustar":
         return True
     if data[4:8] == b"ftyp":
         return data[8:12] not in _STILL

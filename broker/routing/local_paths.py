@@ -15,13 +15,14 @@ _BEGINS = (
     rf"|(?<={_OPENING}-[A-Za-z])"  # -I/home/anna, of a compiler or a shell
     rf"|(?<={_OPENING}@)"  # @/home/anna, a mention or curl's file
     r"|(?<=\\[nrt])"  # a line's end as programs write it
+    r"|(?<=[\s\"'=,(`]/)"  # //home/anna
     r"|(?<=\.\./\.\.))"
 )
 _UNDER = (
     rf"|(?<={_OPENING}/(?:var|usr|nfs|net|mnt|srv))|(?<={_OPENING}/(?:data|home))|(?<={_OPENING}/export)"
     rf"|(?<={_OPENING}/volume\d)"
 )
-_HOME = re.compile(_BEGINS[:-1] + _UNDER + rf")/home(?:s|\d)?/{_NAME}")
+_HOME = re.compile(_BEGINS[:-1] + _UNDER + rf")/home(?:s|\d)?/{{1,4}}{_NAME}")
 _MAC = re.compile(_BEGINS + rf"/Users/{_NAME}")
 _MAC_FOLDER = re.compile(
     _BEGINS + r"/users/[^\s/]{1,64}/(?:documents|desktop|downloads|library|pictures|movies|music|public|\.\w)",
@@ -39,6 +40,8 @@ _SHARE = re.compile(
     r"(?<![\\A-Za-z0-9_\])}*+?^$])\\{2}(?:\\{2})?(?=[^\\\s]{0,64}[A-Za-z]{3})[A-Za-z0-9.-]{3,64}\\{1,2}[A-Za-z0-9$][^\s\\]{1,64}"
 )
 _ADDRESS = re.compile(r"(?:file|smb|afp|nfs|cifs):(?://|/[^\s\"'<>])", re.IGNORECASE)
+_ELSEWHERE = re.compile(rf"://[^\s\"'<>]{{1,256}}?/(?:home|Users)/{_NAME}")
+"""A home on a machine that is worked on from afar."""
 _VARIABLE = re.compile(
     rf"\$(?:HOME|\{{HOME\}}|\{{env:HOME\}}|env:(?:USERPROFILE|HOME|APPDATA))[\\/]{_NAME}", re.IGNORECASE
 )
@@ -48,7 +51,10 @@ _MOUNTED = re.compile(_BEGINS + rf"/(?:mnt|run/media|media|Volumes|sdcard|storag
 LOCAL_PATHS: Rules = (
     ("/home", _HOME), ("/users/", _MAC), ("/users/", _MAC_FOLDER), ("/users/", _BASH_ON_WINDOWS), ("/root", _ROOT),
     ("~", _TILDE), (":\\", _DRIVE), (":/", _DRIVE), ("users\\", _WINDOWS_HOME), ("\\\\", _SHARE), ("file:/", _ADDRESS),
-    ("smb:/", _ADDRESS), ("afp:/", _ADDRESS), ("nfs:/", _ADDRESS), ("cifs:/", _ADDRESS), ("$home", _VARIABLE),
+    ("smb:/", _ADDRESS), ("afp:/", _ADDRESS), ("nfs:/", _ADDRESS), ("cifs:/", _ADDRESS),
+    *((scheme, re.compile(re.escape(scheme.removesuffix("://")) + _ELSEWHERE.pattern, re.IGNORECASE))
+      for scheme in ("ssh://", "sftp://", "scp://", "rsync://", "vscode-remote://")),
+     ("$home", _VARIABLE),
     ("${home", _VARIABLE), ("$env:", _VARIABLE), ("${env:", _VARIABLE), ("%userprofile%", _PERCENT),
     ("%appdata%", _PERCENT), ("%localappdata%", _PERCENT), ("%homepath%", _PERCENT), ("%onedrive%", _PERCENT),
     ("/mnt/", _MOUNTED), ("/run/media/", _MOUNTED), ("/media/", _MOUNTED), ("/volumes/", _MOUNTED),

@@ -316,6 +316,7 @@ CLOSED = {
     "xz": lzma.compress(b"x y " * 30),
     "zip": b"PK\x03\x04\x14\x00" + bytes(60),
     "TIFF of a camera": b"II*\x00\x08\x00\x00\x00" + bytes(80),
+    "tar": b"diary.txt" + bytes(91) + b"0000644\x00" + bytes(149) + b"ustar\x0000" + bytes(240),
     "a data base": b"SQLite format 3\x00" + bytes(100),
     "what is encrypted": b"-----BEGIN PGP MESSAGE-----\n\nhQEMA5y\n-----END PGP MESSAGE-----\n",
     "a picture with a file behind it": PNG + b"IEND\xaeB\x60\x82" + b"PK\x03\x04" + bytes(60),
@@ -356,6 +357,14 @@ def test_an_unknown_data_url_is_hidden_and_a_known_one_is_read(url, hidden, arou
     assert content.hidden == hidden
     assert hidden or "..." in url or NEEDLE in text_of(content)
     assert around == "{}" or NEEDLE in text_of(content)
+
+
+def test_a_bundle_of_keys_written_as_pem_is_hidden():
+    letters = b64(der(900)[:904])
+    lines = "\n".join(letters[at : at + 64] for at in range(0, len(letters), 64))
+    for name in ("CERTIFICATE", "PKCS12", "X"):
+        pem = f"Bag Attributes\n    friendlyName: anna\n-----BEGIN {name}-----\n{lines}\n-----END {name}-----\n"
+        assert chat({"type": "text", "text": pem}).hidden == "binary"
 
 
 def test_a_text_that_begins_like_a_picture_is_a_text():

@@ -68,6 +68,7 @@ PATHS = [
     r"\\\\nas\\anna\\diary.txt",
     "/mnt/nas/photos", "/media/anna/USB", "/run/media/anna/x", "/Volumes/Backup/x", "/sdcard/DCIM/x",
     "/storage/emulated/0/x", "$HOME/diary", "${HOME}/diary", r"%USERPROFILE%\x", r"$env:USERPROFILE\x",
+    "//home/anna/x", "/home//anna/x", "vscode-remote://wsl/home/anna/x", "sftp://nas/home/anna/x",
     "%2Fhome%2Fanna%2Fdiary.md", "\uff0fhome\uff0fanna",
 ]  # fmt: skip
 
