@@ -19,6 +19,7 @@ from broker.api.routes import Application, describe, install
 from broker.api.services import Services
 from broker.config import Config
 from broker.core.activity import Activity
+from broker.core.errors import NewerLibraryError
 from broker.daybook import Daybook
 from broker.forecasts import Forecasts
 from broker.gateway.accounts import Accounts
@@ -41,6 +42,7 @@ from broker.routing.budget import Ledger
 from broker.scheduler import Round, Scheduler
 from broker.secret_scanner import open_scanner
 from broker.store.port import PoolSettings, Store
+from broker.store_watch import StoreWatch
 from broker.waiters import EventFeed, Waiters
 
 log = logging.getLogger("hotseat.app")
@@ -62,12 +64,13 @@ class Broker:
     scheduler: Scheduler
     ingress: Ingress
     book: Daybook
+    watch: StoreWatch
     marks: Marks | None = None
     """Of private sessions, where something can leave."""
 
     async def run(self) -> None:
         """Make the pool, then work until cancelled."""
-        await self.loops.until_done("init", lambda: self.store.init(self.settings))
+        await self.loops.until_done("init", self._init)
         async with asyncio.TaskGroup() as group:
             for name, step in (
                 ("events", self.feed.step),
@@ -76,10 +79,18 @@ class Broker:
                 ("ingress", self.ingress.step),
                 ("daybook", self.book.step),
                 ("canaries", self.services.gateway.canaries.step),
+                ("store", self.watch.step),
             ):
                 group.create_task(self.loops.forever(name, step), name=name)
             if self.marks is not None:
                 group.create_task(self.loops.forever("marks", self.marks.step), name="marks")
+
+    async def _init(self) -> None:
+        try:
+            await self.store.init(self.settings)
+        except NewerLibraryError as error:
+            self.watch.note(error)
+            raise
 
     async def drain(self) -> None:
         """Send waiters away (503, ask again) and let their answers out."""
@@ -135,7 +146,7 @@ def build(config: Config, store: Store) -> Broker:
     marks = routing.marks if routing else None
     if marks is not None:
         feed.listeners.append(marks.note)
-    loops = Loops(metrics)
+    loops, watch = Loops(metrics), StoreWatch(store)
     started_s = time.monotonic()
 
     def troubles() -> list[str]:
@@ -158,6 +169,7 @@ def build(config: Config, store: Store) -> Broker:
         picture=lookout.picture,
         book=book,
         troubles=troubles,
+        warnings=lambda: watch.warnings,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
     )
@@ -172,6 +184,7 @@ def build(config: Config, store: Store) -> Broker:
         ingress=ingress,
         book=book,
         marks=marks,
+        watch=watch,
     )
 
 

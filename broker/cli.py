@@ -16,7 +16,7 @@ from broker.api.auth import new_key
 from broker.app import build_app, openapi_document, server_of
 from broker.config import Config, load_config
 from broker.core.errors import HotseatError
-from broker.listening import address, inherited
+from broker.listening import DrainingServer, address, inherited
 from broker.store.port import Store
 from schemas import export
 from schemas.config_file import ConfigError
@@ -30,7 +30,8 @@ def broker(argv: list[str]) -> int:
     """Run the broker until a signal.
 
     Returns:
-        0 stopped, 1 it could not listen, 2 the configuration is wrong.
+        0 stopped, 1 it could not listen, 2 the configuration is wrong, 3 a newer version of Hotseat has taken over the
+        store.
     """
     parser = argparse.ArgumentParser(prog="hotseat broker", description="Run the broker: HTTP API, policy, scheduler.")
     _add_config(parser)
@@ -53,13 +54,24 @@ main = broker
 
 
 async def _serve(config: Config, sockets: list[socket.socket]) -> int:
-    server = server_of(config, build_app(config, open_store(config)))
+    app = build_app(config, open_store(config))
+    server = server_of(config, app)
+    superseded: asyncio.Event = app.state.broker.watch.superseded
+    watching = asyncio.create_task(_stop_when(superseded, server), name="superseded")
     collector.settle()
     connections = server.server_state.connections
     collecting = asyncio.create_task(collector.forever(lambda: len(connections)), name="collector")
     await server.serve(sockets or None)
     collecting.cancel()
+    watching.cancel()
+    if superseded.is_set():
+        return EXIT_STORE
     return 0 if server.started else 1
+
+
+async def _stop_when(superseded: asyncio.Event, server: DrainingServer) -> None:
+    await superseded.wait()
+    server.should_exit = True
 
 
 def open_store(config: Config) -> Store:
@@ -98,9 +110,12 @@ def check(argv: list[str]) -> int:
 async def _check(config: Config) -> int:
     store = open_store(config)
     try:
+        advice = await store.advice()
         violations = await store.check()
     finally:
         await store.close()
+    for warning in advice:
+        print(f"warning: {warning}", file=sys.stderr)
     for violation in violations:
         print(f"{violation.invariant}: {violation.subject}: {violation.detail}")
     print(f"{len(violations)} invariants broken" if violations else "all invariants hold")

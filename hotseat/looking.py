@@ -25,6 +25,8 @@ def ps(argv: list[str]) -> int:
         print(json.dumps(picture, indent=2))
     else:
         print("\n".join(_slot_lines(picture) + _lease_lines(picture)))
+        for warning in picture["status"].get("warnings", []):
+            print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 

@@ -253,6 +253,8 @@ class Status(Body):
     """How old the picture below is; null: none yet."""
     queued: int
     slots: list[SlotInfo]
+    warnings: list[str] = []
+    """What is unwise about the store: that it may forget, or is shared with another build."""
 
 
 class ModelInfo(Body):

@@ -106,7 +106,6 @@ STATUS: dict[str, int] = {
 ADVICE: dict[str, str] = {
     "store_unavailable": "The lease store does not answer; your lease and place in line are kept there. Try again.",
     "uninitialised": "The lease store is empty until a worker registers again. Ask for new leases then.",
-    "library": "The lease store lacks this version's function library; restart the broker or run hotseat check.",
     "internal": "The broker failed; the operator finds the cause in its log.",
 }
 """Said to clients instead of the error's own words, which are for the operator."""
@@ -132,7 +131,9 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def reply_of(error: HotseatError) -> Reply:
-    """The problem document of an error of ours."""
+    """The problem document of an error of ours. One that nobody foresaw is told to the log, as its document says."""
+    if error.code == "internal":
+        log.error("store_failed", extra={"detail": str(error)})
     return problem(
         status_of(error),
         error.code,

@@ -49,6 +49,8 @@ class Services:
     book: Daybook
     """The UTC day whose counts are being kept."""
     troubles: Callable[[], list[str]]
+    warnings: Callable[[], tuple[str, ...]]
+    """What is unwise about the store, for people."""
     """Why this process is not ready; empty: it is."""
     uptime_s: Callable[[], float]
     max_streams: int = 64

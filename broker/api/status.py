@@ -118,6 +118,7 @@ async def status(services: Here, _caller: Observer) -> api.Status:
         snapshot_age_seconds=None if picture is None else round(picture.age_s, 3),
         queued=0 if picture is None else picture.snapshot.queued,
         slots=[] if picture is None else slots_of(picture),
+        warnings=list(services.warnings()),
     )
 
 

@@ -122,17 +122,21 @@ class StoreUnavailableError(BackendError):
 
 
 class LibraryError(BackendError):
-    """The function library is missing or of another version."""
+    """The function library is missing, of another version, or somebody else's."""
 
     code = "library"
+
+
+class NewerLibraryError(LibraryError):
+    """A later version of Hotseat shares the store: this one must not go on."""
 
 
 def _tree(root: type[HotseatError]) -> dict[str, type[HotseatError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        found = _tree(child) | found
     return found
 
 
 BY_CODE: dict[str, type[HotseatError]] = _tree(HotseatError)
-"""Wire word to class."""
+"""Wire word to class; of those with the same word the most general."""

@@ -96,6 +96,8 @@ class Gateway:
         except TroubleError as error:
             outcome = await self._tell(client, error.trouble, arrived.endpoint, progress)
         except HotseatError as error:
+            if error.code == "internal":
+                log.exception("store_failed", extra={"detail": str(error)})
             outcome = await self._tell(client, trouble_of(error), arrived.endpoint, progress)
         except asyncio.CancelledError:
             outcome = await self._tell(client, ENDING, arrived.endpoint, progress)

@@ -127,6 +127,10 @@ class MemoryStore:
         self.pool.init(self._wall_ms(), self._run, settings_of(settings), specs_of(settings))
         self._publish()
 
+    async def advice(self) -> Sequence[str]:
+        """See the port: it forgets with its process, and who chose it knows that."""
+        return ()
+
     async def hello(self) -> None:
         """See the port."""
         self._reading()

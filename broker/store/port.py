@@ -102,6 +102,14 @@ class Store(Protocol):
     async def init(self, settings: PoolSettings) -> None:
         """Create the pool or update its settings and catalogue; leaves leases and slots as they are."""
 
+    async def advice(self) -> Sequence[str]:
+        """What is unwise about the server now: that it may forget, or that it is shared with another build of ours.
+
+        Raises:
+            NewerLibraryError: A later version of ours uses it.
+            LibraryError: Somebody else's library bears the name of ours.
+        """
+
     async def hello(self) -> None:
         """Check that the store answers, has our function library and is initialised.
 

@@ -1,6 +1,11 @@
 """Before the first call: is this a server we can trust, and does it have our function library?"""
 
-from broker.core.errors import LibraryError, StoreUnavailableError
+from collections.abc import Iterator
+from itertools import pairwise
+
+import msgspec
+
+from broker.core.errors import LibraryError, NewerLibraryError, StoreUnavailableError
 from broker.store.lua_library import LIBRARY, VERSION, library_hash, library_source
 from broker.store.redis_codec import error_of, text
 from broker.store.redis_link import Link, ReplyError
@@ -38,31 +43,88 @@ async def ensure_library(link: Link, base: str) -> None:
     """Load the library where it is missing or older.
 
     Raises:
-        LibraryError: A newer one is there, or it cannot be loaded.
+        NewerLibraryError: A newer one is there.
+        LibraryError: One of somebody else is there under its name, or it cannot be loaded.
     """
-    known = await _loaded_version(link, base)
+    known = await _loaded(link, base)
     if known is not None and known[1] == library_hash():
         return
-    if known is not None and known[0] > VERSION:
+    if known is None and (others := await _functions_of_others(link)):
         raise LibraryError(
-            f"the store has version {known[0]} of the function library {LIBRARY}, this broker has {VERSION}: "
-            "upgrade this broker, or stop the newer ones and run FUNCTION DELETE " + LIBRARY
+            f"another program's function library named {LIBRARY} is in this store, with {_listed(others)}: use another "
+            f"server, or move that one away and run FUNCTION DELETE {LIBRARY}"
         )
     try:
         await link.call("FUNCTION", "LOAD", "REPLACE", library_source())
     except ReplyError as refusal:
-        raise LibraryError(f"cannot load the function library {LIBRARY}: {refusal}") from refusal
+        raise LibraryError(
+            f"cannot load the function library {LIBRARY}: {refusal}; FUNCTION LIST on the server says what is there"
+        ) from refusal
 
 
-async def _loaded_version(link: Link, base: str) -> tuple[int, str] | None:
+async def library_advice(link: Link, base: str) -> list[str]:
+    """What is unwise about the library that a running broker finds.
+
+    Raises:
+        NewerLibraryError, LibraryError
+    """
+    known = await _loaded(link, base)
+    if known is None:
+        await ensure_library(link, base)
+        return []
+    if known[1] == library_hash():
+        return []
+    return ["another build of Hotseat has loaded its function library: run brokers of one build on a store"]
+
+
+async def _loaded(link: Link, base: str) -> tuple[int, str] | None:
+    """Version and hash of ours that is there; None where there is none.
+
+    Raises:
+        NewerLibraryError
+        LibraryError: What is there answers, and not as ours does.
+    """
     try:
-        hello = HELLO.decode(await link.call("FCALL_RO", f"{LIBRARY}_hello", 1, base))
+        reply = await link.call("FCALL_RO", f"{LIBRARY}_hello", 1, base)
     except ReplyError as refusal:
         error = error_of(str(refusal))
         if isinstance(error, LibraryError):
             return None
-        raise error from refusal
+        if isinstance(error, StoreUnavailableError):
+            raise error from refusal
+        raise LibraryError(f"{LIBRARY}_hello in this store is not ours, it answers {str(refusal)!r}") from refusal
+    try:
+        hello = HELLO.decode(reply)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise LibraryError(f"{LIBRARY}_hello in this store is not ours, it answers {reply!r:.100}") from error
+    if hello.version > VERSION:
+        raise NewerLibraryError(
+            f"the store has version {hello.version} of the function library {LIBRARY}, this broker has {VERSION}: "
+            "upgrade this broker, or stop the newer ones and run FUNCTION DELETE " + LIBRARY
+        )
     return hello.version, hello.hash
+
+
+async def _functions_of_others(link: Link) -> list[str]:
+    """Names of the functions of a library that bears our name and is not ours."""
+    try:
+        libraries = await link.call("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY)
+    except ReplyError:
+        return []  # not allowed to look
+    names = [text(word) for word in _words(libraries)]
+    return sorted({after for before, after in pairwise(names) if before == "name"})
+
+
+def _words(reply: object) -> Iterator[bytes]:
+    if isinstance(reply, bytes):
+        yield reply
+    elif isinstance(reply, list):
+        for item in reply:
+            yield from _words(item)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 async def _fsync(link: Link) -> str:

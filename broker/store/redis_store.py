@@ -6,7 +6,9 @@ call (``acquire`` finds its lease, ``release`` a lease that has ended, ``want`` 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from broker.core.errors import BackendError, LibraryError, StoreFullError, StoreUninitialisedError
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
@@ -17,7 +19,7 @@ from broker.store.labels import label, text_hash, to_ms
 from broker.store.port import MAX_ENTRY, MAX_READ, Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis_codec import ask_words, error_of, lease_of, text
 from broker.store.redis_days import RedisDays
-from broker.store.redis_library import check_server, ensure_library
+from broker.store.redis_library import check_server, ensure_library, library_advice
 from broker.store.redis_link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
 from broker.store.redis_outside import RedisOutside
 from schemas.messages import base_key
@@ -37,6 +39,22 @@ def _number(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
+D = TypeVar("D")
+
+
+def _read(decoder: msgspec.json.Decoder[D], reply: Any) -> D:
+    """What our library answers.
+
+    Raises:
+        LibraryError: It is somebody else's.
+    """
+    try:
+        return decoder.decode(reply)
+    except (msgspec.MsgspecError, TypeError) as error:
+        told = f"the store answers {reply!r:.60}, which this version's function library does not: {error}"
+        raise LibraryError(f"{told}; hotseat check says what is there") from error
+
+
 class RedisStore:
     """One pool."""
 
@@ -47,8 +65,6 @@ class RedisStore:
         self.days = RedisDays(self._function, self._reading)
         self.outside = RedisOutside(self._function, self._function_once, self._reading)
         self._ready = False
-        self.warnings: Sequence[str] = ()
-        """What ``hello`` found unwise about the server."""
 
     @classmethod
     def connect(cls, url: str, *, pool: str = "default", timeout_s: float = 2.5) -> "RedisStore":
@@ -100,10 +116,10 @@ class RedisStore:
         return await self._call("FCALL_RO", f"hotseat1_{name}", 1, self._base, *args)
 
     async def _lease(self, name: str, *args: Word) -> LeaseRecord:
-        return lease_of(wire.LEASE.decode(await self._function(name, *args)))
+        return lease_of(_read(wire.LEASE, await self._function(name, *args)))
 
     async def _prepare(self) -> None:
-        self.warnings = await check_server(self._link)
+        await check_server(self._link)
         await ensure_library(self._link, self._base)
         self._ready = True
 
@@ -113,18 +129,22 @@ class RedisStore:
         await self._prepare()
         await self._function("init", *codec.init_words(settings))
 
+    async def advice(self) -> Sequence[str]:
+        """See the port."""
+        return [*await check_server(self._link), *await library_advice(self._link, self._base)]
+
     async def hello(self) -> None:
         """See the port."""
         if not self._ready:
             await self._prepare()
-        answer = wire.HELLO.decode(await self._reading("hello"))
+        answer = _read(wire.HELLO, await self._reading("hello"))
         if not answer.initialised:
             raise StoreUninitialisedError("the pool is not initialised")
 
     async def acquire(self, request: AcquireRequest) -> LeaseRecord:
         """See the port."""
         words = ask_words(request)  # here and below without the steps between: they are what requests are made of
-        return lease_of(wire.LEASE.decode(await self._call("FCALL", "hotseat1_acquire", 1, self._base, *words)))
+        return lease_of(_read(wire.LEASE, await self._call("FCALL", "hotseat1_acquire", 1, self._base, *words)))
 
     async def poll(self, lease_id: LeaseId, *, waiter_ttl_s: float) -> LeaseRecord:
         """See the port."""
@@ -154,16 +174,16 @@ class RedisStore:
 
     async def lease(self, lease_id: LeaseId) -> LeaseRecord:
         """See the port."""
-        return lease_of(wire.LEASE.decode(await self._reading("lease", lease_id)))
+        return lease_of(_read(wire.LEASE, await self._reading("lease", lease_id)))
 
     async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
         """See the port; at most 1,000."""
-        found = wire.LEASES.decode(await self._reading("leases", limit, model or ""))
+        found = _read(wire.LEASES, await self._reading("leases", limit, model or ""))
         return [lease_of(one) for one in found]
 
     async def snapshot(self) -> Snapshot:
         """See the port."""
-        return codec.snapshot_of(wire.SNAPSHOT.decode(await self._reading("snapshot")))
+        return codec.snapshot_of(_read(wire.SNAPSHOT, await self._reading("snapshot")))
 
     async def tick(self) -> float | None:
         """See the port."""
@@ -317,7 +337,7 @@ class RedisStore:
             effect = ["release", release, who]
         number = "" if sequence is None else sequence
         reply = await self._function("ingest", entry.entry_id, text_hash(session), number, *effect)
-        return lease_of(wire.LEASE.decode(reply)) if reply else None
+        return lease_of(_read(wire.LEASE, reply)) if reply else None
 
     async def reject_ingress(self, entry: IngressEntry, *, why: str) -> None:
         """See the port."""

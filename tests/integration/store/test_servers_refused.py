@@ -6,7 +6,7 @@ from broker.core import errors
 from broker.core.lease import LeaseState
 from broker.store.lua_library import LIBRARY, library_source
 from broker.store.redis_store import RedisStore
-from tests.fakes.real_rig import opened
+from tests.fakes.real_rig import opened, rig_at
 from tests.fakes.store_rigs import BASE, POOL, SETTINGS
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
@@ -57,5 +57,56 @@ async def test_a_server_that_may_forget_is_warned_about(start, aof, options, war
     server = start(*options, aof=aof) if not options else start("--appendonly", "yes", *options)
     store = RedisStore.connect(server.url, pool=POOL)
     await store.init(SETTINGS)
-    assert [warned in text for text in store.warnings] == ([True] if warned else [])
+    assert [warned in text for text in await store.advice()] == ([True] if warned else [])
     await store.close()
+
+
+FOREIGN = "#!lua name=hotseat1\nredis.register_function('%s', function() return 'somebody else' end)"
+FOREIGN_HELLO = (
+    "#!lua name=hotseat1\nredis.register_function{function_name='hotseat1_hello', callback=function() "
+    "return 'somebody else' end, flags={'no-writes'}}\n"
+    "redis.register_function('hotseat1_acquire', function() return 'what?' end)"
+)
+
+
+async def test_a_library_of_somebody_else_under_our_name_is_left_alone_and_said_what_to_do(start):
+    url = start().url
+    rig = rig_at(url)
+    for source in (FOREIGN % "fortune", FOREIGN_HELLO):
+        await rig.link.call("FUNCTION", "LOAD", "REPLACE", source)
+        store = RedisStore.connect(url, pool=POOL)
+        with pytest.raises(errors.LibraryError, match=r"(named hotseat1 .* fortune|is not ours, it answers)"):
+            await store.init(SETTINGS)
+        await store.close()
+        listed = str(await rig.link.call("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY))
+        assert ("fortune" in source) == ("fortune" in listed), "it is still there"
+    await rig.close()
+
+
+async def test_a_function_of_ours_in_another_library_is_named(start):
+    url = start().url
+    rig = rig_at(url)
+    source = "#!lua name=other\nredis.register_function('hotseat1_acquire', function() return 1 end)"
+    await rig.link.call("FUNCTION", "LOAD", source)
+    store = RedisStore.connect(url, pool=POOL)
+    with pytest.raises(errors.LibraryError, match=r"hotseat1_acquire.*FUNCTION LIST"):
+        await store.init(SETTINGS)
+    await store.close()
+    await rig.close()
+
+
+async def test_answers_of_somebody_elses_functions_are_no_bug_of_ours(start):
+    rig = await opened(start().url)
+    await rig.link.call("FUNCTION", "LOAD", "REPLACE", FOREIGN_HELLO)
+    with pytest.raises(errors.LibraryError, match="hotseat check says what is there"):
+        await rig.store.acquire(rig.request())
+    with pytest.raises(errors.LibraryError, match="is not ours"):
+        await rig.store.advice()
+    await rig.close()
+
+
+async def test_another_build_of_the_same_version_is_advised_against(start):
+    rig = await opened(start().url)
+    await rig.link.call("FUNCTION", "LOAD", "REPLACE", changed("1"))
+    assert any("another build" in warning for warning in await rig.store.advice())
+    await rig.close()

@@ -932,6 +932,12 @@ export interface components {
             uptimeSeconds: number;
             /** Version */
             version: string;
+            /**
+             * Warnings
+             * @description What is unwise about the store: that it may forget, or is shared with another build.
+             * @default []
+             */
+            warnings: string[];
         };
         /**
          * Timed
