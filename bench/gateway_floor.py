@@ -26,7 +26,11 @@ from bench import prototype
 from bench.bare import NOOP
 from bench.gateway_targets import BROKER, MODELS
 from broker import collector, logs
-from broker.api.connections import guarded
+from broker.api.connections import Bounds, guarded
+from broker.api.guard import Guard
+from broker.api.names import Names
+from broker.api.origins import Origins
+from broker.api.refusals import RefusalLog
 from broker.app import build_app, server_of
 from broker.config import load_config
 from broker.gateway.client_side import PIECES
@@ -79,7 +83,7 @@ async def plain(backend: str, store: str | None) -> uvicorn.Server:
     link = None if store is None else RedisLink(store)
     if link is not None:
         await link.call("FUNCTION", "LOAD", "REPLACE", NOOP)
-    protocol = guarded(max_connections=1000, request_timeout_s=10.0, reader_stall_s=120.0)
+    protocol = guarded(Bounds(), Guard(Names(), Origins()), RefusalLog())
     config = uvicorn.Config(
         Plain(backend, link), http=protocol, ws="none", loop="uvloop", lifespan="off", log_config=None,
         interface="asgi3", server_header=False, access_log=False,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,8 +14,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from broker import descriptors
 from broker.api.auth import ApiKey, Authenticator
-from broker.api.connections import guarded
+from broker.api.connections import Bounds, guarded
+from broker.api.guard import Guard
+from broker.api.names import Names
+from broker.api.origins import Origins
+from broker.api.refusals import RefusalLog
 from broker.api.routes import Application, describe, install
 from broker.api.services import Services
 from broker.config import Config
@@ -48,6 +54,8 @@ from broker.waiters import EventFeed, Waiters
 log = logging.getLogger("hotseat.app")
 
 ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}))
+PAGE = Principal(name="page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}))
+"""A web page that may use the broker, without a key: no operator, and not the owner of anybody else's leases."""
 LAST_ANSWERS_S = 0.2
 """What waiters get to take their last answer before connections are closed."""
 
@@ -256,7 +264,15 @@ def openapi_document() -> dict[str, Any]:
 def server_of(config: Config, app: FastAPI) -> DrainingServer:
     """The HTTP server around an application."""
     section = config.broker
-    protocol = guarded(section.max_connections, section.request_timeout_s, config.gateway.reader_stall_s)
+    bounds = Bounds(
+        max_connections=section.max_connections,
+        request_timeout_s=section.request_timeout_s,
+        reader_stall_s=config.gateway.reader_stall_s,
+        descriptors=descriptors.ceiling(),
+    )
+    names = Names(host=section.host, machine=socket.gethostname(), listed=section.hosts)
+    refusals = RefusalLog(app.state.broker.services.metrics.answered)
+    protocol = guarded(bounds, Guard(names, Origins(section.cors_origins)), refusals)
     return DrainingServer(
         uvicorn.Config(
             app,
@@ -282,7 +298,8 @@ def server_of(config: Config, app: FastAPI) -> DrainingServer:
 def authenticator_of(config: Config) -> Authenticator:
     """The configured keys; anonymous callers only where the configuration lets them in."""
     anonymous = ANONYMOUS if config.broker.anonymous else None
-    return Authenticator([_key(entry) for entry in config.keys], anonymous=anonymous, clock=time.monotonic)
+    keys = [_key(entry) for entry in config.keys]
+    return Authenticator(keys, anonymous=anonymous, page=PAGE, clock=time.monotonic)
 
 
 def _key(entry: KeyEntry) -> ApiKey:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import uvloop
 
-from broker import collector, logs
+from broker import collector, descriptors, logs
 from broker.api.auth import new_key
 from broker.app import build_app, openapi_document, server_of
 from broker.config import Config, load_config
@@ -45,12 +45,21 @@ def broker(argv: list[str]) -> int:
     for warning in config.warnings():
         print(f"hotseat broker: warning: {warning}", file=sys.stderr)
     logs.set_up(config.broker.log_format, config.broker.log_level)
+    _note_descriptors(config)
     for each in sockets:
         _log.info("socket_taken_over", extra={"address": address(each)})
     return uvloop.run(_serve(config, sockets))
 
 
 main = broker
+
+
+def _note_descriptors(config: Config) -> None:
+    """Say so when fewer connections can be open than are configured."""
+    descriptors.raise_limit()
+    most, wanted = descriptors.ceiling(), config.broker.max_connections
+    if most < wanted:
+        _log.warning("connections_limited", extra={"by": "ulimit -n", "most": most, "max_connections": wanted})
 
 
 async def _serve(config: Config, sockets: list[socket.socket]) -> int:

@@ -1,14 +1,14 @@
 """The broker's part of ``hotseat.toml``: ``[broker]``, ``[limits]``, ``[policy]``, and what has a file of its own."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from broker import routing_config
+from broker.api import names, origins
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
 from broker.gateway.clouds import CloudServer
@@ -32,7 +32,13 @@ from schemas.config_file import (
 )
 from schemas.config_routing import RoutingSection
 
-LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
+
+def _words(value: object) -> object:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+"""Texts; in the environment in one, with commas."""
 _POLICY = PolicySettings()
 
 
@@ -45,14 +51,24 @@ class BrokerSection(Section):
     """TCP port; 0: any free one."""
     anonymous: bool = False
     """Serve callers without an API key, with every right. On a loopback address only; ``hotseat up`` sets it."""
+    hosts: Words = ()
+    """Further names that clients know this broker by, ``*.example.org`` for all below one, ``*`` for any. A request for
+    another name is refused (421): its page may have been served by whoever owns that name. Not needed for addresses,
+    ``localhost``, names without a dot, ``.internal`` and the machine's own name. In the environment a comma between."""
+    cors_origins: Words = ()
+    """Origins whose web pages may use this broker, like ``http://localhost:5173``; ``http://localhost:*`` for any port,
+    ``https://*.example.org``, ``vscode-webview://*``, ``*`` for any page that has a key. Every other page is refused
+    (403). Where callers need no key, such a page may lease and look, and do nothing that is an operator's."""
     drain_s: float = Field(default=10.0, gt=0, le=300)
     """After SIGTERM requests in flight have this long to finish, seconds; waiters are sent away at once."""
     keep_alive_s: int = Field(default=75, ge=1, le=3600)
     """An idle connection is closed after this, seconds; longer than the 60 s of common proxies and clients."""
     request_timeout_s: float = Field(default=10.0, gt=0, le=300)
-    """A request must arrive whole within this, seconds; a slow one holds a connection and no more."""
+    """A request's head must arrive within this, seconds, and its body must not stall for longer. How long all of it
+    takes is its own affair, above 100 bytes per second: a slow one holds a connection and no more."""
     max_connections: int = Field(default=12_000, ge=1, le=1_000_000)
-    """Open connections; the next one is answered 503. Above ``limits.max_waiters``, so that others get through."""
+    """Open connections; the next one is answered 503. Above ``limits.max_waiters``, so that others get through. Fewer
+    where the process may open fewer files: the broker raises that limit as far as it is allowed to."""
     backlog: int = Field(default=4096, ge=16, le=65_535)
     """Connections the kernel holds until they are accepted; an overflow shows as stalls of exactly 1 s."""
     log_format: Literal["text", "json"] = "text"
@@ -63,15 +79,27 @@ class BrokerSection(Section):
     @property
     def is_loopback(self) -> bool:
         """Can only this machine connect?"""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host in LOOPBACK_NAMES
+        return names.is_loopback(self.host)
+
+    @field_validator("hosts")
+    @classmethod
+    def _sound_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.sound(host) for host in hosts)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _sound_origins(cls, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origins.sound(origin) for origin in wanted)
 
     @model_validator(mode="after")
     def _anonymous_stays_here(self) -> Self:
-        if self.anonymous and not self.is_loopback:
+        if not self.anonymous:
+            return self
+        if not self.is_loopback:
             raise ValueError("anonymous needs a loopback host such as 127.0.0.1; give callers a [[key]] instead")
+        for name, values in (("hosts", self.hosts), ("cors_origins", self.cors_origins)):
+            if names.ANY in values:
+                raise ValueError(f'{name} = ["*"] would let every web page in: name them, or give callers a [[key]]')
         return self
 
 

@@ -18,7 +18,8 @@ def ps(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     client = Client.from_environment(url=arguments.url)
     try:
-        picture = {"status": client.get("/status"), **client.get("/models"), **client.get("/queue")}
+        models = client.get("/models").get("models", [])
+        picture = {"status": client.get("/status"), "models": models, **client.get("/queue")}
     except BrokerError as error:
         return _complain(error)
     if arguments.json:

@@ -87,7 +87,7 @@ class Desk:
 
     async def models(self) -> Body:
         """The catalogue."""
-        return await self._call("GET", "/models")
+        return {"models": (await self._call("GET", "/models"))["models"]}
 
     async def queue(self) -> Body:
         """Live leases in order of service."""

@@ -2,24 +2,32 @@
 
 import argparse
 import contextlib
-import ipaddress
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import httpx
+import uvicorn
 from pydantic import Field
 
+from broker.api.connections import Bounds, guarded
+from broker.api.guard import Guard, Words
+from broker.api.names import Names, is_loopback
+from broker.api.origins import Origins
+from broker.api.refusals import RefusalLog
 from hotseat import __version__
 from hotseat.client import DEFAULT_URL
 from hotseat.mcp_desk import COMPLETION_TTL_S, TIMEOUT, Ask, Desk, DeskError, Prompt, place_of
+from schemas import log_lines
 
 try:
     from mcp.server.mcpserver import Context, MCPServer
     from mcp.server.mcpserver.exceptions import ResourceError, ToolError
+    from mcp.server.transport_security import TransportSecuritySettings
 except ImportError:  # pragma: no cover  the development set has it
     raise SystemExit("hotseat mcp needs the MCP SDK: pip install 'hotseat[mcp]'") from None
 
@@ -30,6 +38,11 @@ For one answer of a local model call complete; it takes and gives back the lease
 several steps call lease_model, and release_model when done. gpu_status lists models. "GPU busy" is no failure: the
 place in line is kept, so call again, or take a model that is ready.
 """
+GUARDED = Words(
+    what="this MCP server",
+    about_names="call it by 127.0.0.1 or localhost",
+    about_pages="use a client that is a program of its own",
+)
 SESSION = "Your conversation's name, as an earlier answer gave it; leave it out the first time"
 
 Session = Annotated[str | None, Field(description=SESSION, min_length=1, max_length=256)]
@@ -48,7 +61,7 @@ def main(argv: list[str]) -> int:
         0 stopped, 2 the arguments are wrong.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.http is not None and not _is_loopback(arguments.host):
+    if arguments.http is not None and not is_loopback(arguments.host):
         print(
             "hotseat mcp: --host must be a loopback address; put a proxy that asks who calls in front", file=sys.stderr
         )
@@ -58,8 +71,25 @@ def main(argv: list[str]) -> int:
     if arguments.http is None:
         server.run("stdio")
     else:
-        server.run("streamable-http", host=arguments.host, port=arguments.http)
+        serve(server, arguments.host, arguments.http)
     return 0
+
+
+def serve(server: MCPServer, host: str, port: int) -> None:
+    """Serve streamable HTTP at ``/mcp``, behind the broker's guard: a web page can do nothing here either.
+
+    The SDK's own check lets pages of any port of this machine in, and takes no name that containers know it by.
+    """
+    log_lines.set_up("text", "warning")
+    guard = Guard(Names(host=host, machine=socket.gethostname()), Origins(), GUARDED)
+    app = server.streamable_http_app(
+        host=host, transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    )
+    protocol = guarded(Bounds(), guard, RefusalLog())
+    config = uvicorn.Config(
+        app, host=host, port=port, http=protocol, ws="none", log_level="warning", proxy_headers=False
+    )
+    uvicorn.Server(config).run()
 
 
 def build(url: str, api_key: str, *, session: str | None, stdio: bool) -> MCPServer:
@@ -205,13 +235,6 @@ class Teller:
         """Report progress."""
         self._told += 1
         await self._ctx.report_progress(self._told, message=words)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ The hot paths decode and encode with the msgspec twins in ``broker/api/views.py`
 All durations are seconds, all memory MiB, all names camelCase.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -281,9 +281,12 @@ class ModelInfo(Body):
 
 
 class Models(Body):
-    """The catalogue."""
+    """The catalogue; and OpenAI's form of it, as of `GET /v1/models`, for clients whose base URL lacks `/v1`."""
 
     models: list[ModelInfo]
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    """What the caller may ask for, aliases included."""
 
 
 class Health(Body):

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from starlette.types import Receive, Scope
 
 from broker.api.leases import HotPath
-from broker.api.limits import header, query_of, read_json_body
+from broker.api.limits import query_of, read_json_body
 from broker.api.problems import Reply
 from broker.api.services import Services
 from broker.api.views import Model, PriorityName, SessionKey, Ttl, body_decoder, decode
@@ -81,7 +81,7 @@ class ActivityRoutes:
 
     async def note(self, scope: Scope, receive: Receive) -> Reply:
         """Check it and put it on the stream."""
-        caller = self._services.authenticator.principal(header(scope, b"authorization"), KeyScope.LEASE)
+        caller = self._services.authenticator.caller_with(scope, KeyScope.LEASE)
         query_of(scope, frozenset())
         asked = decode(_activity, await read_json_body(scope, receive))
         wish = asked.wish()

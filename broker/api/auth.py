@@ -1,5 +1,7 @@
 """API keys: who calls, checked in constant time against hashes; a bucket of requests for each."""
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -7,15 +9,20 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from starlette.types import Scope as Request
+
+from broker.api.limits import header
 from broker.api.problems import RateLimitedError, UnauthorisedError
+from broker.gateway.client_side import REQUEST
 from broker.principals import NotAllowedError, Principal, Scope
 
 KEY_PREFIX = "hsk_"
 KEY_BYTES = 32
 MAX_HEADER = 512
 """Longest ``Authorization`` value looked at."""
-_ANY_TEXT = re.compile(rb"bearer +(?!hsk_[A-Za-z0-9_-]{20})[^ ]", re.IGNORECASE)
-"""A bearer token that is not shaped like one of our keys (``hsk_...`` of a page is not)."""
+_OURS = re.compile(rb"hsk_[A-Za-z0-9_-]{20}")
+"""Shaped like one of our keys (``hsk_...`` of a page is not)."""
+_WHERE = "Authorization: Bearer hsk_..., or x-api-key: hsk_..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,63 +76,106 @@ class Bucket:
         return 0.0
 
 
-class Authenticator:
-    """Knows the keys."""
+def credential_of(request: Request) -> bytes | None:
+    """What a request gives for a key, as a value of ``Authorization``; None: nothing, or a field that was left empty.
 
-    def __init__(self, keys: Iterable[ApiKey], *, anonymous: Principal | None, clock: Callable[[], float]) -> None:
+    OpenAI's clients send ``Authorization``, Anthropic's ``x-api-key``; of both the one that can be a key of ours.
+
+    Raises:
+        InvalidError: One of them is sent twice.
+    """
+    authorization = _filled(header(request, b"authorization") or b"")
+    key = (header(request, b"x-api-key") or b"").strip()
+    if key and (authorization is None or (_OURS.search(key) and not _OURS.search(authorization))):
+        return b"Bearer " + key
+    return authorization
+
+
+def _filled(authorization: bytes) -> bytes | None:
+    text = authorization.strip()
+    return None if text.lower() in {b"", b"bearer"} else text
+
+
+class Authenticator:
+    """Knows the keys.
+
+    Args:
+        anonymous: Who calls without a key; None: nobody may.
+        page: Who a web page of another origin is without one, where others may.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[ApiKey],
+        *,
+        anonymous: Principal | None,
+        clock: Callable[[], float],
+        page: Principal | None = None,
+    ) -> None:
         self._keys = {key.sha256: key for key in keys}
         self._anonymous = anonymous
+        self._page = page
         self._clock = clock
         self._buckets = {
             key.principal.name: Bucket(key.rate_per_s, clock()) for key in self._keys.values() if key.rate_per_s > 0
         }
 
-    def principal(self, authorization: bytes | None, scope: Scope) -> Principal:
-        """Who calls, with the right to do so.
-
-        Args:
-            authorization: The header's value.
-            scope: What the call needs.
+    def caller(self, request: Request) -> Principal:
+        """Who calls; counts against the key's rate.
 
         Raises:
             UnauthorisedError: No key, or an unknown one.
-            NotAllowedError: The key lacks the scope.
             RateLimitedError: Too many requests.
         """
-        caller = self.identify(authorization)
+        caller = self.identify(credential_of(request))
+        if caller is self._anonymous and request["extensions"][REQUEST]["is_page"]:
+            return self._page or caller
+        return caller
+
+    def caller_with(self, request: Request, scope: Scope) -> Principal:
+        """Who calls, with the right to do so.
+
+        Args:
+            request: Its headers are looked at.
+            scope: What the call needs.
+
+        Raises:
+            NotAllowedError: The key lacks the scope.
+            UnauthorisedError, RateLimitedError
+        """
+        caller = self.caller(request)
         if not caller.may(scope):
-            raise NotAllowedError(f"key {caller.name!r} lacks the scope {scope.value!r}")
+            who = "a web page without an API key" if caller is self._page else f"key {caller.name!r}"
+            raise NotAllowedError(f"{who} lacks the scope {scope.value!r}")
         return caller
 
     def identify(self, authorization: bytes | None) -> Principal:
-        """Who calls; counts against the key's rate.
+        """Who gives this for a key.
 
-        Where callers need no key, a token that is not shaped like one of ours is none: OpenAI's SDK and others must
-        have a key and are given any text. A key of ours that is mistyped may have been a private one.
+        Where callers need no key, what is not shaped like one of ours is none: many clients must have a key and are
+        given any text, or send what a proxy or a browser made up. A key of ours that is mistyped may have been a
+        private one.
 
         Raises:
             UnauthorisedError, RateLimitedError
         """
+        key = None if authorization is None else self._known(authorization)
+        if key is not None:
+            self._spend(key.principal.name)
+            return key.principal
+        if self._anonymous is not None and (authorization is None or not _may_be_ours(authorization)):
+            return self._anonymous
         if authorization is None:
-            if self._anonymous is None:
-                raise UnauthorisedError("send an API key: Authorization: Bearer hsk_...; hotseat key new makes one")
-            return self._anonymous
-        try:
-            key = self._known(authorization)
-        except UnauthorisedError:
-            if self._anonymous is None or len(authorization) > MAX_HEADER or not _ANY_TEXT.match(authorization):
-                raise
-            return self._anonymous
-        self._spend(key.principal.name)
-        return key.principal
+            raise UnauthorisedError(f"send an API key: {_WHERE}; hotseat key new makes one")
+        raise UnauthorisedError(f"the API key is not known here; check it, and how it is sent: {_WHERE}")
 
-    def _known(self, authorization: bytes) -> ApiKey:
+    def _known(self, authorization: bytes) -> ApiKey | None:
         scheme, _, token = authorization[:MAX_HEADER].partition(b" ")
         found = hashlib.sha256(token.strip()).hexdigest()
         # The dictionary is keyed by a hash of the secret: its timing tells nothing one could climb on.
         key = self._keys.get(found)
         if scheme.lower() != b"bearer" or key is None or not hmac.compare_digest(key.sha256, found):
-            raise UnauthorisedError("the API key is not known here; check the Authorization header")
+            return None
         return key
 
     def _spend(self, name: str) -> None:
@@ -135,3 +185,16 @@ class Authenticator:
         error = RateLimitedError(f"key {name!r} sends too many requests; wait as Retry-After says")
         error.retry_after_s = max(1, round(wait_s + 0.5))
         raise error
+
+
+def _may_be_ours(authorization: bytes) -> bool:
+    """Was it meant to be one of our keys, under whatever scheme?"""
+    if _OURS.search(authorization):
+        return True
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return False
+    try:
+        return bool(_OURS.search(base64.b64decode(token.strip())))
+    except binascii.Error:
+        return False

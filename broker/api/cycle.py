@@ -4,9 +4,10 @@
 * Whoever serves a request can be told at once that its connection is lost, without a task that waits for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import cast
 
-from starlette.types import Message
+from starlette.types import Message, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
 from broker.gateway.client_side import PIECES
@@ -16,6 +17,9 @@ NO_BODY = frozenset({204, 304})
 
 class Cycle(RequestResponseCycle):
     """Beyond ASGI's messages it takes ``{"type": PIECES, "pieces": [...]}``, which never ends an answer."""
+
+    refused: Callable[[Scope, int], None] | None = None
+    """Told when the answer is an error."""
 
     async def send(self, message: Message) -> None:  # type: ignore[override]  # uvicorn's has a type for each message
         """Write what a message holds; waits while the client reads slowly."""
@@ -44,13 +48,17 @@ class Cycle(RequestResponseCycle):
             self.transport.write(body)
 
     def _write_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """As uvicorn's, but names and values are looked through together."""
-        self.response_started, self.waiting_for_100_continue = True, False
-        fields = [(name.lower(), value) for name, value in (*self.default_headers, *headers)]
+        """As uvicorn's, but names and values are looked through together; the default ones are sound already."""
+        self.response_started = True
+        if self.waiting_for_100_continue:  # nobody knows whether the body comes all the same, so nothing may follow
+            self.waiting_for_100_continue = self.keep_alive = False
+        if status >= 400 and self.refused is not None:
+            self.refused(cast("Scope", self.scope), status)
+        fields = [(name.lower(), value) for name, value in headers]
         table = dict(fields)
         if HEADER_RE.search(b"".join(table)) or HEADER_VALUE_RE.search(b"".join([value for _, value in fields])):
             raise RuntimeError("a header that is none")
-        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % field for field in fields]]
+        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % field for field in (*self.default_headers, *fields)]]
         lines += self._framing(status, table)
         self.transport.write(b"".join((*lines, b"\r\n")))
 

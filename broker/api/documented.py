@@ -23,7 +23,8 @@ PROBLEM = {"model": api.Problem, "description": "Problem document (RFC 9457)"}
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Response descriptions for these statuses, and for what every request may meet before it is read."""
     return {
-        status: {"content": _CONTENT, "description": TITLES[status]} for status in dict.fromkeys((*statuses, 408, 431))
+        status: {"content": _CONTENT, "description": TITLES[status]}
+        for status in dict.fromkeys((*statuses, 403, 408, 421, 431))
     }
 
 
@@ -31,7 +32,7 @@ _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 TITLES = {
     400: "Not JSON, or a name twice",
     401: "No API key, or an unknown one",
-    403: "The key may not do this",
+    403: "The key may not do this, or a web page that is not in cors_origins asks",
     404: "No such thing, or not the caller's",
     405: "Not this method",
     408: "The request did not arrive in time",
@@ -39,6 +40,7 @@ TITLES = {
     410: "The lease has ended",
     413: "Body over 8 KiB",
     415: "Not application/json",
+    421: "Asked under a name that is not the broker's",
     422: "JSON of the wrong shape or out of bounds",
     424: "The model failed to load too often",
     429: "Queue, key or process has reached a bound; wait as Retry-After says",

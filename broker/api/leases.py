@@ -69,7 +69,7 @@ class HotPath:
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001  the last line of defence: a bug is a 500 document, not a cut line
-            reply = internal(error)
+            reply = internal(error, scope)
         self._metrics.answered(self._name, reply.status, perf_counter() - started_s)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -123,7 +123,7 @@ class LeaseRoutes:
 
     async def show(self, scope: Scope, receive: Receive) -> Reply:
         """``GET /lease/{id}``: of the owner, keeps the place in line and claims a grant; observers only look."""
-        caller = self._authenticator.identify(header(scope, b"authorization"))
+        caller = self._authenticator.caller(scope)
         lease_id = lease_id_of(scope)
         query = query_of(scope, _WAIT)
         wait_s, cancel = _number(query.get("wait", "0")), _flag(query.get("cancelOnDisconnect", "false"))
@@ -154,7 +154,7 @@ class LeaseRoutes:
     async def remove(self, scope: Scope, receive: Receive) -> Reply:
         """``DELETE /lease/{id}``."""
         del receive
-        caller = self._authenticator.identify(header(scope, b"authorization"))
+        caller = self._authenticator.caller(scope)
         query_of(scope, _NOTHING)
         if not (caller.may(KeyScope.LEASE) or caller.may(KeyScope.OPERATE)):
             raise NotAllowedError(f"key {caller.name!r} lacks the scopes 'lease' and 'operate'")
@@ -180,7 +180,7 @@ class LeaseRoutes:
         return self._answer(200, record, secrets=True)
 
     def _caller(self, scope: Scope, needed: KeyScope) -> Principal:
-        return self._authenticator.principal(header(scope, b"authorization"), needed)
+        return self._authenticator.caller_with(scope, needed)
 
     def _answer(self, status: int, record: LeaseRecord, *, secrets: bool) -> Reply:
         queued = record.state is LeaseState.QUEUED

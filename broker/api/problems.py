@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
+from starlette.types import Scope
 
 from broker.core.errors import BackendError, CapacityError, ConflictError, HotseatError, RequestError
+from broker.gateway.client_side import REQUEST
 
 log = logging.getLogger("hotseat.api")
 
@@ -49,6 +51,11 @@ class MethodNotAllowedError(RequestError):
     """The address does not answer to this method."""
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+        """Methods that it answers to."""
 
 
 class UnauthorisedError(RequestError):
@@ -106,7 +113,7 @@ STATUS: dict[str, int] = {
 ADVICE: dict[str, str] = {
     "store_unavailable": "The lease store does not answer; your lease and place in line are kept there. Try again.",
     "uninitialised": "The lease store is empty until a worker registers again. Ask for new leases then.",
-    "internal": "The broker failed; the operator finds the cause in its log.",
+    "internal": "The broker failed; the operator finds the cause in its log, by this answer's x-request-id.",
 }
 """Said to clients instead of the error's own words, which are for the operator."""
 
@@ -192,12 +199,13 @@ def problem(
 HTTP_CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 406: "not_acceptable"}
 
 HTTP_DETAILS = {
-    404: "There is nothing at this address; GET /openapi.json lists what there is.",
+    404: "There is nothing at this address; GET /openapi.json lists what there is, beside /v1.",
     405: "This address does not answer to this method; see the Allow header.",
 }
 
 
-def internal(error: BaseException) -> Reply:
+def internal(error: BaseException, scope: Scope) -> Reply:
     """What the client hears of a bug; the log has the rest."""
-    log.error("request_failed", extra={"error": type(error).__name__}, exc_info=error)
+    told = {"error": type(error).__name__, "request_id": scope["extensions"][REQUEST]["id"]}
+    log.error("request_failed", extra=told, exc_info=error)
     return problem(500, "internal", ADVICE["internal"])

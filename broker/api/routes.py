@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.api import activity, reports, spans
+from broker.api.base_urls import is_meant
 from broker.api.documented import leases
 from broker.api.leases import LeaseRoutes
 from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
@@ -45,7 +46,7 @@ class Application(FastAPI):
         """Let a request in."""
         if scope["type"] == "http" and (door := self.doors.get((scope["method"], scope["path"]))) is not None:
             return door(scope, receive, send)
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and is_meant(scope["path"]):
             return self.below_v1(scope, receive, send)
         return super().__call__(scope, receive, send)
 
@@ -57,7 +58,7 @@ def install(app: Application, services: Services) -> None:
         spans.PATH: spans.SpanRoutes(services).endpoint(),
         activity.PATH: activity.ActivityRoutes(services).endpoint(),
     }
-    v1 = V1(services)
+    app.state.v1 = v1 = V1(services)
     app.doors = {("POST", path): endpoint for path, endpoint in endpoints.items() if "{" not in path} | v1.doors()
     app.below_v1 = v1.other
     app.router.routes.extend([*(endpoint.route() for endpoint in endpoints.values()), *Streams(services).routes()])
@@ -111,8 +112,8 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return _response(problem(422, "invalid", f"{where}: {first['msg']}; see GET /openapi.json for the shape"))
 
 
-async def _bug(_request: Request, error: Exception) -> Response:
-    return _response(internal(error))
+async def _bug(request: Request, error: Exception) -> Response:
+    return _response(internal(error, request.scope))
 
 
 def _response(reply: Reply, *, empty: bool = False) -> Response:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from starlette.types import Receive, Scope
 
 from broker.api.leases import HotPath
-from broker.api.limits import header, query_of, read_json_body
+from broker.api.limits import query_of, read_json_body
 from broker.api.problems import Reply
 from broker.api.services import Services
 from broker.api.views import Model, SessionKey, body_decoder, decode
@@ -39,7 +39,7 @@ class SpanRoutes:
 
     async def register(self, scope: Scope, receive: Receive) -> Reply:
         """Remember it, in this process's memory."""
-        self._services.authenticator.principal(header(scope, b"authorization"), KeyScope.LEASE)
+        self._services.authenticator.caller_with(scope, KeyScope.LEASE)
         query_of(scope, frozenset())
         asked = decode(_span, await read_json_body(scope, receive))
         now_s = asyncio.get_running_loop().time()

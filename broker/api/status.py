@@ -3,12 +3,13 @@
 import asyncio
 from typing import Annotated, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from broker.api.documented import problems
-from broker.api.limits import header, query_of
+from broker.api.limits import query_of
 from broker.api.pictures import entry_of, models_of, slots_of
 from broker.api.problems import problem
 from broker.api.services import Services
@@ -59,7 +60,7 @@ def caller_with(scope: Scope) -> object:
         request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Principal:
         services: Services = request.app.state.services
-        return services.authenticator.principal(header(request.scope, b"authorization"), scope)
+        return services.authenticator.caller_with(request.scope, scope)
 
     return Depends(dependency)
 
@@ -73,7 +74,7 @@ async def _anybody(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     services: Services = request.app.state.services
-    return services.authenticator.identify(header(request.scope, b"authorization"))
+    return services.authenticator.caller(request.scope)
 
 
 Here = Annotated[Services, Depends(_services)]
@@ -133,13 +134,16 @@ async def _store_state(services: Services) -> Literal["ok", "unavailable", "unin
 
 
 @control.get("/models", tags=["pool"])
-async def models(services: Here, _caller: Anybody) -> api.Models:
+async def models(request: Request, services: Here, caller: Anybody) -> api.Models:
     """The catalogue: state, footprint, load time, holders and waiters of each model."""
     picture = services.picture()
     if picture is None:
         raise NoPictureError("the broker has just started and not seen the pool yet; ask again")
     reputations = services.gateway.desk.reputations
-    return api.Models(models=models_of(picture, lambda model: reputations.of(model).state.value))
+    cards = request.app.state.v1.cards(caller)
+    return api.Models(
+        models=models_of(picture, lambda model: reputations.of(model).state.value), data=msgspec.to_builtins(cards)
+    )
 
 
 @control.get("/lease/{lease_id}/why", tags=["leases"], responses=problems(404))

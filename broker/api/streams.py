@@ -88,7 +88,7 @@ class Stream:
         except (ClientGoneError, OSError):
             return
         except Exception as error:  # noqa: BLE001  nothing was sent yet: frames guard themselves after the first
-            reply = _reply(error)
+            reply = _reply(error, scope)
             status = reply.status
             await send({"type": "http.response.start", "status": status, "headers": reply.headers})
             await send({"type": "http.response.body", "body": reply.body})
@@ -111,7 +111,7 @@ class Streams:
     async def lease(self, scope: Scope, receive: Receive) -> Frames:
         """``GET /lease/{id}/events``: ends after ``ended``; keeps the place in line while it is open."""
         services = self._services
-        caller = services.authenticator.principal(header(scope, b"authorization"), KeyScope.LEASE)
+        caller = services.authenticator.caller_with(scope, KeyScope.LEASE)
         lease_id = lease_id_of(scope)
         cancel = query_of(scope, frozenset({"cancelOnDisconnect"})).get("cancelOnDisconnect", "false")
         if cancel not in {"true", "false"}:
@@ -119,7 +119,7 @@ class Streams:
         await services.leasing.require_owner(caller, lease_id)
         with services.waiters.open(lease_id, disconnected(receive)) as waiter:
             try:
-                async for frame in _guarded(self._follow(lease_id, waiter)):
+                async for frame in _guarded(self._follow(lease_id, waiter), scope):
                     yield frame
             except ClientGoneError:
                 if cancel == "true":
@@ -165,7 +165,7 @@ class Streams:
     async def pool(self, scope: Scope, receive: Receive) -> Frames:
         """``GET /events``: the audit log from ``Last-Event-ID`` on, or from now."""
         services = self._services
-        services.authenticator.principal(header(scope, b"authorization"), KeyScope.OBSERVE)
+        services.authenticator.caller_with(scope, KeyScope.OBSERVE)
         query_of(scope, frozenset())
         last = _last_id(header(scope, b"last-event-id"))
         if len(services.open_streams) >= services.max_streams:
@@ -173,7 +173,7 @@ class Streams:
         services.open_streams.append(scope)
         gone = asyncio.ensure_future(disconnected(receive))
         try:
-            async for frame in _guarded(self._log(last, gone)):
+            async for frame in _guarded(self._log(last, gone), scope):
                 yield frame
         finally:
             gone.cancel()
@@ -202,7 +202,7 @@ class Streams:
                 yield _HEARTBEAT
 
 
-async def _guarded(frames: Frames) -> AsyncIterator[bytes]:
+async def _guarded(frames: Frames, scope: Scope) -> AsyncIterator[bytes]:
     """Once a stream has begun, an error is its last event."""
     begun = False
     try:
@@ -214,13 +214,13 @@ async def _guarded(frames: Frames) -> AsyncIterator[bytes]:
     except Exception as error:
         if not begun:
             raise
-        yield _frame("problem", _reply(error).body)  # also a bug must not look like a cut line
+        yield _frame("problem", _reply(error, scope).body)  # also a bug must not look like a cut line
     finally:
         await frames.aclose()
 
 
-def _reply(error: Exception) -> Reply:
-    return reply_of(error) if isinstance(error, HotseatError) else internal(error)
+def _reply(error: Exception, scope: Scope) -> Reply:
+    return reply_of(error) if isinstance(error, HotseatError) else internal(error, scope)
 
 
 def _frame(name: str, data: bytes, event_id: str = "") -> bytes:

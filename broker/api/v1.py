@@ -1,4 +1,7 @@
-"""``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes."""
+"""``/v1``: the addresses that OpenAI's and Anthropic's clients call, as plain ASGI callables beside the routes.
+
+Who asks for an address that is none, but looks like one, is told what to set.
+"""
 
 from collections.abc import Iterable
 from time import perf_counter
@@ -7,7 +10,7 @@ import msgspec
 from msgspec import structs
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.api.limits import header
+from broker.api.base_urls import POSTED, below_v1, dialect_of
 from broker.api.model_cards import ModelCard, plain_card, routed_card
 from broker.api.problems import MethodNotAllowedError, NotFoundError
 from broker.api.services import Services
@@ -30,13 +33,11 @@ class V1:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._gateway = services.gateway
+        self._doors = {("POST", PREFIX + endpoint.path): self._door(endpoint) for endpoint in ENDPOINTS}
 
     def doors(self) -> dict[tuple[str, str], ASGIApp]:
         """By method and path."""
-        found: dict[tuple[str, str], ASGIApp] = {}
-        for endpoint in ENDPOINTS:
-            found["POST", PREFIX + endpoint.path] = self._door(endpoint)
-        return found
+        return self._doors
 
     def _door(self, endpoint: Endpoint) -> ASGIApp:
         name = PREFIX + endpoint.path
@@ -54,40 +55,44 @@ class V1:
         return door
 
     async def other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else begins with ``/v1/``."""
-        del receive
+        """``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else is meant for ``/v1``."""
         started_s = perf_counter()
-        path: str = scope["path"].removeprefix(PREFIX)
+        path = below_v1(scope["path"])
+        if (door := self._doors.get((scope["method"], PREFIX + path))) is not None:
+            await door(scope, receive, send)
+            return
         name = "/v1/models" if path.startswith("/models") else "/v1"
         try:
             status = await _answer(send, self._other(scope, path))
         except HotseatError as error:
-            status = await _refuse(send, error, _dialect(scope, path))
+            status = await _refuse(send, error, _dialect(scope))
         self._services.metrics.answered(name, status, perf_counter() - started_s)
 
     def _other(self, scope: Scope, path: str) -> bytes:
         caller = self._caller(scope)
         if path != "/models" and not path.startswith("/models/"):
-            if any(path == endpoint.path for endpoint in ENDPOINTS):
-                raise MethodNotAllowedError("this address takes POST only")
-            raise NotFoundError("there is nothing at this address")
+            if path in POSTED:
+                raise MethodNotAllowedError("this address takes POST only", allow="POST")
+            raise NotFoundError(_what_to_set(scope))
         if scope["method"] not in {"GET", "HEAD"}:
-            raise MethodNotAllowedError("this address takes GET only")
-        cards = self._cards(caller)
+            raise MethodNotAllowedError("this address takes GET only", allow="GET, HEAD")
         if path == "/models":
-            return msgspec.json.encode(_list(cards))
-        for card in cards:
+            return msgspec.json.encode(self.listed(caller))
+        for card in self.cards(caller):
             if card.id == path.removeprefix("/models/"):
                 return msgspec.json.encode(card)
         raise UnknownModelError("there is no such model")
 
     def _caller(self, scope: Scope) -> Principal:
-        authorization = header(scope, b"authorization")
-        if authorization is None and (key := header(scope, b"x-api-key")) is not None:
-            authorization = b"Bearer " + key
-        return self._services.authenticator.principal(authorization, KeyScope.LEASE)
+        return self._services.authenticator.caller_with(scope, KeyScope.LEASE)
 
-    def _cards(self, caller: Principal) -> list["ModelCard"]:
+    def listed(self, caller: Principal) -> dict[str, object]:
+        """What can be asked for, as OpenAI and Anthropic list it."""
+        cards = self.cards(caller)
+        first, last = (cards[0].id, cards[-1].id) if cards else (None, None)
+        return {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
+
+    def cards(self, caller: Principal) -> list["ModelCard"]:
         """From memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
         snapshot = None if picture is None else picture.snapshot
@@ -108,9 +113,13 @@ class V1:
         return list(cards.values())
 
 
-def _list(cards: list[ModelCard]) -> dict[str, object]:
-    first, last = (cards[0].id, cards[-1].id) if cards else (None, None)
-    return {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
+def _what_to_set(scope: Scope) -> str:
+    host = dict(scope["headers"]).get(b"host", b"127.0.0.1:4687").decode("latin-1")
+    base = f"{scope['scheme']}://{host}"
+    return (
+        f"there is nothing at {scope['path'][:200]}; set the client's base URL to {base}/v1, without the address of a "
+        f"single call (of Anthropic's clients: {base})"
+    )
 
 
 def _usable(candidates: Iterable[Candidate], caller: Principal) -> list[Candidate]:
@@ -121,9 +130,8 @@ def _models_of(one: Candidate) -> list[str]:
     return [variant.name for variant in one.variants] if isinstance(one, Local) else [one.name]
 
 
-def _dialect(scope: Scope, path: str) -> Dialect:
-    anthropic = path.startswith("/messages") or any(name == b"anthropic-version" for name, _ in scope["headers"])
-    return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
+def _dialect(scope: Scope) -> Dialect:
+    return dialect_of(scope["path"], dict(scope["headers"])) or Dialect.OPENAI
 
 
 async def _answer(send: Send, body: bytes) -> int:
@@ -139,6 +147,8 @@ async def _refuse(send: Send, error: HotseatError, dialect: Dialect) -> int:
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if trouble.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % trouble.retry_after_s))
+    if isinstance(error, MethodNotAllowedError):
+        headers.append((b"allow", error.allow.encode()))
     await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     return trouble.status

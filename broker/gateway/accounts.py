@@ -41,6 +41,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     retries: int
     answer: str = ""
     """What the last answer of a model server was worth (``broker.answers.verdict.Reason``); empty: there was none."""
+    request_id: str = ""
+    """As its client was told it."""
 
 
 class Accounts:
@@ -114,4 +116,5 @@ def _fields(account: Account) -> dict[str, object]:
         "sent_bytes": account.sent,
         "retries": account.retries,
         "answer": account.answer,
+        "request_id": account.request_id,
     }

@@ -44,7 +44,7 @@ class Room:
             BusyError, TooLargeError
         """
         if self.open >= self.max_open:
-            raise BusyError(f"{self.max_open} requests are open already; try again")
+            raise BusyError(f"{self.max_open} requests are open already ([gateway] max_open); try again")
         if content_length is not None and content_length > self.max_body:
             raise self.too_large()
         self.open += 1
@@ -56,7 +56,7 @@ class Room:
 
     def too_large(self) -> TooLargeError:
         """What a body over the limit is told."""
-        return TooLargeError(f"the body may have {self.max_body} bytes at most")
+        return TooLargeError(f"the body may have {self.max_body} bytes at most ([gateway] max_body_mib)")
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Body:
             if self.size > self.room.max_body:
                 raise self.room.too_large()
             if self.room.bytes > self.room.max_bytes:
-                raise BusyError("the open requests take all the memory they may; try again")
+                raise BusyError("the open requests take all the memory they may ([gateway] max_bodies_mib); try again")
             parts.append(part)
         self.data = parts[0] if len(parts) == 1 else b"".join(parts)
         return self.data

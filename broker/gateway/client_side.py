@@ -12,8 +12,10 @@ from broker.gateway.headers import Headers, is_event_stream
 
 PIECES = "hotseat.response.pieces"
 """A message beside ASGI's: pieces of a body that are framed one by one and sent in one go; more will follow."""
-GONE = "hotseat.gone"
-"""An extension beside ASGI's: a list of what is to be called when the connection is lost."""
+REQUEST = "hotseat.request"
+"""An extension beside ASGI's: ``id``, by which the request is known to its client and in the log; ``is_page``, whether
+a web page of another origin asks, one that may; ``when_gone``, a list of what is to be called when the connection is
+lost."""
 TAIL = 4
 """Last pieces that are remembered: how a stream ended is in them."""
 _FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")

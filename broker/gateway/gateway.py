@@ -14,7 +14,7 @@ from broker.gateway.accounts import Account, Accounts
 from broker.gateway.bearing import bears_s
 from broker.gateway.bodies import Body, Room
 from broker.gateway.canaries import Canaries
-from broker.gateway.client_side import GONE, ClientSide
+from broker.gateway.client_side import REQUEST, ClientSide
 from broker.gateway.contract import strict_of
 from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
@@ -40,7 +40,11 @@ log = logging.getLogger("hotseat.gateway")
 
 PROFILE_HEADER = b"x-hotseat-profile"
 REFUSED = "refused"
-BUG = Trouble(status=500, code="internal", message="the broker failed; the operator finds the cause in its log")
+BUG = Trouble(
+    status=500,
+    code="internal",
+    message="the broker failed; the operator finds the cause in its log, by this answer's x-request-id",
+)
 ENDING = Trouble(status=503, code="draining", message="the broker is shutting down; ask again", retry_after_s=1)
 
 
@@ -79,6 +83,7 @@ class Gateway:
         except HotseatError as error:
             await self._tell(client, trouble_of(error), arrived.endpoint, None)
             return client.status
+        arrived.scope["extensions"][REQUEST]["is_logged"] = True
         body = Body(room)
         started_s = client.now_s()
         outcome = "served"
@@ -90,7 +95,7 @@ class Gateway:
             progress = Progress(call=call, client=client)
             shape = Shape(call.endpoint.shape.value)
             progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
-            outcome = await self._exchange(progress, arrived.scope["extensions"][GONE]["tell"])
+            outcome = await self._exchange(progress, arrived.scope["extensions"][REQUEST]["when_gone"])
         except ClientGoneError:
             outcome = "client_gone"
         except TroubleError as error:
@@ -102,7 +107,7 @@ class Gateway:
         except asyncio.CancelledError:
             outcome = await self._tell(client, ENDING, arrived.endpoint, progress)
         except Exception as error:  # the last line of defence: a bug is an answer, not a cut line
-            log.exception("request_failed", extra={"error": type(error).__name__})
+            log.exception("request_failed", extra={"error": type(error).__name__, "request_id": _id(arrived)})
             outcome = await self._tell(client, BUG, arrived.endpoint, progress)
         finally:
             body.free()
@@ -193,6 +198,7 @@ class Gateway:
                 sent=client.sent,
                 retries=seen.retries if seen else 0,
                 answer=seen.verdict.reason if seen and seen.verdict else "",
+                request_id=_id(arrived),
             )
         )
 
@@ -237,6 +243,11 @@ def gateway_of(
         ),
         routing,
     )
+
+
+def _id(arrived: Arrived) -> str:
+    found: str = arrived.scope["extensions"][REQUEST]["id"]
+    return found
 
 
 def _length(headers: dict[bytes, bytes]) -> int | None:

@@ -1,7 +1,8 @@
 """Which headers pass between a client and a model server, and the ones that say how a request was served.
 
 Rule: what a client sends passes only if it is listed here, so no credential, cookie or unknown header of a client ever
-reaches a model server; what a model server answers passes unless it belongs to its connection.
+reaches a model server; what a model server answers passes unless it belongs to its connection, or to its own address
+(cookies, TLS, which pages may read it).
 """
 
 from collections.abc import Iterable
@@ -25,13 +26,16 @@ TO_THE_MODEL = frozenset(
 )
 """Not ``accept-encoding``: a compressed stream could not be begun before the model server answers."""
 
-_OF_THE_CONNECTION = frozenset(
+_STAYS = frozenset(
     {
+        b"alt-svc",
         b"connection",
         b"date",
         b"keep-alive",
         b"proxy-authenticate",
         b"server",
+        b"set-cookie",
+        b"strict-transport-security",
         b"te",
         b"trailer",
         b"transfer-encoding",
@@ -40,6 +44,13 @@ _OF_THE_CONNECTION = frozenset(
 )
 
 OURS = b"x-hotseat-"
+_ACCESS = b"access-control-"
+"""Which web pages may read an answer is said by the broker alone; two such headers of one name count for none."""
+_IDS = {
+    b"x-request-id": b"x-hotseat-upstream-request-id",
+    b"request-id": b"x-hotseat-upstream-request-id",
+}
+"""The answer is known by the broker's own id; that of the server it came from is kept under another name."""
 
 EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 """Of an answer that is begun without the model server."""
@@ -98,7 +109,11 @@ def to_the_model(headers: Iterable[tuple[bytes, bytes]], api_key: str) -> Header
 
 def to_the_client(headers: Iterable[tuple[bytes, bytes]], served: Served) -> Headers:
     """A model server's headers for a client, and how it was served."""
-    passed = [h for h in headers if h[0] not in _OF_THE_CONNECTION and not h[0].startswith(OURS)]
+    passed = [
+        (_IDS.get(name, name), value)
+        for name, value in headers
+        if name not in _STAYS and not name.startswith((OURS, _ACCESS))
+    ]
     return passed + served.headers()
 
 

@@ -49,8 +49,11 @@ class BrokerProcess:
         cwd: Path | None = None,
         port: int = 0,
         listener: socket.socket | None = None,
+        files: int | None = None,
     ) -> None:
+        """``files``: as many may be open at once."""
         self._listener = listener
+        self._limits = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"']
         port = port if listener is None else listener.getsockname()[1]
         self.folder = Path(tempfile.mkdtemp(prefix="hotseat-broker-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # its log may be read after its end
@@ -62,7 +65,7 @@ class BrokerProcess:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOTSEAT_")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*self._hand_over(), "-m", "broker.cli", "--config", str(config)],
+                [*self._limits, *self._hand_over(), "-m", "broker.cli", "--config", str(config)],
                 stderr=log,
                 stdout=log,
                 env=environ,

@@ -84,7 +84,7 @@ async def test_bad_bodies_are_refused_and_change_nothing():
 async def test_bad_headers_and_queries_are_refused():
     sound = b'{"sessionKey":"s","model":"a"}'
     async with memory_scene() as scene:
-        for kind in ("text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded", ""):
+        for kind in ("text/plain", "application/json; charset=latin-1", "application/x-www-form-urlencoded", "", "a"):
             await refused(scene, await post(scene, sound, **{"Content-Type": kind}), 415)
         await refused(scene, await post(scene, sound, **{"Content-Encoding": "gzip"}), 400)
         await refused(scene, await post(scene, sound, **{"Content-Encoding": "compress"}), 415)
@@ -98,7 +98,7 @@ async def test_bad_headers_and_queries_are_refused():
             await refused(scene, await scene.client.get(path), 404, 422)
         for last in ("x", "1-", "-1", "1-2-3", "9" * 50):
             await refused(scene, await scene.client.get("/events", headers={"Last-Event-ID": last}), 422)
-        for authorization in ("Bearer", "Bearer hsk_" + "x" * 43, "Basic eDp5", "Bearer " + "x" * 5000):
+        for authorization in ("Bearer hsk_" + "x" * 43, "hsk_" + "x" * 43, "Bearer  hsk_" + "x" * 5000):
             answer = await post(scene, sound, Authorization=authorization)
             await refused(scene, answer, 401)
 

@@ -283,3 +283,40 @@ def test_http_is_for_this_machine_only():
     argv = [sys.executable, "-m", "hotseat.cli", "mcp", "--http", "0", "--host", "0.0.0.0"]
     done = subprocess.run(argv, capture_output=True, text=True, env=environment(), timeout=30, check=False)
     assert (done.returncode, "loopback" in done.stderr) == (2, True)
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "page", "version": "0"},
+    },
+}
+
+
+async def test_a_web_page_can_do_nothing_over_http(broker):
+    """Nor one of another port of this machine, which the SDK's own check lets in."""
+    with http_server("-m", "hotseat.cli", "mcp", "--url", broker.url) as address:
+        await until(lambda: answers(address), 30)
+        accepted = {"Accept": "application/json, text/event-stream"}
+        ways = [
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Host": "evil.example"}, 421),
+            ({"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 421),
+            ({"Content-Type": "text/plain"}, 415),
+            ({"Host": "host.docker.internal:4690"}, 200),
+            ({}, 200),
+        ]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for way, status in ways:
+                answer = await http.post(address, json=INITIALIZE, headers=accepted | way)
+                assert answer.status_code == status, (way, answer.text)
+                if status in {403, 421}:
+                    for method in ("GET", "DELETE", "OPTIONS"):
+                        assert (await http.request(method, address, headers=accepted | way)).status_code == status

@@ -1,9 +1,12 @@
 """API keys, scopes, rates, ownership."""
 
+import base64
+
 import pytest
 
-from broker.api.auth import MAX_HEADER, ApiKey, Authenticator, Bucket, digest, new_key
-from broker.api.problems import RateLimitedError, UnauthorisedError
+from broker.api.auth import ApiKey, Authenticator, Bucket, credential_of, digest, new_key
+from broker.api.problems import InvalidError, RateLimitedError, UnauthorisedError
+from broker.gateway.client_side import REQUEST
 from broker.principals import NotAllowedError, Principal, Scope
 
 ONE = Principal(name="one", scopes=frozenset({Scope.LEASE}))
@@ -38,24 +41,100 @@ def test_anonymous_callers_enter_only_where_they_may_and_wrong_keys_never():
         known.identify(b"Bearer " + new_key()[0].encode())
 
 
-def test_what_stands_where_a_key_must_stand_is_none_to_an_anonymous_broker():
+OURS = new_key()[0].encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Bearer any text will do",
+        b"Bearer hsk_...",
+        b"Bearer sk-team2",
+        b"Bearer undefined",
+        b"sk-123",
+        b"Basic dTpw",
+        b"Basic !",
+        b"Digest username=x",
+        b"Bearer " + b"x" * 4000,
+    ],
+)
+def test_what_stands_where_a_key_must_stand_is_none_to_an_anonymous_broker(header):
     known = authenticator(ApiKey(principal=ONE, sha256=digest("sk-team")), anonymous=ROOT)
-    for text in (b"any text will do", b"hsk_...", b"sk-team2"):
-        assert known.identify(b"Bearer " + text) is ROOT
-    for header in (b"Bearer", b"Bearer ", b"Basic eDp5", b"Bearer " + b"x" * MAX_HEADER):
-        with pytest.raises(UnauthorisedError):
-            known.identify(header)
-    assert known.identify(b"Bearer sk-team") is ONE
+    assert known.identify(header) is ROOT
     with pytest.raises(UnauthorisedError):
-        authenticator(ApiKey(principal=ONE, sha256=digest("sk-team"))).identify(b"Bearer any text will do")
+        authenticator(ApiKey(principal=ONE, sha256=digest("sk-team"))).identify(header)
+
+
+@pytest.mark.parametrize(
+    "header", [b"Bearer " + OURS, OURS, b"Token " + OURS, b"Basic " + base64.b64encode(b"x:" + OURS)]
+)
+def test_what_was_meant_to_be_a_key_of_ours_is_never_none(header):
+    with pytest.raises(UnauthorisedError):
+        authenticator(anonymous=ROOT).identify(header)
+
+
+def test_a_known_key_is_known_to_an_anonymous_broker_too():
+    known = authenticator(ApiKey(principal=ONE, sha256=digest("sk-team")), anonymous=ROOT)
+    assert known.identify(b"Bearer sk-team") is ONE
+
+
+def request(*headers: tuple[bytes, bytes], is_page: bool = False) -> dict:
+    return {"headers": headers, "extensions": {REQUEST: {"is_page": is_page}}}
+
+
+def given(authorization: bytes, *, is_page: bool = False) -> dict:
+    return request((b"authorization", authorization), is_page=is_page)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer")],
+        [(b"authorization", b"bearer ")],
+        [(b"authorization", b"Bearer \t ")],
+        [(b"x-api-key", b"")],
+        [(b"x-api-key", b"  ")],
+        [(b"authorization", b"Bearer "), (b"x-api-key", b" ")],
+    ],
+)
+def test_a_key_that_was_left_empty_is_no_key(headers):
+    assert credential_of(request(*headers)) is None
+    assert authenticator(anonymous=ROOT).caller(request(*headers)) is ROOT
+    with pytest.raises(UnauthorisedError, match="send an API key"):
+        authenticator(ApiKey(principal=ONE, sha256=digest("a"))).caller(request(*headers))
+
+
+def test_the_key_is_taken_from_either_header_and_an_empty_or_made_up_one_does_not_hide_it():
+    assert credential_of(request((b"x-api-key", b"k"))) == b"Bearer k"
+    assert credential_of(request((b"authorization", b"Bearer"), (b"x-api-key", b"k"))) == b"Bearer k"
+    assert credential_of(request((b"authorization", b"Bearer a"), (b"x-api-key", b"k"))) == b"Bearer a"
+    assert credential_of(request((b"authorization", b"Bearer x"), (b"x-api-key", OURS))) == b"Bearer " + OURS
+    with pytest.raises(InvalidError):
+        credential_of(request((b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")))
 
 
 def test_scopes_are_held():
     known = authenticator(ApiKey(principal=ONE, sha256=digest("a")), ApiKey(principal=ROOT, sha256=digest("b")))
-    assert known.principal(b"Bearer a", Scope.LEASE) is ONE
+    assert known.caller_with(given(b"Bearer a"), Scope.LEASE) is ONE
     with pytest.raises(NotAllowedError):
-        known.principal(b"Bearer a", Scope.OPERATE)
-    assert known.principal(b"Bearer b", Scope.OPERATE) is ROOT
+        known.caller_with(given(b"Bearer a"), Scope.OPERATE)
+    assert known.caller_with(given(b"Bearer b"), Scope.OPERATE) is ROOT
+
+
+def test_a_page_is_no_operator_without_a_key_and_whatever_its_key_says_with_one():
+    page = Principal(name="page", scopes=frozenset({Scope.LEASE}))
+    operator = Principal(name="operator", scopes=frozenset({Scope.OPERATE}))
+    keys = [ApiKey(principal=operator, sha256=digest("b"))]
+    known = Authenticator(keys, anonymous=ROOT, page=page, clock=lambda: 0.0)
+    for header in (b"", b"Bearer", b"Bearer any text"):
+        assert known.caller(given(header, is_page=True)) is page
+        assert known.caller(given(header)) is ROOT
+        with pytest.raises(NotAllowedError, match="web page without an API key"):
+            known.caller_with(given(header, is_page=True), Scope.OPERATE)
+    assert known.caller_with(given(b"Bearer b", is_page=True), Scope.OPERATE) is operator
+    assert not page.owns("anonymous")
 
 
 def test_a_rate_refuses_and_says_for_how_long():

@@ -620,11 +620,24 @@ export interface components {
         };
         /**
          * Models
-         * @description The catalogue.
+         * @description The catalogue; and OpenAI's form of it, as of `GET /v1/models`, for clients whose base URL lacks `/v1`.
          */
         Models: {
+            /**
+             * Data
+             * @description What the caller may ask for, aliases included.
+             */
+            data: {
+                [key: string]: unknown;
+            }[];
             /** Models */
             models: components["schemas"]["ModelInfo"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
         };
         /**
          * Problem
@@ -1035,7 +1048,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1082,6 +1095,15 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1167,7 +1189,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1178,6 +1200,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1259,7 +1290,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1270,6 +1301,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1385,7 +1425,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1432,6 +1472,15 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1529,7 +1578,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1549,6 +1598,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1632,7 +1690,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1652,6 +1710,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1738,7 +1805,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1758,6 +1825,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1841,7 +1917,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1861,6 +1937,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1940,7 +2025,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1951,6 +2036,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2032,7 +2126,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2043,6 +2137,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2127,7 +2230,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2138,6 +2241,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2219,7 +2331,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2230,6 +2342,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2331,7 +2452,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2378,6 +2499,15 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2472,7 +2602,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2528,6 +2658,15 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2612,7 +2751,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2623,6 +2762,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2715,7 +2863,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2753,6 +2901,15 @@ export interface operations {
             };
             /** @description Not application/json */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2835,7 +2992,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2855,6 +3012,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2936,7 +3102,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key may not do this */
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2947,6 +3113,15 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };

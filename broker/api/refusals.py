@@ -1,0 +1,111 @@
+"""Requests that are refused below the routes, told in the protocol of whoever asks.
+
+That is OpenAI's envelope or Anthropic's under ``/v1``, and a problem document everywhere else.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from broker.api.problems import Reply, problem
+from broker.gateway.client_side import REQUEST
+from broker.gateway.endpoints import Dialect
+from broker.gateway.troubles import Trouble, body_of
+
+log = logging.getLogger("hotseat.api")
+
+PERIOD_S = 60.0
+LINES = 20
+"""Lines about refusals in one period; how many went without one is said in the next."""
+MAX_PATH = 200
+"""Characters of a path that are logged."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why, and what to do about it."""
+
+    status: int
+    code: str
+    detail: str
+    retry_after_s: int | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    about: str = ""
+    """The name, origin or the like that it is about; for the log."""
+
+    def reply(self, dialect: Dialect | None) -> Reply:
+        """As an answer; no dialect: a problem document."""
+        if dialect is None:
+            reply = problem(self.status, self.code, self.detail, retry_after_s=self.retry_after_s)
+            reply.headers.extend(self.headers)
+            return reply
+        body = body_of(Trouble(status=self.status, code=self.code, message=self.detail), dialect)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *self.headers]
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        return Reply(self.status, body, headers)
+
+
+def malformed(found: str) -> Refusal:
+    """What is not HTTP/1.1."""
+    return Refusal(status=400, code="malformed", detail=f"the request is not sound HTTP/1.1: {found}")
+
+
+def answering(reply: Reply) -> ASGIApp:
+    """An application that says this and nothing else; a body that comes is not looked at."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    return app
+
+
+class RefusalLog:
+    """Counts what is refused below the routes, and logs whatever is refused, with its request's id.
+
+    So an operator finds what a client was told. A flood of refusals is not logged, unless everything is.
+
+    Args:
+        counted: Told of each, as of any answer: route, status, seconds.
+    """
+
+    def __init__(
+        self, counted: Callable[[str, int, float], None] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._counted = counted
+        self._clock = clock
+        self._began_s = -PERIOD_S
+        self._lines = 0
+        self._unlogged = 0
+
+    def note(self, refusal: Refusal, request_id: str) -> None:
+        """The guard refused a request, or a connection's bound did."""
+        if self._counted is not None:
+            self._counted("refused", refusal.status, 0.0)
+        said = {"about": refusal.about} if refusal.about else {}
+        fields = {"code": refusal.code, "status": refusal.status, **said, "request_id": request_id}
+        self._log(logging.WARNING, fields | {"detail": refusal.detail})
+
+    def answered(self, scope: Scope, status: int) -> None:
+        """A route refused a request; what the data path closes itself is in its own lines."""
+        told = scope["extensions"][REQUEST]
+        if "is_logged" not in told:
+            path = scope["path"][:MAX_PATH]
+            self._log(
+                logging.INFO, {"method": scope["method"], "path": path, "status": status, "request_id": told["id"]}
+            )
+
+    def _log(self, level: int, fields: dict[str, object]) -> None:
+        now_s = self._clock()
+        if now_s - self._began_s >= PERIOD_S:
+            self._began_s, self._lines = now_s, 0
+        if self._lines >= LINES and not log.isEnabledFor(logging.DEBUG):
+            self._unlogged += 1
+            return
+        self._lines += 1
+        more = {"unlogged": self._unlogged} if self._unlogged else {}
+        log.log(level, "request_refused", extra=fields | more)
+        self._unlogged = 0
