@@ -54,7 +54,7 @@ from broker.waiters import EventFeed, Waiters
 log = logging.getLogger("hotseat.app")
 
 ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}))
-PAGE = Principal(name="page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}))
+PAGE = Principal(name="anonymous-page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}))
 """A web page that may use the broker, without a key: no operator, and not the owner of anybody else's leases."""
 LAST_ANSWERS_S = 0.2
 """What waiters get to take their last answer before connections are closed."""
@@ -268,7 +268,7 @@ def server_of(config: Config, app: FastAPI) -> DrainingServer:
         max_connections=section.max_connections,
         request_timeout_s=section.request_timeout_s,
         reader_stall_s=config.gateway.reader_stall_s,
-        descriptors=descriptors.ceiling(),
+        descriptors=descriptors.ceiling,
     )
     names = Names(host=section.host, machine=socket.gethostname(), listed=section.hosts)
     refusals = RefusalLog(app.state.broker.services.metrics.answered)

@@ -64,8 +64,8 @@ class Bounds:
     request_timeout_s: float = 10.0
     """For a head; and for a body between two pieces of it."""
     reader_stall_s: float = 120.0
-    descriptors: float = math.inf
-    """Sockets whose number is as high are turned away, so that what was let in can be served."""
+    descriptors: Callable[[], float] = lambda: math.inf
+    """Sockets whose number is as high as this are turned away, so that what was let in can be served."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -106,8 +106,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.connections) > bounds.max_connections:
             return _full("connections_full", f"{bounds.max_connections} connections open ([broker] max_connections)")
         # The kernel gives the lowest number that is free: a high one says that all below are taken.
-        found = transport.get_extra_info("socket") if bounds.descriptors < math.inf else None
-        if found is not None and found.fileno() >= bounds.descriptors:
+        found = transport.get_extra_info("socket")
+        if found is not None and found.fileno() >= bounds.descriptors():
             return _full("descriptors_full", "as many files and connections open as it may (ulimit -n)")
         return None
 

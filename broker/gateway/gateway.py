@@ -91,7 +91,8 @@ class Gateway:
             codings = codings_of(headers.get(b"content-encoding", b""))
             data = await body.read(arrived.receive)
             data = await body.unpack(codings) if codings else data
-            call = self._call(arrived, headers, data, started_s)
+            # A client waits, and counts its own limits, from when it has sent all of its request.
+            call = self._call(arrived, headers, data, client.now_s())
             progress = Progress(call=call, client=client)
             shape = Shape(call.endpoint.shape.value)
             progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)

@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 class Transport(asyncio.Transport):
     """Keeps what is written."""
 
-    def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 4687), "peername": ("127.0.0.1", 50_000)})
+    def __init__(self, **extra: object) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 4687), "peername": ("127.0.0.1", 50_000), **extra})
         self.written = b""
         self.closed = False
         self.reading = True
@@ -64,14 +64,15 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 class Wire:
     """One connection."""
 
-    def __init__(self, protocol_class, *, headers: bool = False) -> None:
+    def __init__(self, protocol_class, **extra: object) -> None:
+        """``extra``: what the transport tells of itself."""
         self.outcome = Outcome()
         self.scopes: list[dict] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
         config = uvicorn.Config(self._app, http=protocol_class, ws="none", interface="asgi3", log_config=None)
         config.load()
-        self.transport = Transport()
+        self.transport = Transport(**extra)
         self.protocol = protocol_class(config=config, server_state=ServerState(), app_state={})
         self.protocol.connection_made(self.transport)
 
@@ -101,9 +102,9 @@ class Wire:
             await self.settle(turns)
 
     def end(self) -> Outcome:
+        self.outcome.closed = self.transport.closed
         self.protocol.connection_lost(None)
         self.outcome.statuses = [int(found) for found in _STATUS.findall(self.transport.written)]
-        self.outcome.closed = self.transport.closed
         return self.outcome
 
 

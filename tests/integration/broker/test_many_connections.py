@@ -82,6 +82,19 @@ async def test_a_connection_that_says_nothing_is_told_too(limited):
 
 
 @pytest.mark.redis
+async def test_a_limit_that_is_lowered_later_holds_too():
+    server = RedisServer(VALKEY).start()
+    broker = BrokerProcess(server.url).until_ready()
+    try:
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+        async with idle_connections(broker.url, MANY):
+            assert (await answered(broker.url))[0] == 503
+    finally:
+        broker.stop()
+        server.close()
+
+
+@pytest.mark.redis
 async def test_a_storm_beyond_all_descriptors_leaves_a_broker_that_serves(limited):
     async with httpx.AsyncClient(base_url=limited.url) as early:
         assert (await early.get("/healthz")).status_code == 200

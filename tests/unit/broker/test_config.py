@@ -43,6 +43,11 @@ def test_the_environment_wins(tmp_path):
         ('[broker]\nanonymous = true\nhost = "0.0.0.0"\n' + MODEL, "loopback"),
         ('[broker]\nanonymous = true\nhost = "example.org"\n' + MODEL, "loopback"),
         (ANONYMOUS + "prot = 1\n" + MODEL, "prot"),
+        (ANONYMOUS + 'hosts = ["*"]\n' + MODEL, "hosts"),
+        (ANONYMOUS + 'hosts = ["http://a.example"]\n' + MODEL, "without scheme"),
+        (ANONYMOUS + 'cors_origins = ["*"]\n' + MODEL, "every web page"),
+        (ANONYMOUS + 'cors_origins = ["null"]\n' + MODEL, "sandboxed"),
+        (ANONYMOUS + 'cors_origins = ["a.example"]\n' + MODEL, "scheme://host"),
         (ANONYMOUS + "[limits]\nttl = 1\n" + MODEL, "ttl"),
         (ANONYMOUS + "[limits]\nttl_min_s = 100\n" + MODEL, "ttl_min_s"),
         (ANONYMOUS + "[limits]\nrepoll_s = 10\nwaiter_ttl_s = 10\n" + MODEL, "repoll_s"),
@@ -65,6 +70,19 @@ def test_mistakes_are_named(tmp_path, text, word):
 def test_unknown_variables_are_refused(tmp_path, name):
     with pytest.raises(ConfigError):
         load(tmp_path, ANONYMOUS + MODEL, **{name: "1"})
+
+
+def test_names_and_origins_are_lists_in_the_file_and_have_commas_in_the_environment(tmp_path):
+    text = (
+        '[broker]\nhosts = ["GPU.example.org:443", "*.ts.net"]\ncors_origins = ["http://Localhost:5173/", "*"]\n' + KEY
+    )
+    section = load(tmp_path, text + MODEL).broker
+    assert section.hosts == ("gpu.example.org", "*.ts.net")
+    assert section.cors_origins == ("http://localhost:5173", "*")
+    environ = {"HOTSEAT_BROKER_HOSTS": "a.example, b.example", "HOTSEAT_BROKER_CORS_ORIGINS": "app://obsidian.md"}
+    section = load(tmp_path, ANONYMOUS + MODEL, **environ).broker
+    assert section.hosts == ("a.example", "b.example")
+    assert section.cors_origins == ("app://obsidian.md",)
 
 
 @pytest.mark.parametrize(
