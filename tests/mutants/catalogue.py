@@ -7,6 +7,7 @@ LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"
 OUTSIDE = f"{STORE}/test_outside.py"
 POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns"))
 LUA = "broker/store/lua"
+GUARD, CUTS = "tests/unit/broker/test_guard.py", "tests/property/test_request_cuts.py"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ def core(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 def policy(name: str, file: str, old: str, new: str) -> Mutant:
     """A mistake in what is decided."""
     return Mutant(name, f"broker/core/{file}", old, new, POLICY)
+
+
+def api(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    """A mistake in front of the routes."""
+    return Mutant(name, f"broker/api/{file}", old, new, tests)
 
 
 MUTANTS = (
@@ -181,4 +187,34 @@ MUTANTS = (
            "        if board.now_s + EPSILON_S < ran_until_s:", "        if board.now_s + EPSILON_S < 0:"),
     policy("nobody is asked back after max_hold", "turns.py",
            "        if board.now_s + EPSILON_S >= until_s:", "        if board.now_s < 0:"),
+    # ------------------------------------------------------------------------------------------ in front of the routes
+    api("any name will do", "guard.py",
+        "if host not in self._known_hosts and not self._names.has(host):", "if host is None:", GUARD),
+    api("a page that shows no origin is none", "guard.py",
+        'if b"origin" in seen or b"sec-fetch-site" in seen:', 'if b"origin" in seen:', GUARD),
+    api("pages of other ports of this machine are of the same site", "guard.py",
+        'frozenset({b"same-origin", b"none"})', 'frozenset({b"same-origin", b"same-site", b"none"})', GUARD),
+    api("a form may be anything in capitals", "guard.py",
+        'content_type.partition(b";")[0].strip().lower()', 'content_type.partition(b";")[0].strip()', GUARD),
+    api("names that end like ours are ours", "names.py",
+        '_PRIVATE_SUFFIXES = (".localhost", ".internal")', '_PRIVATE_SUFFIXES = ("localhost", "internal")', GUARD),
+    api("what begins like an origin is one", "origins.py",
+        "pattern.fullmatch(text)", "pattern.match(text)", GUARD),
+    api("a wanted page is an operator without a key", "auth.py",
+        "return self._page or caller", "return caller", "tests/unit/broker/test_auth.py"),
+    api("a mistyped key of ours is none", "auth.py",
+        "authorization is None or not _may_be_ours(authorization)", "True", "tests/unit/broker/test_auth.py"),
+    api("an offer in capitals is seen by the parser", "framing.py",
+        'if b"\\r\\nupgrade:" in head.lower():', 'if b"\\r\\nupgrade:" in head or b"\\r\\nUpgrade:" in head:', CUTS),
+    api("the parser has more than this body", "framing.py",
+        "return min(self._left, len(data))", "return len(data)", CUTS),
+    api("an empty line that is cut does not end a body", "framing.py",
+        "found = (self._last + data[:3]).find(_END)", "found = -1", CUTS),
+    api("trailers are headers", "connections.py",
+        "self.headers = []  # what", "pass  # what", "tests/unit/broker/test_connections.py"),
+    api("the next request is begun while one is answered", "connections.py",
+        "            self._stage = _AHEAD\n            return", "            self._stage = _HEAD\n            return",
+        "tests/unit/broker/test_connections.py"),
+    api("codings that nobody takes off pass", "connections.py",
+        'or coding.lower() != b"chunked")', "or not coding)", CUTS),
 )  # fmt: skip

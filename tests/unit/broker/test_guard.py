@@ -37,6 +37,8 @@ FOREIGN = [
     "evil.localhost.example",
     "internal.example",
     "xinternal.example",
+    "evil.xinternal",
+    "evil.xlocalhost",
     "other.local",
     "93.184.216.34",
     "192.168.1.5:4687",
