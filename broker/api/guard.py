@@ -28,6 +28,7 @@ PREFLIGHT_S = 600
 """A browser need not ask again for this long, seconds."""
 MAX_ASKED = 2048
 """Longest list of header names that a preflight is answered for, bytes."""
+_VARY = (b"vary", b"Origin")
 _METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OF_FORMS = frozenset({b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"})
@@ -93,7 +94,7 @@ class Guard:
             if let_in.refusal is not None:
                 return let_in
             if let_in.page and method == "OPTIONS" and b"access-control-request-method" in seen:  # 3
-                return msgspec.structs.replace(let_in, preflight=True, headers=(*let_in.headers, *_allowed(seen)))
+                return Verdict(page=True, preflight=True, headers=tuple(_allowed(seen)))
         if UPGRADE in seen and b"websocket" in seen[UPGRADE].lower():  # 4
             return msgspec.structs.replace(let_in, refusal=NO_WEBSOCKET)
         kind = seen.get(b"content-type")  # 5
@@ -115,7 +116,7 @@ class Guard:
             headers=(
                 (b"access-control-allow-origin", origin),
                 (b"access-control-expose-headers", EXPOSED),
-                (b"vary", b"Origin"),
+                _VARY,
             ),
         )
 
@@ -141,13 +142,15 @@ def _is_of_a_form(content_type: bytes, path: str) -> bool:
 
 def _allowed(seen: Seen) -> Iterator[tuple[bytes, bytes]]:
     """What a page may send; which headers it sends makes no difference here."""
+    yield b"access-control-allow-origin", seen[b"origin"]
     yield b"access-control-allow-methods", _METHODS
-    yield b"access-control-max-age", b"%d" % PREFLIGHT_S
     asked = seen.get(b"access-control-request-headers", b"")
     if asked and len(asked) <= MAX_ASKED:
         yield b"access-control-allow-headers", asked
     if seen.get(b"access-control-request-private-network") == b"true":
         yield b"access-control-allow-private-network", b"true"
+    yield b"access-control-max-age", b"%d" % PREFLIGHT_S
+    yield _VARY
 
 
 NO_WEBSOCKET = Refusal(
