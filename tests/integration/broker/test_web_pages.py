@@ -150,7 +150,7 @@ async def test_a_wanted_page_streams():
 
 async def test_a_wanted_page_without_a_key_is_no_operator_and_owns_nobody_elses_lease():
     async with memory_scene(PAGES) as scene:
-        mine = (await scene.lease()).json()
+        mine = (await scene.lease(wait=20)).json()
         for action in ("cordon", "drain", "uncordon", "heal"):
             answer = await scene.client.post(f"/slots/gpu0/{action}", headers=PAGE)
             assert answer.status_code == 403
@@ -158,7 +158,7 @@ async def test_a_wanted_page_without_a_key_is_no_operator_and_owns_nobody_elses_
         assert (await scene.client.delete(f"/lease/{mine['leaseId']}", headers=PAGE)).status_code == 404
         body = {"leaseId": mine["leaseId"], "nonce": mine["nonce"]}
         assert (await scene.client.post("/release", json=body, headers=PAGE)).status_code == 404
-        assert (await scene.lease("page", headers=PAGE)).status_code == 201
+        assert (await scene.lease("page", headers=PAGE, wait=20)).status_code == 201
         assert (await scene.client.get("/status", headers=PAGE)).status_code == 200
 
 
