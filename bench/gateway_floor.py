@@ -26,11 +26,12 @@ from bench import prototype
 from bench.bare import NOOP
 from bench.gateway_targets import BROKER, MODELS
 from broker import collector, logs
-from broker.api.connections import Bounds, guarded
+from broker.api.connections import guarded
 from broker.api.guard import Guard
 from broker.api.names import Names
 from broker.api.origins import Origins
 from broker.api.refusals import RefusalLog
+from broker.api.whole_requests import Bounds
 from broker.app import build_app, server_of
 from broker.config import load_config
 from broker.gateway.client_side import PIECES

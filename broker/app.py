@@ -16,13 +16,14 @@ from fastapi import FastAPI
 
 from broker import descriptors
 from broker.api.auth import ApiKey, Authenticator
-from broker.api.connections import Bounds, guarded
+from broker.api.connections import guarded
 from broker.api.guard import Guard
 from broker.api.names import Names
 from broker.api.origins import Origins
 from broker.api.refusals import RefusalLog
 from broker.api.routes import Application, describe, install
 from broker.api.services import Services
+from broker.api.whole_requests import Bounds
 from broker.config import Config
 from broker.core.activity import Activity
 from broker.core.errors import NewerLibraryError

@@ -14,11 +14,12 @@ import httpx
 import uvicorn
 from pydantic import Field
 
-from broker.api.connections import Bounds, guarded
+from broker.api.connections import guarded
 from broker.api.guard import Guard, Words
 from broker.api.names import Names, is_loopback
 from broker.api.origins import Origins
 from broker.api.refusals import RefusalLog
+from broker.api.whole_requests import Bounds
 from hotseat import __version__
 from hotseat.client import DEFAULT_URL
 from hotseat.mcp_desk import COMPLETION_TTL_S, TIMEOUT, Ask, Desk, DeskError, Prompt, place_of

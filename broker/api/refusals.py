@@ -5,6 +5,7 @@ That is OpenAI's envelope or Anthropic's under ``/v1``, and a problem document e
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -19,7 +20,7 @@ log = logging.getLogger("hotseat.api")
 
 PERIOD_S = 60.0
 LINES = 20
-"""Lines about refusals in one period; how many went without one is said in the next."""
+"""Lines about refusals of a kind in one period; how many went without one is said after it."""
 MAX_PATH = 200
 """Characters of a path that are logged."""
 
@@ -78,8 +79,7 @@ class RefusalLog:
         self._counted = counted
         self._clock = clock
         self._began_s = -PERIOD_S
-        self._lines = 0
-        self._unlogged = 0
+        self._lines: Counter[str] = Counter()
 
     def note(self, refusal: Refusal, request_id: str) -> None:
         """The guard refused a request, or a connection's bound did."""
@@ -87,25 +87,25 @@ class RefusalLog:
             self._counted("refused", refusal.status, 0.0)
         said = {"about": refusal.about} if refusal.about else {}
         fields = {"code": refusal.code, "status": refusal.status, **said, "request_id": request_id}
-        self._log(logging.WARNING, fields | {"detail": refusal.detail})
+        self._log(refusal.code, logging.WARNING, fields | {"detail": refusal.detail})
 
     def answered(self, scope: Scope, status: int) -> None:
         """A route refused a request; what the data path closes itself is in its own lines."""
         told = scope["extensions"][REQUEST]
         if "is_logged" not in told:
             path = scope["path"][:MAX_PATH]
-            self._log(
-                logging.INFO, {"method": scope["method"], "path": path, "status": status, "request_id": told["id"]}
-            )
+            fields = {"method": scope["method"], "path": path, "status": status, "request_id": told["id"]}
+            self._log("", logging.INFO, fields)
 
-    def _log(self, level: int, fields: dict[str, object]) -> None:
+    def _log(self, kind: str, level: int, fields: dict[str, object]) -> None:
+        """Each kind has its own lines, so that a flood of one hides no other."""
         now_s = self._clock()
         if now_s - self._began_s >= PERIOD_S:
-            self._began_s, self._lines = now_s, 0
-        if self._lines >= LINES and not log.isEnabledFor(logging.DEBUG):
-            self._unlogged += 1
-            return
-        self._lines += 1
-        more = {"unlogged": self._unlogged} if self._unlogged else {}
-        log.log(level, "request_refused", extra=fields | more)
-        self._unlogged = 0
+            left_out = {each: count - LINES for each, count in self._lines.items() if count > LINES}
+            self._began_s, self._lines = now_s, Counter()
+            if left_out and not log.isEnabledFor(logging.DEBUG):
+                told = {each or "answers": count for each, count in left_out.items()}
+                log.warning("refusals_unlogged", extra={"counts": ", ".join(f"{n} {each}" for each, n in told.items())})
+        self._lines[kind] += 1
+        if self._lines[kind] <= LINES or log.isEnabledFor(logging.DEBUG):
+            log.log(level, "request_refused", extra=fields)

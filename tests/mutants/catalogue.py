@@ -212,7 +212,7 @@ MUTANTS = (
         "found = (self._last + data[:3]).find(_END)", "found = -1", CUTS),
     api("trailers are headers", "connections.py",
         "self.headers = []  # what", "pass  # what", "tests/unit/broker/test_connections.py"),
-    api("the next request is begun while one is answered", "connections.py",
+    api("the next request is begun while one is answered", "whole_requests.py",
         "            self._stage = _AHEAD\n            return", "            self._stage = _HEAD\n            return",
         "tests/unit/broker/test_connections.py"),
     api("codings that nobody takes off pass", "connections.py",

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from broker.api.connections import MAX_AHEAD, Bounds, GuardedProtocol, guarded
+from broker.api.connections import GuardedProtocol, guarded
 from broker.api.framing import MAX_FRAMING
 from broker.api.guard import Guard
 from broker.api.names import Names
 from broker.api.origins import Origins
 from broker.api.refusals import LINES, PERIOD_S, Refusal, RefusalLog
+from broker.api.whole_requests import MAX_AHEAD, Bounds
 from tests.fakes.wire import Wire
 
 GET = b"GET /n HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -103,13 +104,16 @@ def test_a_log_of_refusals_is_bounded_and_says_how_many_it_left_out(caplog):
         log.note(refusal, f"req_{number}")
     assert len(caplog.records) == LINES
     assert len(counted) == LINES + 30
+    log.note(Refusal(status=503, code="descriptors_full", detail="no"), "req_other")
+    assert caplog.records[-1].code == "descriptors_full", "a flood of one kind hides no other"
     now[0] += PERIOD_S
     log.note(refusal, "req_last")
-    assert caplog.records[-1].unlogged == 30
+    assert [record.getMessage() for record in caplog.records[-2:]] == ["refusals_unlogged", "request_refused"]
+    assert caplog.records[-2].counts == "30 foreign_page"
     caplog.set_level("DEBUG", logger="hotseat.api")
     for number in range(LINES + 30):
         log.note(refusal, f"req_{number}")
-    assert len(caplog.records) == LINES + 1 + LINES + 30, "at level debug all of them"
+    assert caplog.records[-1].request_id == f"req_{LINES + 29}", "at level debug all of them"
 
 
 async def test_each_bound_is_told_apart():
