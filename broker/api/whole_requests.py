@@ -51,7 +51,7 @@ class Bounds:
 
 
 class WholeRequests(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection; what is to be said of a head, and to whom it is refused, others know."""
+    """uvicorn's HTTP/1.1 connection; who serves a request, and how one is refused, is said where it is derived from."""
 
     bounds = Bounds()
     _stage = _HEAD
