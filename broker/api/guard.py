@@ -21,7 +21,7 @@ UPGRADE = b"x-upgrade"
 """Under this name an ``Upgrade`` header reaches the parser, for which it is no offer of another protocol then."""
 EXPOSED = (
     b"x-request-id, request-id, retry-after, location, x-hotseat-lease, x-hotseat-model, x-hotseat-route, "
-    b"x-hotseat-reason, x-hotseat-waited-ms, x-hotseat-position, *"
+    b"x-hotseat-reason, x-hotseat-private, x-hotseat-waited-ms, x-hotseat-position, x-hotseat-upstream-request-id, *"
 )
 """What a page's script may read; the star covers whatever else there is, since no answer depends on cookies."""
 PREFLIGHT_S = 600
