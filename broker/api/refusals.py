@@ -95,7 +95,7 @@ class RefusalLog:
         if "is_logged" not in told:
             path = scope["path"][:MAX_PATH]
             fields = {"method": scope["method"], "path": path, "status": status, "request_id": told["id"]}
-            self._log("", logging.INFO, fields)
+            self._log(str(status), logging.INFO, fields)
 
     def _log(self, kind: str, level: int, fields: dict[str, object]) -> None:
         """Each kind has its own lines, so that a flood of one hides no other."""
@@ -104,8 +104,8 @@ class RefusalLog:
             left_out = {each: count - LINES for each, count in self._lines.items() if count > LINES}
             self._began_s, self._lines = now_s, Counter()
             if left_out and not log.isEnabledFor(logging.DEBUG):
-                told = {each or "answers": count for each, count in left_out.items()}
-                log.warning("refusals_unlogged", extra={"counts": ", ".join(f"{n} {each}" for each, n in told.items())})
+                counts = ", ".join(f"{count} {each}" for each, count in left_out.items())
+                log.warning("refusals_unlogged", extra={"counts": counts})
         self._lines[kind] += 1
         if self._lines[kind] <= LINES or log.isEnabledFor(logging.DEBUG):
             log.log(level, "request_refused", extra=fields)

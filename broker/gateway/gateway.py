@@ -103,7 +103,7 @@ class Gateway:
             outcome = await self._tell(client, error.trouble, arrived.endpoint, progress)
         except HotseatError as error:
             if error.code == "internal":
-                log.exception("store_failed", extra={"detail": str(error)})
+                log.exception("store_failed", extra={"detail": str(error), "request_id": _id(arrived)})
             outcome = await self._tell(client, trouble_of(error), arrived.endpoint, progress)
         except asyncio.CancelledError:
             outcome = await self._tell(client, ENDING, arrived.endpoint, progress)
