@@ -14,18 +14,19 @@ from gpu_worker.drivers.port import Driver, Recipe
 from gpu_worker.drivers.process import ProcessDriver
 from gpu_worker.drivers.process_server import ProcessSettings
 from gpu_worker.high_water import HighWater
+from gpu_worker.home import home_of
 from gpu_worker.memory import MemorySettings, SlotMemory
 from gpu_worker.nvml import Device
 from gpu_worker.residency import Care
 from gpu_worker.slot import Ending, SlotSettings
-from gpu_worker.slot_lock import SlotLock
+from gpu_worker.slot_lock import SlotLock, SlotTakenError
 from gpu_worker.store import Store, StoreAddress
 from gpu_worker.supervisor import Supervisor
 from schemas.config_file import ModelEntry
 
 EXIT_STOPPED = 0
 EXIT_SUPERSEDED = 3
-"""Every slot of this worker is served by a worker that was registered later."""
+"""No slot is left to this worker, and at least one is served by a worker that was registered later."""
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -36,7 +37,7 @@ async def run(config: Config) -> int:
     """Serve all slots; answers the exit status.
 
     Raises:
-        SlotTakenError: Another worker on this host serves one of the slots.
+        SlotTakenError: Another worker on this host serves one of the slots, or workers of other hosts all of them.
         ConfigError: The store's password cannot be read.
     """
     folders = {slot.id: _folder(config.worker, slot.id) for slot in config.worker.slot}
@@ -62,14 +63,23 @@ async def _serve(config: Config, supervisors: Sequence[Supervisor]) -> int:
         endings = await asyncio.gather(*(_run_one(supervisor) for supervisor in supervisors))
     finally:
         await _leave(config.worker.on_exit, supervisors)
+    if set(endings) == {Ending.TAKEN}:
+        raise SlotTakenError(_whose(supervisors[0]))
     log.info("worker_stopped", extra={"worker": config.worker.name, "servers": config.worker.on_exit.value})
-    return EXIT_SUPERSEDED if set(endings) == {Ending.SUPERSEDED} else EXIT_STOPPED
+    return EXIT_STOPPED if Ending.STOPPED in endings else EXIT_SUPERSEDED
+
+
+def _whose(supervisor: Supervisor) -> str:
+    return (
+        f"slot {supervisor.slot!r} is served by worker {supervisor.holder!r} of another host, which lives; "
+        "stop that one, or give this one another slot"
+    )
 
 
 async def _run_one(supervisor: Supervisor) -> Ending:
-    """A superseded slot's servers are stale: nobody may reach them, so they end at once."""
+    """The servers of a slot that is another worker's are stale: nobody may reach them, so they end at once."""
     ending = await supervisor.run()
-    if ending is Ending.SUPERSEDED:
+    if ending is not Ending.STOPPED:
         await supervisor.stop_servers()
     return ending
 
@@ -173,4 +183,6 @@ def _slot_settings(worker: WorkerSection, slot: SlotEntry, boot: str) -> SlotSet
         care=care,
         beat_s=worker.beat_s,
         orders_interval_s=worker.orders_interval_s,
+        home=home_of(_folder(worker, slot.id)),
+        claim_wait_s=worker.claim_wait_s,
     )

@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the worker until a signal.
 
     Returns:
-        0 stopped, 2 the configuration is wrong, 3 superseded by a later worker, 4 the slot is served already.
+        0 stopped, 2 the configuration is wrong, 3 superseded by a later worker, 4 the slot is served already,
+        here or on another host.
     """
     arguments = _parser().parse_args(argv)
     try:

@@ -75,6 +75,9 @@ class WorkerSection(Section):
     """A report is written at least this often, seconds; brokers take a slot offline after several missed ones."""
     orders_interval_s: float = Field(default=2.0, ge=0.1, le=60)
     """Orders are read at least this often, seconds: heals a missed ring."""
+    claim_wait_s: float = Field(default=30.0, ge=0, le=3600)
+    """A slot that another host's worker has is asked for this long, seconds, then left to it. Longer than brokers need
+    to find out that that one has died (``limits.silence_s``)."""
     bind_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     """Address model servers listen on. Anything but loopback needs a private network: the key travels in the clear."""
     advertise_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)

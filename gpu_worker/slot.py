@@ -40,6 +40,10 @@ class SlotSettings:
     care: Care
     beat_s: float = 1.0
     orders_interval_s: float = 2.0
+    home: str = ""
+    """Where its state is kept: the same after a restart, another one on another host."""
+    claim_wait_s: float = 30.0
+    """How long to ask for a slot that another host has."""
 
 
 class Ending(StrEnum):
@@ -47,6 +51,7 @@ class Ending(StrEnum):
 
     STOPPED = "stopped"
     SUPERSEDED = "superseded"
+    TAKEN = "taken"
 
 
 FIRST_RETRY_S = 0.1

@@ -14,7 +14,7 @@ from gpu_worker.drivers.port import Driver, Launch, Recipe, Server, StuckError
 from gpu_worker.high_water import HighWater
 from gpu_worker.memory import MemoryView, SlotMemory
 from gpu_worker.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
-from gpu_worker.registration import Heading, Standing, Verdict, judge
+from gpu_worker.registration import Claim, Heading, Standing, Verdict, judge
 from gpu_worker.residency import Residency
 from gpu_worker.ring import listen
 from gpu_worker.slot import Backoff, Ending, SlotSettings, StorePort, essence, is_usable_key
@@ -56,7 +56,15 @@ class Supervisor:
         self._beat_due_s = 0.0
         self._reported: Report | None = None
         self._backoff = Backoff(limit_s=settings.orders_interval_s)
+        self._claim = Claim(patience_s=settings.claim_wait_s)
+        self.holder = ""
+        """Name of the worker that has the slot, where that is not us."""
         self.ending: Ending | None = None
+
+    @property
+    def slot(self) -> str:
+        """Which one."""
+        return self._settings.slot
 
     def own_pids(self) -> set[int]:
         """All living processes of this slot's servers."""
@@ -135,7 +143,7 @@ class Supervisor:
         if self.ending is None and (step := self._next_step()) is not None:
             self._carry_out(step)
             self._wake.set()
-        if time.monotonic() >= self._backoff.retry_at_s:
+        if time.monotonic() >= self._backoff.retry_at_s and self._claim.may_report(now_s):
             await self._report(now_s)
         if not any(one.depth is Depth.LOADING for one in self._residencies.values()):
             with suppress(OSError):  # a load says it better when there really is no process to be had
@@ -164,7 +172,11 @@ class Supervisor:
             return
         self._orders_read_s = time.monotonic()
         heading = Heading(
-            incarnation=orders.incarnation, epoch=orders.epoch, boot=orders.boot, generation=orders.generation
+            incarnation=orders.incarnation,
+            epoch=orders.epoch,
+            boot=orders.boot,
+            generation=orders.generation,
+            refused=orders.refused,
         )
         self._act_on(*judge(self._standing, heading), orders)
 
@@ -174,6 +186,7 @@ class Supervisor:
             case Verdict.OBEY:
                 if not self._raise_high_water(standing.high_water):
                     return
+                self._claim.accepted()
                 if standing.epoch != self._standing.epoch:
                     log.info("slot_registered", extra=label)
                 self._standing, self._wants = standing, orders.wants
@@ -186,6 +199,17 @@ class Supervisor:
             case Verdict.SUPERSEDED:
                 log.error("worker_superseded", extra=label)
                 self._wants, self.ending = None, Ending.SUPERSEDED
+            case Verdict.TAKEN:
+                self._refused(orders.holder)
+
+    def _refused(self, holder: str) -> None:
+        """Another host has the slot: say whose it is, once, and in the end leave it that one."""
+        if not self._claim.standing:
+            wait_s = self._settings.claim_wait_s
+            log.error("slot_taken", extra={"slot": self._settings.slot, "holder": holder, "asking_for_s": wait_s})
+        self.holder, self._wants, self._reported = holder, None, None
+        if self._claim.refused(time.monotonic()):
+            self.ending = Ending.TAKEN
 
     def _raise_high_water(self, generation: int) -> bool:
         try:
@@ -263,6 +287,7 @@ class Supervisor:
         if self._backoff.succeeded():
             log.info("store_back", extra={"slot": self._settings.slot})
         self._reported = report
+        self._claim.reported(time.monotonic())
 
     def _made_report(self) -> Report:
         self._beat += 1
@@ -275,6 +300,7 @@ class Supervisor:
         return Report(
             worker=self._settings.worker,
             boot=self._settings.boot,
+            home=self._settings.home,
             incarnation=self._standing.incarnation,
             epoch=self._standing.epoch,
             high_water=self._high_water.generation,

@@ -38,6 +38,10 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     boot: str = ""
     generation: int = 0
+    refused: str = ""
+    """Boot of a worker of another host that claimed the slot while its own worker lives."""
+    holder: str = ""
+    """Name of the worker that has the slot; set beside ``refused``."""
     wants: tuple[Want, ...] = ()
 
 
@@ -64,6 +68,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     boot: str
     """Random per worker process."""
+    home: str = ""
+    """Where that process keeps its state: the same after a restart, another one on another host."""
     incarnation: str = ""
     epoch: int = 0
     high_water: int = 0
@@ -101,6 +107,8 @@ def orders_from_hash(fields: Mapping[str, str]) -> Orders:
         epoch=int(fields.get("epoch", "0")),
         boot=fields.get("boot", ""),
         generation=int(fields.get("gen", "0")),
+        refused=fields.get("refused", ""),
+        holder=fields.get("holder", ""),
         wants=wants,
     )
 
@@ -110,6 +118,7 @@ def report_to_hash(report: Report) -> dict[str, str]:
     fields = {
         "worker": report.worker,
         "boot": report.boot,
+        "home": report.home,
         "inc": report.incarnation,
         "epoch": str(report.epoch),
         "hw": str(report.high_water),

@@ -103,6 +103,8 @@ class SlotRow:
     """Incarnation with which its worker last registered."""
     epoch: int = 0
     boot: str = ""
+    home: str = ""
+    """Where its worker keeps its state; a worker with another home is another host's."""
     old_boots: tuple[str, ...] = ()
     """Superseded worker processes; their reports are ignored."""
     gen: int = 0
@@ -213,6 +215,10 @@ class OrdersRow:
     epoch: int = 0
     boot: str = ""
     gen: int = 0
+    refused: str = ""
+    """Boot of the rival that was refused last."""
+    holder: str = ""
+    """Who has the slot instead: what that rival tells its operator."""
     wants: dict[ModelName, tuple[int, str]] = field(default_factory=dict)
     """Model to generation and key."""
 

@@ -39,6 +39,7 @@ class Observation:
 
     worker: str
     boot: str
+    home: str = ""
     inc: str = ""
     epoch: int = 0
     hw: int = 0
@@ -58,18 +59,22 @@ def observe(pool: PoolState, slot_id: SlotId, report: Observation) -> None:
 
     1. From a superseded worker process: ignored.
     2. From another incarnation: the worker has to copy ours from its orders first.
-    3. From a worker that is not registered (new process, silent before, store recovered or rolled back): register it.
+    3. From another host, while the worker that has the slot lives: refused, and told whose it is.
+    4. From a worker that is not registered (new process, silent before, store recovered or rolled back): register it.
        A report that was there when the slot went silent says nothing new.
-    4. From a worker that has not read its newest epoch yet: it lives, no more.
-    5. Else believe it.
+    5. From a worker that has not read its newest epoch yet: it lives, no more.
+    6. Else believe it.
     """
     slot = pool.slots.get(slot_id) or _introduce(pool, slot_id)
     if report.boot in slot.old_boots:  # 1
         return
     if report.inc != pool.known.inc:  # 2
         return
+    if _is_rival(pool, slot, report):  # 3
+        _refuse(pool, slot, report)
+        return
     fresh = (report.boot, report.beat, report.inc) != (slot.boot, slot.beat, slot.inc)
-    if slot.state is SlotState.OFFLINE and not fresh:  # 3
+    if slot.state is SlotState.OFFLINE and not fresh:  # 4
         return
     unknown = report.boot != slot.boot or report.inc != slot.inc or report.epoch > slot.epoch
     registered = unknown or slot.state in {SlotState.OFFLINE, SlotState.RECOVERING}
@@ -77,10 +82,35 @@ def observe(pool: PoolState, slot_id: SlotId, report: Observation) -> None:
         _register(pool, slot, report)
     if fresh:
         slot.beat, slot.seen = report.beat, pool.now
-    if registered or report.epoch == slot.epoch:  # 4
-        _believe(pool, slot, report)  # 5
+    if registered or report.epoch == slot.epoch:  # 5
+        _believe(pool, slot, report)  # 6
     if registered:
         settle(pool, slot)
+
+
+def _is_rival(pool: PoolState, slot: SlotRow, report: Observation) -> bool:
+    """Two hosts that claim one slot would take it from each other for ever: the first keeps it while it lives."""
+    lives = slot.state is not SlotState.OFFLINE and pool.now < slot.seen + pool.settings.silence_ms
+    return lives and "" not in {slot.home, report.home} and report.home != slot.home
+
+
+def _refuse(pool: PoolState, slot: SlotRow, report: Observation) -> None:
+    orders = pool.orders[slot.slot]
+    if orders.refused == report.boot:
+        return
+    orders.refused, orders.holder = report.boot, slot.worker
+    write_orders(pool, slot)
+    state = slot.state.value
+    emit(
+        pool,
+        "slot",
+        slot=slot.slot,
+        gen=slot.gen,
+        who=f"worker:{slot.slot}",
+        why=f"refused: {report.worker}",
+        from_=state,
+        to=state,
+    )
 
 
 def _introduce(pool: PoolState, slot_id: SlotId) -> SlotRow:
@@ -106,10 +136,10 @@ def _register(pool: PoolState, slot: SlotRow, report: Observation) -> None:
     slot.gen = max(slot.gen, report.hw) + 1
     if slot.boot not in {"", report.boot}:
         slot.old_boots = (*slot.old_boots, slot.boot)[-OLD_BOOTS:]
-    slot.boot, slot.inc, slot.worker = report.boot, report.inc, report.worker
+    slot.boot, slot.home, slot.inc, slot.worker = report.boot, report.home, report.inc, report.worker
     cause = Cause(f"worker:{slot.slot}", "not_confirmed")
     move_slot(pool, slot, SlotEvent.REGISTER, Cause(cause.who, report.worker), "registered")
-    pool.orders[slot.slot].wants.clear()
+    pool.orders[slot.slot] = OrdersRow()
     for model in slot.models:
         at, residency = At(slot.slot, model, cause), pool.residencies[slot.slot, model]
         if confirmed(residency, report.models.get(model)):

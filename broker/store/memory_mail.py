@@ -129,6 +129,7 @@ def observation_of(report: Report) -> Observation:
     return Observation(
         worker=report.worker,
         boot=report.boot,
+        home=report.home,
         inc=report.incarnation,
         epoch=report.epoch,
         hw=report.high_water,
@@ -160,4 +161,12 @@ def orders_of(row: OrdersRow | None) -> Orders:
     if row is None:
         return Orders()
     wants = tuple(Want(model=model, generation=gen, key=key) for model, (gen, key) in sorted(row.wants.items()))
-    return Orders(incarnation=row.inc, epoch=row.epoch, boot=row.boot, generation=row.gen, wants=wants)
+    return Orders(
+        incarnation=row.inc,
+        epoch=row.epoch,
+        boot=row.boot,
+        generation=row.gen,
+        refused=row.refused,
+        holder=row.holder,
+        wants=wants,
+    )

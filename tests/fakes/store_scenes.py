@@ -13,8 +13,18 @@ GPU = SlotId("gpu0")
 class HandWorker:
     """A worker moved by hand: what it reports is what the test says."""
 
-    def __init__(self, rig: Rig, slot: str = GPU, *, boot: str = "boot1", budget_mib: int = 2000) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        slot: str = GPU,
+        *,
+        boot: str = "boot1",
+        budget_mib: int = 2000,
+        name: str = "host",
+        home: str = "",
+    ) -> None:
         self.rig, self.slot, self.boot, self.budget_mib = rig, SlotId(slot), boot, budget_mib
+        self.name, self.home = name, home
         self.inc, self.epoch, self.hw, self.beat, self.fault = "", 0, 0, 0, ""
         self.serves: tuple[str, ...] = ("a", "b", "big")
         self.models: dict[str, ResidencyReport] = {}
@@ -23,8 +33,8 @@ class HandWorker:
         """Write a report and have it taken in."""
         self.beat += 1
         words: dict[str, Any] = {
-            "worker": "host", "boot": self.boot, "incarnation": self.inc, "epoch": self.epoch, "high_water": self.hw,
-            "beat": self.beat, "budget_mib": self.budget_mib, "serves": self.serves, "fault": self.fault,
+            "worker": self.name, "boot": self.boot, "home": self.home, "incarnation": self.inc,
+            "epoch": self.epoch, "high_water": self.hw, "beat": self.beat, "budget_mib": self.budget_mib, "serves": self.serves, "fault": self.fault,
             "residencies": tuple(self.models.values()),
         }  # fmt: skip
         await self.rig.put_report(self.slot, Report(**{**words, **more}))

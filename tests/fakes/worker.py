@@ -96,6 +96,7 @@ class FakeWorker:
             Report(
                 worker="fake",
                 boot=self.boot,
+                home="fakehome",
                 incarnation=orders.incarnation,
                 epoch=orders.epoch if mine else 0,
                 high_water=orders.generation,

@@ -54,6 +54,7 @@ class Worker:
     """One GPU host's worker, as simple as the rules of docs/internals.md section 7 allow."""
 
     boot: str
+    home: str = "here"
     inc: str = ""
     epoch: int = 0
     hw: int = 0
@@ -65,8 +66,8 @@ class Worker:
     def report(self) -> Report:
         self.beat += 1
         return Report(
-            worker="host", boot=self.boot, incarnation=self.inc, epoch=self.epoch, high_water=self.hw, beat=self.beat,
-            budget_mib=self.budget, total_mib=2000, free_mib=100, serves=NAMES[:3], fault=self.fault,
+            worker="host", boot=self.boot, home=self.home, incarnation=self.inc, epoch=self.epoch, high_water=self.hw,
+            beat=self.beat, budget_mib=self.budget, total_mib=2000, free_mib=100, serves=NAMES[:3], fault=self.fault,
             residencies=tuple(self.models.values()),
         )  # fmt: skip
 
@@ -231,8 +232,13 @@ class Walk:
             worker.fault = "" if worker.fault else "device lost"
         elif pick < 0.8:
             worker.budget = self.random.choice((2000, 2000, 1500))
-        elif pick < 0.9:  # a superseded process goes on reporting
+        elif pick < 0.87:  # a superseded process goes on reporting
             return Step("observe", {"slot": slot, "report": Worker(boot=f"boot-{slot}-0", inc=worker.inc).report()})
+        elif pick < 0.95:  # another host's worker claims the slot, or one that does not say where it is at home
+            rival = Worker(
+                boot=f"rival-{self._fresh()}", home=self.random.choice(("there", "there", "")), inc=worker.inc
+            )
+            return Step("observe", {"slot": slot, "report": rival.report()})
         else:  # the store is behind the worker: it forgot an epoch and a generation
             worker.epoch += 3
             worker.hw += 5

@@ -89,6 +89,7 @@ local function register(c, name, report)
   put(slot, 'gen', s(math.max(int(slot.gen), whole(report.hw)) + 1))
   remember_boot(slot, report.boot)
   put(slot, 'boot', report.boot)
+  put(slot, 'home', report.home)
   put(slot, 'inc', report.inc)
   put(slot, 'worker', report.worker or '')
   local who = 'worker:' .. name
@@ -104,6 +105,23 @@ local function register(c, name, report)
     end
   end
   write_orders(c, name)
+end
+
+-- Two hosts that claim one slot would take it from each other for ever: the first keeps it while it lives.
+local function is_rival(c, slot, report)
+  local lives = slot.state ~= 'offline' and c.now < int(slot.seen) + rule(c, 'silence_ms')
+  return lives and (slot.home or '') ~= '' and report.home ~= '' and report.home ~= slot.home
+end
+
+local function refuse_rival(c, name, report)
+  if redis.call('HGET', orders_key(c, name), 'refused') == report.boot then return end
+  local slot = slot_row(c, name)
+  redis.call('HSET', orders_key(c, name), 'refused', report.boot, 'holder', slot.worker or '')
+  write_orders(c, name)
+  emit(c, 'slot', {
+    'slot', name, 'gen', gen_of(slot), 'who', 'worker:' .. name, 'why', 'refused: ' .. (report.worker or ''),
+    'from', slot.state, 'to', slot.state,
+  })
 end
 
 local function believe_fault(c, name, fault)
@@ -169,16 +187,20 @@ local function believe(c, name, report)
   for _, model in ipairs(words(slot.models)) do believe_model(c, name, model, report) end
 end
 
--- The five cases are those of core/pool_slots.py: observe.
+-- The six cases are those of core/pool_slots.py: observe.
 function observe(c, name)
   local report, flat = {}, redis.call('HGETALL', c.P .. ':report:' .. name)
   if #flat == 0 then return end
   for i = 1, #flat, 2 do report[flat[i]] = flat[i + 1] end
   local slot = complete(slot_row(c, name))
   if not slot.state then slot = introduce(c, name) end
-  report.boot, report.inc = report.boot or '', report.inc or ''
+  report.boot, report.inc, report.home = report.boot or '', report.inc or '', report.home or ''
   if has(words(slot.old_boots), report.boot) then return end
   if report.inc ~= c.inc then return end
+  if is_rival(c, slot, report) then
+    refuse_rival(c, name, report)
+    return
+  end
   local unknown = report.boot ~= (slot.boot or '') or report.inc ~= (slot.inc or '')
   local fresh = unknown or whole(report.beat) ~= int(slot.beat)
   if slot.state == 'offline' and not fresh then return end

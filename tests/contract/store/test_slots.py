@@ -43,6 +43,68 @@ async def test_a_superseded_worker_is_ignored(rig):
     assert (await rig.read_orders(GPU)).boot == new.boot
 
 
+async def claimed(rig, **rival):
+    """One host's worker serves the slot and holds a lease; another's claims it."""
+    first = await HandWorker(rig, name="host1", home="home1").register()
+    await want(rig, "b")
+    await first.say("b", READY)
+    held = await rig.store.acquire(rig.request("s1", "b"))
+    second = HandWorker(rig, boot="boot2", **{"name": "host2", "home": "home2", **rival})
+    await second.report()
+    await second.read()
+    await second.report()
+    return first, second, held
+
+
+async def test_a_second_host_that_claims_a_slot_is_refused_while_the_first_lives(rig):
+    first, second, held = await claimed(rig)
+    orders = await rig.read_orders(GPU)
+    assert (orders.boot, orders.refused, orders.holder) == (first.boot, second.boot, "host1")
+    await first.report()
+    assert (await rig.store.lease(held.lease_id)).state is ACTIVE
+    assert (await slot_of(rig)).worker == "host1"
+
+
+async def test_the_refusal_is_told_once_and_is_in_the_audit_log(rig):
+    _, second, _ = await claimed(rig)
+    await second.report()
+    await second.report()
+    events = await rig.store.events("0-0", block_s=0, limit=1000)
+    assert [event.fields["why"] for event in events if event.fields.get("why", "").startswith("refused")] == [
+        "refused: host2"
+    ]
+
+
+async def test_the_second_host_has_the_slot_once_the_first_is_silent(rig):
+    first, second, _ = await claimed(rig)
+    for _ in range(3):
+        await rig.advance(4)
+        await rig.store.tick()
+    await second.report()
+    orders = await rig.read_orders(GPU)
+    assert (orders.boot, orders.refused, orders.holder) == (second.boot, "", "")
+    await first.report()
+    assert (await rig.read_orders(GPU)).boot == second.boot, "and now it is the first that is too late"
+
+
+@pytest.mark.parametrize("home", ["home1", ""])
+async def test_a_restart_on_the_same_host_has_its_slot_at_once(rig, home):
+    """Also a worker of an older version, which does not say where it is at home."""
+    _, second, _ = await claimed(rig, home=home)
+    assert (await rig.read_orders(GPU)).boot == second.boot
+
+
+async def test_a_rival_is_refused_in_a_restarted_store_too(rig):
+    first, second, held = await claimed(rig)
+    await rig.restart("another run")
+    await rig.store.tick()
+    await second.read()
+    await second.report()
+    await first.register()
+    assert (await rig.read_orders(GPU)).boot == first.boot
+    assert (await rig.store.lease(held.lease_id)).state is ACTIVE
+
+
 async def test_a_restarted_worker_that_adopts_its_server_keeps_the_leases(rig):
     old = await ready(rig, "a", "b")
     kept = await rig.store.acquire(rig.request("s1", "a", ttl_s=20))

@@ -120,6 +120,34 @@ def test_a_second_worker_for_the_same_slot_says_why_it_stops(quick, hand):
     assert first.poll() is None
 
 
+def test_a_worker_whose_slot_another_host_has_keeps_quiet_says_whose_it_is_and_exits(quick, hand):
+    quick.worker |= {"claim_wait_s": 2.0}
+    hand.boot = "first"
+    hand.write(holder="host1")
+    process = quick.start()
+    report = eventually(lambda: (r := hand.report()).get("inc") == hand.incarnation and r, what="a claim")
+    hand.write(refused=report["boot"], holder="host1")
+    eventually(lambda: "slot_taken" in quick.log(), what="the refusal")
+    hand.client.delete("hotseat:{default}:report:gpu0")
+    assert process.wait(10) == EXIT_SLOT_TAKEN
+    assert hand.report() == {}, "the other's report stands there"
+    assert "slot 'gpu0' is served by worker 'host1' of another host" in quick.log()
+
+
+def test_a_workers_home_is_the_same_after_a_restart_and_another_in_another_folder(quick, hand, tmp_path):
+    process = quick.start()
+    home = hand.register()["home"]
+    process.kill()
+    process.wait(10)
+    process = quick.start()
+    assert hand.register(not_boot=hand.boot)["home"] == home
+    process.kill()
+    process.wait(10)
+    quick.worker["state_dir"] = str(tmp_path / "elsewhere")
+    quick.start()
+    assert hand.register(not_boot=hand.boot)["home"] not in {home, ""}
+
+
 def test_servers_run_on_while_the_store_is_away_and_orders_are_taken_up_again(quick, hand, valkey):
     quick.start()
     hand.register()

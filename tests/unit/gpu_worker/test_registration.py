@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from gpu_worker.registration import Heading, Standing, Verdict, judge
+from gpu_worker.registration import CLAIM_PAUSE_S, Claim, Heading, Standing, Verdict, judge
 
 NEW = Standing(boot="me", high_water=7)
 KNOWN = replace(NEW, incarnation="inc1", first_boot="before", first_epoch=0)
 REGISTERED = replace(KNOWN, epoch=3)
 
 
-def heading(incarnation="inc1", epoch=3, boot="me", generation=8):
-    return Heading(incarnation=incarnation, epoch=epoch, boot=boot, generation=generation)
+def heading(incarnation="inc1", epoch=3, boot="me", generation=8, refused=""):
+    return Heading(incarnation=incarnation, epoch=epoch, boot=boot, generation=generation, refused=refused)
 
 
 def test_an_unknown_slot_waits_and_is_unregistered():
@@ -61,3 +61,33 @@ def test_another_boot_later_supersedes(standing):
 
 def test_an_emptied_order_supersedes_nobody():
     assert judge(REGISTERED, heading(boot=""))[0] is Verdict.WAIT
+
+
+def test_who_is_refused_has_no_slot_and_does_not_take_its_holder_for_a_successor():
+    assert judge(KNOWN, heading(boot="before", refused="me")) == (Verdict.TAKEN, KNOWN)
+    assert judge(KNOWN, heading(boot="other", refused="me"))[0] is Verdict.TAKEN
+
+
+def test_somebody_elses_refusal_is_nothing_to_us():
+    assert judge(REGISTERED, heading(refused="rival"))[0] is Verdict.OBEY
+    assert judge(KNOWN, heading(boot="before", refused="rival"))[0] is Verdict.WAIT
+
+
+def test_a_refused_worker_keeps_quiet_asks_again_now_and_then_and_gives_up():
+    claim = Claim(patience_s=12.0)
+    assert claim.may_report(0.0)
+    assert not claim.refused(1.0)
+    assert not claim.may_report(1.5), "its report would stand where the other's belongs"
+    assert claim.may_report(1.0 + CLAIM_PAUSE_S)
+    claim.reported(1.0 + CLAIM_PAUSE_S)
+    assert not claim.may_report(2.0 + CLAIM_PAUSE_S)
+    assert not claim.refused(12.0)
+    assert claim.refused(13.5)
+
+
+def test_a_worker_that_got_the_slot_in_the_end_reports_as_any():
+    claim = Claim(patience_s=12.0)
+    claim.refused(1.0)
+    claim.accepted()
+    assert claim.may_report(1.5)
+    assert not claim.refused(100.0), "another refusal begins anew"
