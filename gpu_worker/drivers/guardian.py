@@ -4,7 +4,9 @@ Rules:
 
 1. The guardian starts the server in a session of its own, with SIGKILL as its parent-death signal: a guardian that is
    killed leaves no server behind.
-2. It is the reaper of everything the server forks: whoever outlives the server is killed with it.
+2. It is the reaper of everything the server forks: whoever outlives the server is killed with it. The parent-death
+   signal reaches the server's main process only, so a guardian that is killed is survived by its warden, its parent,
+   which inherits what it guarded and kills it, whatever session or group that moved to. Nobody else need live for that.
 3. A worker's control connection is its sign of life. Without one the server lives ``grace_s`` longer; the next worker
    that connects within that time adopts it. Before a server was started there is nothing to adopt: it exits at once.
 4. It speaks lines of JSON. ``start``, ``stop`` and ``status`` come in; ``started``, ``start_failed``, ``exited``,
@@ -176,7 +178,7 @@ class Guardian:
         if error:
             self._say(event="start_failed", error=error)
             raise SystemExit(1)
-        self._say(event="started", pid=self._pid, pid_started=procfs.start_of(self._pid))
+        self._say(event="started", **self._state())
         write_durably(self._directory, "server.json", json.dumps(self._state()).encode())
 
     def _listen(self) -> None:
@@ -279,13 +281,30 @@ def _reap() -> None:
         return
 
 
+def _ward(guardian: int) -> NoReturn:
+    """Wait for the guardian's end; one that was killed leaves its server and all that forked to us: kill it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager's, to everybody: the guardian obeys it
+    _, status = os.waitpid(guardian, 0)
+    give_up_at = time.monotonic() + KILL_DEADLINE_S
+    while status != 0 and time.monotonic() < give_up_at and (left := procfs.descendants(os.getpid())):
+        procfs.signal_all(left, signal.SIGKILL)
+        time.sleep(_SWEEP_S)
+        _reap()
+    os._exit(0)
+
+
 def main(descriptor: int) -> NoReturn:
     """Guard one server; ``descriptor`` is the inherited end of the worker's control connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    guardian = os.fork()
+    if guardian:
+        os.close(descriptor)  # or the worker would not hear of the guardian's end
+        _ward(guardian)
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # is not inherited
     os.set_inheritable(descriptor, False)  # or the server would hold our line open after our death
-    guardian = Guardian(socket.socket(fileno=descriptor))
+    keeper = Guardian(socket.socket(fileno=descriptor))
     signal.signal(signal.SIGTERM, lambda *_: None)  # the wake-up descriptor tells the loop
-    guardian.run()
+    keeper.run()
     os._exit(0)  # the worker waits for this; tidying up an interpreter takes longer than all the rest

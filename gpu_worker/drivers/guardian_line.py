@@ -19,7 +19,10 @@ _REAP_DEADLINE_S = 5.0
 
 
 class Line:
-    """A control connection to a guardian: lines of JSON, events by name."""
+    """A control connection to a guardian: lines of JSON, events by name.
+
+    ``guardian`` is its pid and start time; of one we started, its warden's until it has said its own.
+    """
 
     def __init__(
         self, connection: socket.socket, guardian: tuple[int, int], child: subprocess.Popen[bytes] | None = None

@@ -119,6 +119,7 @@ class ProcessServer:
             await self.stop(0.0)
             raise LoadError((answer or {}).get("error", "the guardian did not answer"))
         self._pid = (answer["pid"], answer["pid_started"])
+        line.guardian = (answer["guardian_pid"], answer["guardian_started"])
 
     def _start_message(self) -> dict[str, Any]:
         settings, recipe = self._settings, self._launch.recipe
@@ -180,7 +181,8 @@ class ProcessServer:
         line.say(do="stop", grace_s=grace_s)
         event = await line.hear("gone", "stuck", within_s=grace_s + STOP_SLACK_S)
         if event is None and line.open and procfs.is_same(*line.guardian):
-            procfs.signal_all({line.guardian[0]}, signal.SIGKILL)
+            guardian = line.guardian[0]
+            procfs.signal_all({guardian} | procfs.descendants(guardian), signal.SIGKILL)
         await line.closed(within_s=EXIT_DEADLINE_S)
         line.close()
         return event is not None and event["event"] == "gone"

@@ -34,7 +34,8 @@ class HandWorker:
         self.beat += 1
         words: dict[str, Any] = {
             "worker": self.name, "boot": self.boot, "home": self.home, "incarnation": self.inc,
-            "epoch": self.epoch, "high_water": self.hw, "beat": self.beat, "budget_mib": self.budget_mib, "serves": self.serves, "fault": self.fault,
+            "epoch": self.epoch, "high_water": self.hw, "beat": self.beat,
+            "budget_mib": self.budget_mib, "serves": self.serves, "fault": self.fault,
             "residencies": tuple(self.models.values()),
         }  # fmt: skip
         await self.rig.put_report(self.slot, Report(**{**words, **more}))

@@ -1,6 +1,7 @@
 """Model servers outlive their worker for a while, are adopted by the next one, and never become orphans."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -97,11 +98,46 @@ def test_a_killed_guardian_leaves_no_orphan_and_the_worker_notices(workplace, ha
     eventually(lambda: not workplace.server_pids(), 5, "the end of the server and its child")
 
 
-def test_guardian_and_worker_killed_together_leave_strays_that_the_next_worker_kills(workplace, hand):
+def under_a_shell(workplace):
+    """As a wrapper script starts it: the model server is not the process that the guardian knows."""
+    command = " ".join(shlex.quote(word) for word in workplace.models[0]["command"])
+    workplace.models[0]["command"] = ["/bin/sh", "-c", f"trap '' TERM; {command}; true"]
+    return workplace
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_guardian_and_worker_killed_together_leave_nothing(workplace, hand, wrapped):
+    workplace.fake("a", "--fork-daemon", "--ignore-sigterm")
+    if wrapped:
+        under_a_shell(workplace)
+    process, identity = ready(workplace, hand)
+    assert len(workplace.server_pids()) == 2 + wrapped
+    process.kill()
+    os.kill(identity["guardian_pid"], signal.SIGKILL)
+    process.wait(10)
+    eventually(lambda: not workplace.server_pids(), 5, "the end of the server and all it forked")
+
+
+def test_a_killed_warden_harms_nobody(workplace, hand):
+    """It only matters once the guardian is gone."""
+    workplace.fake("a")
+    _, identity = ready(workplace, hand)
+    os.kill(warden_of(identity), signal.SIGKILL)
+    hand.load()
+    hand.until_absent("a")
+    assert workplace.server_pids() == set()
+
+
+def warden_of(identity):
+    return procfs.read_proc(identity["guardian_pid"]).parent
+
+
+def test_strays_of_a_worker_killed_with_guardian_and_warden_are_killed_by_the_next_worker(workplace, hand):
     workplace.fake("a", "--fork-daemon")
     process, identity = ready(workplace, hand)
     kill(process)
-    os.kill(identity["guardian_pid"], signal.SIGKILL)
+    for pid in (warden_of(identity), identity["guardian_pid"]):
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: len(workplace.server_pids()) == 1, what="the server dead and its child left")
     workplace.start()
     report = hand.register(not_boot=hand.boot)
