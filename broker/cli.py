@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from broker.config import Config, load_config
 from broker.core.errors import HotseatError
 from broker.listening import DrainingServer, address, inherited
 from broker.store.port import Store
-from schemas import export
+from schemas import export, hangup
 from schemas.config_file import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def broker(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="hotseat broker", description="Run the broker: HTTP API, policy, scheduler.")
     _add_config(parser)
     arguments = parser.parse_args(argv)
+    hangup.ignore_while_starting()
     try:
         config = load_config(arguments.config, os.environ)
         sockets = inherited(os.environ, config.broker.host, config.broker.port)
@@ -63,6 +65,7 @@ def _note_descriptors(config: Config) -> None:
 
 
 async def _serve(config: Config, sockets: list[socket.socket]) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.say_ignored, _log)
     app = build_app(config, open_store(config))
     server = server_of(config, app)
     superseded: asyncio.Event = app.state.broker.watch.superseded

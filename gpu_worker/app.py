@@ -22,6 +22,7 @@ from gpu_worker.slot import Ending, SlotSettings
 from gpu_worker.slot_lock import SlotLock, SlotTakenError
 from gpu_worker.store import Store, StoreAddress
 from gpu_worker.supervisor import Supervisor
+from schemas import hangup
 from schemas.config_file import ModelEntry
 
 EXIT_STOPPED = 0
@@ -96,8 +97,10 @@ def _on_signals(supervisors: Sequence[Supervisor]) -> None:
         for supervisor in supervisors:
             supervisor.stop()
 
+    loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop)
+        loop.add_signal_handler(signum, stop)
+    loop.add_signal_handler(signal.SIGHUP, hangup.say_ignored, log)
 
 
 # ---------------------------------------------------------------------------------------------------- from config

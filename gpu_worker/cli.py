@@ -9,6 +9,7 @@ from pathlib import Path
 from gpu_worker import app, logs
 from gpu_worker.config import Config, OnExit, load_config
 from gpu_worker.slot_lock import SlotTakenError
+from schemas import hangup
 from schemas.config_file import ConfigError
 
 EXIT_CONFIG = 2
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         here or on another host.
     """
     arguments = _parser().parse_args(argv)
+    hangup.ignore_while_starting()
     try:
         config = load_config(arguments.config, os.environ)
         config = _with_flags(config, arguments)

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import json
+import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +25,7 @@ from broker.api.whole_requests import Bounds
 from hotseat import __version__
 from hotseat.client import DEFAULT_URL
 from hotseat.mcp_desk import COMPLETION_TTL_S, TIMEOUT, Ask, Desk, DeskError, Prompt, place_of
-from schemas import log_lines
+from schemas import hangup, log_lines
 
 try:
     from mcp.server.mcpserver import Context, MCPServer
@@ -33,6 +35,7 @@ except ImportError:  # pragma: no cover  the development set has it
     raise SystemExit("hotseat mcp needs the MCP SDK: pip install 'hotseat[mcp]'") from None
 
 EXIT_USAGE = 2
+log = logging.getLogger("hotseat.mcp")
 INSTRUCTIONS = """
 A GPU that several agents share: a model must be leased before it answers, and others may be ahead in line.
 For one answer of a local model call complete; it takes and gives back the lease by itself. To keep a model through
@@ -82,6 +85,7 @@ def serve(server: MCPServer, host: str, port: int) -> None:
     The SDK's own check lets pages of any port of this machine in, and takes no name that containers know it by.
     """
     log_lines.set_up("text", "warning")
+    signal.signal(signal.SIGHUP, lambda _number, _frame: hangup.say_ignored(log))
     guard = Guard(Names(host=host, machine=socket.gethostname()), Origins(), GUARDED)
     app = server.streamable_http_app(
         host=host, transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False)

@@ -23,7 +23,7 @@ from hooks.openclaw.poller.sources.gateway_api import GatewayApiSource
 from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import Source
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
-from schemas import log_lines
+from schemas import hangup, log_lines
 from schemas.config_file import ConfigError
 
 EXIT_CONFIG = 2
@@ -104,6 +104,7 @@ def _run(poller: Poller, section: PollerSection) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: hangup.say_ignored(log))
     log.info("poller_started", extra={"source": section.source, "publish": section.publish})
     poller.run(lambda: stopping.wait(section.period_s))
     log.info("poller_stopped")
