@@ -13,6 +13,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,11 +51,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def until_signal(run: Run) -> None:
-    """Run the parts; a signal asks them to end, once: the end has its own time limits."""
+    """Run the parts; a signal asks them to end, once: the end has its own time limits. Under `nohup` SIGHUP is none."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    loop = asyncio.get_running_loop()
+
+    def hung_up() -> None:
+        leave_terminal()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     await run.until(stop)
+
+
+def leave_terminal() -> None:
+    """Send what is still said nowhere: writing to a terminal that has closed is an error, and would cut the end short."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # after its hang-up a terminal does not say that it is one
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def parser() -> argparse.ArgumentParser:

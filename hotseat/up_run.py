@@ -94,9 +94,9 @@ class Run:
             self._start(parts)
             await self._work(parts, stop)
         finally:
-            print("\nstopping …", flush=True)
+            _tell("\nstopping …")
             await asyncio.shield(asyncio.to_thread(parts.stop))
-            print(f"stopped; state is kept in {self.options.state_dir}", flush=True)
+            _tell(f"stopped; state is kept in {self.options.state_dir}")
 
     def _start(self, parts: Parts) -> None:
         folder = self.options.state_dir
@@ -185,9 +185,15 @@ class Run:
 
     def _say(self, line: str) -> None:
         if self.demo is None:
-            print(f"  ! {line}", flush=True)
+            _tell(f"  ! {line}")
         else:
             self.demo.view.say(line)
+
+
+def _tell(line: str) -> None:
+    """Say it where somebody can hear it; a terminal that has closed keeps nothing from being stopped."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def command_name() -> str:
