@@ -67,7 +67,7 @@ async def until_signal(run: Run) -> None:
 
 
 def leave_terminal() -> None:
-    """Send what is still said nowhere: writing to a terminal that has closed is an error, and would cut the end short."""
+    """Send what is still said nowhere: writing to a terminal that has closed is an error and would cut the end short."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # after its hang-up a terminal does not say that it is one

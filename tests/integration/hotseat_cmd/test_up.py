@@ -1,15 +1,11 @@
 """`hotseat up` as a person meets it: everything real, only the models are tiny."""
 
-import fcntl
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +14,7 @@ import httpx
 import pytest
 
 from hotseat.tiny_gguf import write_tiny_gguf
+from tests.fakes.terminal import Terminal
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
@@ -176,37 +173,11 @@ def test_second_launcher_on_the_same_state_is_refused(up: Up) -> None:
     assert "another `hotseat up`" in refused.stderr
 
 
-class Terminal:
-    """A pseudo-terminal whose session leader a program becomes."""
-
-    def __init__(self) -> None:
-        self.master, self.slave = pty.openpty()
-        self.shown = b""
-
-    def start(self, argv: list[str]) -> "subprocess.Popen[bytes]":
-        def take() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        ends = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
-        process = subprocess.Popen(argv, **ends, preexec_fn=take, env={**os.environ, "TERM": "xterm"})
-        os.close(self.slave)
-        return process
-
-    def read(self) -> bytes:
-        if select.select([self.master], [], [], 0.1)[0]:
-            self.shown += os.read(self.master, 65536)
-        return self.shown
-
-    def close(self) -> None:
-        os.close(self.master)
-
-
 @pytest.mark.parametrize("words, begun", [(["--no-demo"], b"Ctrl-C stops everything"), ([], b"has gemma")])
 def test_a_terminal_that_closes_stops_everything_in_order(up: Up, words: list[str], begun: bytes) -> None:
     terminal = Terminal()
-    up.process = terminal.start(up.argv(*words))
-    eventually(lambda: begun in terminal.read(), "the start")
+    up.process = terminal.start(*up.argv(*words))
+    terminal.until(begun, PATIENCE_S)
     eventually(lambda: "worker_started" in (up.home / "state" / "worker.log").read_text(), "the worker")
     terminal.close()
     assert up.wait(60) == 0
@@ -217,12 +188,8 @@ def test_a_terminal_that_closes_stops_everything_in_order(up: Up, words: list[st
 
 def test_nohup_keeps_it_up(up: Up) -> None:
     with up.log.open("wb") as output:
-        up.process = subprocess.Popen(
-            up.argv("--no-demo"),
-            stdout=output,
-            stderr=output,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-        )
+        ignoring = ["env", "--ignore-signal=HUP"]
+        up.process = subprocess.Popen([*ignoring, *up.argv("--no-demo")], stdout=output, stderr=output)
     eventually(lambda: "Ctrl-C stops everything" in up.shown(), "the start")
     up.process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
