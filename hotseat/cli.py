@@ -42,7 +42,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "check": Subcommand(target="broker.cli:check", summary="check a live store's invariants, read-only"),
     "lease": Subcommand(target="hotseat.holding:lease", summary="ask for a lease and wait for it"),
     "release": Subcommand(target="hotseat.holding:release", summary="give a lease back"),
-    "run": Subcommand(target="hotseat.holding:run", summary="run a command under a lease"),
+    "run": Subcommand(target="hotseat.running:run", summary="run a command under a lease"),
     "mcp": Subcommand(target="hotseat.mcp_server:main", summary="serve the GPU to MCP clients"),
     "key": Subcommand(target="broker.cli:key", summary="make an API key"),
     "import": Subcommand(
@@ -71,7 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         print(version_line())
         return 0
     if name not in SUBCOMMANDS:
-        print(f"hotseat: no such command: {name}\n\n{usage()}", file=sys.stderr)
+        from hotseat.arguments import meant  # noqa: PLC0415 - only who mistypes pays for it
+
+        print(f"hotseat: no such command: {name}{meant(name, SUBCOMMANDS)}\n\n{usage()}", file=sys.stderr)
         return USAGE_ERROR
     try:
         return load(SUBCOMMANDS[name])(rest)

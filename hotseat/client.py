@@ -7,6 +7,8 @@ import http.client
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +16,10 @@ from urllib.parse import quote, urlsplit
 DEFAULT_URL = "http://127.0.0.1:4687"
 ANSWER_S = 10.0
 """How long a call may take beyond what it asked the broker to wait."""
+STREAM_S = 45.0
+"""A stream that says nothing for so long is cut: the broker says something every 15 s."""
+PASSING = frozenset({0, 408, 425, 500, 502, 503, 504})
+"""No answer, or one that a broker which restarts, a store that is away or a proxy before them gives: ask again."""
 
 Body = dict[str, Any]
 
@@ -27,6 +33,16 @@ class BrokerError(Exception):
         self.code = code
         self.retry_after_s = retry_after_s
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same call may succeed in a moment."""
+        return (self.status in PASSING and self.code != "unusable") or self.code in {"rate_limited", "waiters_full"}
+
+    @property
+    def brief(self) -> str:
+        """What happened, without the advice."""
+        return str(self).partition(";")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
@@ -34,6 +50,7 @@ class Client:
 
     url: str = DEFAULT_URL
     api_key: str = ""
+    answer_s: float = ANSWER_S
 
     @classmethod
     def from_environment(cls, *, url: str | None = None) -> "Client":
@@ -53,22 +70,45 @@ class Client:
         """End something."""
         return self._call("DELETE", path, None, 0.0)
 
+    def events(self, path: str) -> Iterator[Body]:
+        """Yield the data of a stream of server-sent events until it ends."""
+        with self._asked("GET", path, None, STREAM_S) as response:
+            if response.status >= 400:
+                _answer(response.status, response.read(), response.getheader("Retry-After"))
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
     def _call(self, method: str, path: str, body: Body | None, wait_s: float, operation: str = "") -> Body:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise BrokerError(f"{self.url!r} is not an http:// or https:// address; set HOTSEAT_URL or --url")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=wait_s + ANSWER_S)
+        with self._asked(method, path, body, wait_s + self.answer_s, operation) as response:
+            return _answer(response.status, response.read(), response.getheader("Retry-After"))
+
+    @contextmanager
+    def _asked(
+        self, method: str, path: str, body: Body | None, timeout_s: float, operation: str = ""
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection, prefix = self._connection(timeout_s)
         try:
             payload = None if body is None else json.dumps(body)
-            connection.request(method, parts.path + path, payload, self._headers(body, operation))
-            response = connection.getresponse()
-            return _answer(response.status, response.read(), response.getheader("Retry-After"))
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
+            connection.request(method, prefix + path, payload, self._headers(body, operation))
+            yield connection.getresponse()
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BrokerError(f"no answer from the broker at {self.url} ({reason}); is `hotseat broker` up?") from None
         finally:
             connection.close()
+
+    def _connection(self, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+        """Not opened yet, and what comes before each path."""
+        try:
+            parts = urlsplit(self.url)
+            if parts.scheme in {"http", "https"} and parts.hostname:
+                kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+                return kind(parts.hostname, parts.port, timeout=timeout_s), parts.path
+        except ValueError:
+            pass  # a port that is none, a bracket that is not closed
+        wanted = f"{self.url!r} is not an http:// or https:// address; set HOTSEAT_URL or --url"
+        raise BrokerError(wanted, code="unusable")
 
     def _headers(self, body: Body | None, operation: str) -> dict[str, str]:
         headers = {"Accept": "application/json"}
@@ -77,6 +117,8 @@ class Client:
         if operation:
             headers["Idempotency-Key"] = operation
         if self.api_key:
+            if not (self.api_key.isascii() and self.api_key.isprintable()):
+                raise BrokerError("HOTSEAT_API_KEY holds a character that no key has", code="unusable")
             headers["Authorization"] = f"Bearer {self.api_key}"
         return headers
 

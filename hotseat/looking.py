@@ -1,10 +1,10 @@
 """`hotseat ps` and `why`: what the pool is doing, from the broker's own pictures."""
 
-import argparse
 import json
 import sys
 from typing import Any
 
+from hotseat.arguments import CommandLine, add_url
 from hotseat.client import BrokerError, Client, segment
 
 Picture = dict[str, Any]
@@ -12,9 +12,9 @@ Picture = dict[str, Any]
 
 def ps(argv: list[str]) -> int:
     """`hotseat ps`: slots, what is on them, who holds it, who waits."""
-    parser = argparse.ArgumentParser(prog="hotseat ps", description="Who holds what, who waits for what.")
+    parser = CommandLine(prog="hotseat ps", description="Who holds what, who waits for what.")
     parser.add_argument("--json", action="store_true", help="the broker's own pictures, for scripts")
-    parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
+    add_url(parser)
     arguments = parser.parse_args(argv)
     client = Client.from_environment(url=arguments.url)
     try:
@@ -33,10 +33,10 @@ def ps(argv: list[str]) -> int:
 
 def why(argv: list[str]) -> int:
     """`hotseat why LEASE`: who is ahead, what the slots do, how long it can take at worst."""
-    parser = argparse.ArgumentParser(prog="hotseat why", description="Why does this lease wait, and how long at most?")
+    parser = CommandLine(prog="hotseat why", description="Why does this lease wait, and how long at most?")
     parser.add_argument("lease", help="lease id")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
+    add_url(parser)
     arguments = parser.parse_args(argv)
     try:
         answer = Client.from_environment(url=arguments.url).get(f"/lease/{segment(arguments.lease)}/why")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from typing import TextIO
 
 WIDTH = 24
 CLEAR_LINE = "\r\x1b[K"
+
+
+def say(line: str) -> None:
+    """Tell the person who watches, on standard error; where that is closed nobody listens, and nothing stops for it."""
+    if sys.stderr is not None:  # the standard library's types do not know that it can be
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+
+def is_watched() -> bool:
+    """Whether a person sees what is said, as it is said."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """`hotseat report`: what /v1 served on one day, from the counts that the brokers keep in the store."""
 
-import argparse
 import json
 import sys
 from typing import Any
 from urllib.parse import urlencode
 
+from hotseat.arguments import CommandLine, add_url
 from hotseat.client import BrokerError, Client
 from hotseat.looking import table
 
@@ -32,10 +32,10 @@ TITLES = {
 
 def report(argv: list[str]) -> int:
     """`hotseat report`: requests by route and reason, waits, tokens, loads of one day."""
-    parser = argparse.ArgumentParser(prog="hotseat report", description="What /v1 served on one day.")
+    parser = CommandLine(prog="hotseat report", description="What /v1 served on one day.")
     parser.add_argument("--day", default=TODAY, metavar="YYYY-MM-DD", nargs="?", const=TODAY, help="UTC (today)")
     parser.add_argument("--json", action="store_true", help="the broker's own report, for scripts")
-    parser.add_argument("--url", help="broker's address (HOTSEAT_URL)")
+    add_url(parser)
     arguments = parser.parse_args(argv)
     query = f"?{urlencode({'day': arguments.day})}" if arguments.day else ""
     try:

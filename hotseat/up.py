@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hotseat.arguments import CommandLine
 from hotseat.demo_models import DemoModelsMissingError, cache_folder
 from hotseat.embedded_valkey import StoreStartError
 from hotseat.llama_server import LlamaServerMissingError
@@ -67,7 +68,7 @@ async def until_signal(run: Run) -> None:
 
 
 def leave_terminal() -> None:
-    """Send what is still said nowhere: writing to a terminal that has closed is an error and would cut the end short."""
+    """Send what is still said nowhere: writing to a closed terminal is an error and would cut the end short."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # after its hang-up a terminal does not say that it is one
@@ -77,7 +78,7 @@ def leave_terminal() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    reader = argparse.ArgumentParser(
+    reader = CommandLine(
         prog="hotseat up",
         description="Start store, broker, worker and three demo agents on this machine. Ctrl-C stops everything.",
     )

@@ -26,7 +26,7 @@ async def hotseat(scene: GatewayScene, *words: str) -> asyncio.subprocess.Proces
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("words", [("lease", "a"), ("run", "a", "--", "sleep", "60")])
 async def test_who_is_stopped_in_line_leaves_it(words, number):
     async with gateway_scene({"a": []}, load_s=60.0) as scene:
@@ -35,7 +35,7 @@ async def test_who_is_stopped_in_line_leaves_it(words, number):
         assert (await asyncio.wait_for(process.stderr.readline(), 20)).startswith(b"a: place 1")
         assert scene.leases("queued")
         process.send_signal(number)
-        assert await process.wait() == 130
+        assert await process.wait() == 128 + number
         assert not scene.leases()
 
 

@@ -1,0 +1,84 @@
+"""What a command waits for, in one line: signals, answers of calls that run beside it, news of a job and of a lease.
+
+The signals that end or steer a process are blocked in every thread and taken by one that does nothing else. So none
+comes in the middle of a call that has an effect (a lease nobody knows of would block others), none is lost, and it is
+known who sent it: a terminal sends to everybody in the foreground, a person to one process.
+"""
+
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+PASSED_ON = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+TAKEN = ENDING | PASSED_ON
+_FROM_KERNEL = 0x80
+"""``si_code`` of a signal that a terminal sent (SI_KERNEL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A signal came."""
+
+    number: signal.Signals
+    by_terminal: bool
+    """A key, or the terminal's end: everybody in the foreground has got it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A call that ran beside has come to its end."""
+
+    call: object
+    value: object = None
+    error: BaseException | None = None
+
+
+class Inbox:
+    """Made once, in the main thread, before any other thread.
+
+    Attributes:
+        ignored: Signals that were ignored when the program started, as shells do for a background job and `nohup` for
+            SIGHUP; what it starts shall find them so.
+        mask: Signals that were blocked then.
+    """
+
+    def __init__(self) -> None:
+        self.ignored = frozenset(number for number in TAKEN if signal.getsignal(number) is signal.SIG_IGN)
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+        self._items: queue.SimpleQueue[object] = queue.SimpleQueue()
+        threading.Thread(target=self._take_signals, name="signals", daemon=True).start()
+
+    def put(self, item: object) -> None:
+        """Add something; from any thread."""
+        self._items.put(item)
+
+    def take(self, timeout_s: float | None) -> object | None:
+        """The next item; None when the time is up."""
+        try:
+            return self._items.get(timeout=None if timeout_s is None else max(0.0, timeout_s))
+        except queue.Empty:
+            return None
+
+    def call(self, make: Callable[[], object]) -> object:
+        """Run a call beside; answers what its `Answer` will bear as ``call``."""
+        token = object()
+
+        def run() -> None:
+            try:
+                self.put(Answer(token, make()))
+            except BaseException as error:  # noqa: BLE001 - whoever takes the answer raises it
+                self.put(Answer(token, error=error))
+
+        threading.Thread(target=run, daemon=True).start()
+        return token
+
+    def _take_signals(self) -> None:
+        while True:
+            info = signal.sigwaitinfo(TAKEN)
+            number, by_terminal = signal.Signals(info.si_signo), info.si_code == _FROM_KERNEL
+            if number in self.ignored and (by_terminal or number is signal.SIGHUP):
+                continue  # Ctrl-C is not for a job in the background, a hang-up not for one under nohup
+            self.put(Signalled(number, by_terminal))
