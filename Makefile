@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 CHAOS_FAULTS ?= 200
 LOCKED := runtime demo dev
+DOWNLOAD_runtime := 40 MB
+DOWNLOAD_demo := 350 MB, 240 MB of them the first model
+DOWNLOAD_dev := 400 MB
 SOURCES = $(wildcard hotseat broker gpu_worker hooks schemas tests bench)
 PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas bench)
 
@@ -24,7 +27,7 @@ $(BIN)/python:
 
 # One stamp per lock file: a second `make up` installs nothing and starts at once. The dev set includes the demo set.
 $(VENV)/.installed-%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
-	@echo "· installing the locked $* packages, hashes checked (once)"
+	@echo "· installing the locked $* packages, hashes checked (once; about $(DOWNLOAD_$*) to download)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/$*.txt \
 	  | sed -un 's/^ *Downloading \([^ ]*\)\(.*\)/    downloading \1\2/p; s/^Installing collected packages.*/    installing/p'
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .

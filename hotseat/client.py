@@ -36,6 +36,8 @@ class BrokerError(Exception):
     @property
     def is_passing(self) -> bool:
         """Whether the same call may succeed in a moment."""
+        if self.status == 404 and self.code == "http":  # of a proxy that has lost sight of its broker
+            return True
         return (self.status in PASSING and self.code != "unusable") or self.code in {"rate_limited", "waiters_full"}
 
     @property

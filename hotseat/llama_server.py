@@ -75,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
     reader.add_argument(
         "--pooling", choices=POOLING, help="how the tokens' embeddings become one (default: the model's)"
     )
+    reader.add_argument("--chat-template-file", help="how messages become a prompt (default: as the model says)")
+    reader.add_argument("-n", "--predict", "--n-predict", type=int, help="most tokens where a request names none")
+    reader.add_argument("-r", "--reverse-prompt", action="append", help="stop there where a request names no stops")
+    reader.add_argument("--jinja", action="store_true", help="as it is anyway")
     reader.add_argument("--metrics", action="store_true")
     reader.add_argument("--no-warmup", action="store_true")
     return reader
@@ -96,6 +100,12 @@ def parameters(arguments: argparse.Namespace, params: Any) -> Any:
         params.model_alias = {arguments.alias}
     if arguments.pooling is not None:
         params.pooling_type = POOLING.index(arguments.pooling)
+    if arguments.chat_template_file is not None:
+        params.chat_template = text_of(arguments.chat_template_file)
+    if arguments.predict is not None:
+        params.n_predict = arguments.predict
+    if arguments.reverse_prompt is not None:
+        params.antiprompt = arguments.reverse_prompt
     if arguments.n_gpu_layers is not None:
         params.n_gpu_layers = arguments.n_gpu_layers
     return params
@@ -105,9 +115,14 @@ def api_keys(arguments: argparse.Namespace) -> list[str]:
     """Return the keys that are let in; none means everybody is."""
     keys = [arguments.api_key] if arguments.api_key else []
     if arguments.api_key_file:
-        with open(arguments.api_key_file, encoding="utf-8") as lines:  # noqa: PTH123 - spares the import at start
-            keys += [line.strip() for line in lines if line.strip()]
+        keys += [line.strip() for line in text_of(arguments.api_key_file).splitlines() if line.strip()]
     return keys
+
+
+def text_of(path: str) -> str:
+    """Return what a file says."""
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - spares the import at start
+        return file.read()
 
 
 if __name__ == "__main__":

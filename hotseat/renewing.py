@@ -20,6 +20,8 @@ RETRY_S = 1.0
 FOLLOW_PAUSE_S = 1.0
 LEAST_ANSWER_S = 1.0
 
+ENDED = frozenset({"not_found", "stale_nonce", "lease_ended"})
+"""What a broker says of a lease that is over; a proxy's 404 says nothing of it."""
 WORDS = {
     "expired": "it was not renewed in time",
     "preempted": "it was asked back, and its grace is over",
@@ -97,7 +99,7 @@ class Renewing:
         try:
             state = replace(self._client, answer_s=answer_s).post("/renew", body)
         except BrokerError as error:
-            if error.status not in {404, 409, 410}:
+            if error.code not in ENDED:
                 return error
             self._over(self._why(error))
             return None
@@ -108,11 +110,17 @@ class Renewing:
     def _follow(self) -> None:
         path = f"/lease/{segment(self._held['leaseId'])}/events"
         while not self._done.is_set():
-            with suppress(BrokerError, ValueError, KeyError):
+            try:
                 for data in self._client.events(path):
                     if self._done.is_set():
                         return
-                    self._see(data["lease"])
+                    if "lease" in data:
+                        self._see(data["lease"])
+            except BrokerError as error:
+                if error.code in ENDED:
+                    self._over(self._why(error))
+            except ValueError:
+                pass  # half an event: the connection was cut
             self._done.wait(FOLLOW_PAUSE_S)
 
     def _see(self, lease: Lease) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from hotseat.demo_models import DemoModel
 
@@ -19,6 +19,12 @@ ADOPT_TIMEOUT_S = 20  # a pretended GPU is a busy CPU: proving itself takes a mo
 LEAST_CONTEXT, CONTEXT_TOKENS, MOST_CONTEXT = 256, 1024, 32_768  # of one request, tokens; more the demo's models cannot
 COUNTED_CONTEXT = 1024  # the demo's declared footprints have this
 MIB_PER_KILOTOKEN = 4  # of a longer context, for all places together: measured 170 MiB for 3 x 16,384
+CHAT_TEMPLATE = Path(__file__).with_name("demo_chat.jinja")
+STOPS = (
+    "\nQuestion:",
+    "\nAnswer:",
+)  # the template's own: a model that goes on with a text asks itself the next question
+MOST_TOKENS = 256  # of an answer whose request names no bound; without one a small model can go on for ever
 FILE_MODE = 0o600
 
 HEAD = """\
@@ -50,13 +56,14 @@ memory_mib = {memory_mib}
 lease_limit = {lease_limit}
 default = {default}
 load_s_hint = {load_s}
-kind = "completion"
 model_path = {path}
 command = [
   {server},
   "--model", "{{model_path}}", "--alias", "{{served_name}}",
   "--host", "{{host}}", "--port", "{{port}}", "--api-key-file", "{{api_key_file}}",
   "--ctx-size", "{context}", "--parallel", "{parallel}", "--threads", "{threads}",
+  # The model goes on with a text: this makes it answer, and come to an end.
+  "--jinja", "--chat-template-file", {template}, {stops}, "--predict", "{most_tokens}",
 ]
 """
 
@@ -107,6 +114,9 @@ class UpConfig:
             parallel=PARALLEL,
             lease_limit=LEASE_LIMIT,
             threads=self.threads,
+            template=toml_string(str(CHAT_TEMPLATE)),
+            stops=", ".join(f'"--reverse-prompt", {toml_string(stop)}' for stop in STOPS),
+            most_tokens=MOST_TOKENS,
         )
 
     def _memory_mib(self, model: DemoModel) -> int:

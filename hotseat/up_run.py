@@ -80,7 +80,8 @@ class Run:
         """
         print(f"Hotseat {__version__}: agents wait in line for a model instead of failing.\n")
         self.models = prepare_demo_models(self.options.models_dir, report=self.progress.part)
-        self.progress.done("models", f"{', '.join(model.name for model in self.models)} in {self.options.models_dir}")
+        names = ", ".join(f"{model.name} ({size_of(model.path)})" for model in self.models)
+        self.progress.done("models", f"{names} in {self.options.models_dir}")
 
     async def until(self, stop: asyncio.Event) -> None:
         """Start everything, keep it up until told to stop or the agents are done, stop it.
@@ -188,6 +189,11 @@ class Run:
             _tell(f"  ! {line}")
         else:
             self.demo.view.say(line)
+
+
+def size_of(path: Path) -> str:
+    """Return how large a file is, for a person."""
+    return f"{path.stat().st_size / 1e6:.0f} MB"
 
 
 def _tell(line: str) -> None:

@@ -5,6 +5,7 @@ import secrets
 import socket
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ import httpx
 import numpy as np
 import pytest
 
-from hotseat.demo_models import prepare_demo_models
+from hotseat.demo_models import DemoModel, prepare_demo_models
 from hotseat.gguf_to_f16 import write_as_f16
 from hotseat.llama_server import llama_server_argv
 from hotseat.tiny_gguf import write_tiny_gguf
+from hotseat.up_config import MOST_TOKENS, UpConfig
 
 WORDS_ONLY = re.compile(r"( [a-z]{4})+")
 
@@ -29,9 +31,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(model: Path, *, load_timeout_s: float = 60.0) -> Iterator[httpx.Client]:
+def served(model: Path, *flags: str, load_timeout_s: float = 60.0) -> Iterator[httpx.Client]:
     key, port = secrets.token_hex(8), free_port()
-    argv = [*llama_server_argv(), "-m", str(model), "--port", str(port), "-c", "1024", "-np", "2", "-t", "2"]
+    argv = [*llama_server_argv(), "-m", str(model), "--port", str(port), "-c", "1024", "-np", "2", "-t", "2", *flags]
     with subprocess.Popen([*argv, "--api-key", key], stderr=subprocess.DEVNULL) as server:
         base_url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
@@ -127,6 +129,46 @@ def test_unpacked_model_has_the_weights_of_the_quantised_one(tmp_path: Path) -> 
     assert reader.fields["tokenizer.ggml.tokens"].contents() == ["a", "b"]
     assert parts[-1] == 1.0
     assert not list(tmp_path.glob("*.part"))
+
+
+def catalogue_flags(model: Path) -> list[str]:
+    """What the demo's catalogue adds to a server's own arguments."""
+    made = DemoModel(name="m", path=model, memory_mib=450, load_s=2.0)
+    config = UpConfig(
+        store_url="", port=0, worker_state_dir=Path(), models=[made, made], server_argv=["llama-server"], threads=2
+    )
+    command = tomllib.loads(config.text())["model"][0]["command"]
+    return command[command.index("--jinja") :]
+
+
+def chat(client: httpx.Client, *said: str, **more: object) -> tuple[str, str, int]:
+    """Answer, why it ended, and how many tokens it has."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(said)]
+    answer = client.post("/v1/chat/completions", json={"messages": messages, **more}, timeout=100).json()
+    choice = answer["choices"][0]
+    return choice["message"]["content"], choice["finish_reason"], answer["usage"]["completion_tokens"]
+
+
+def test_an_answer_without_a_bound_of_its_own_comes_to_an_end(tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "tiny-a.gguf", name="tiny-a", seed=1)
+    with served(model, *catalogue_flags(model)) as client:
+        assert chat(client, "Go on for ever.")[1:] == ("length", MOST_TOKENS)
+        assert completion(client, "for ever", max_tokens=300)["usage"]["completion_tokens"] == 300, "theirs holds"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_answers_like_a_model(tmp_path: Path) -> None:
+    small = prepare_demo_models(tmp_path, report=lambda _what, _part: None)[0].path
+    with served(small, *catalogue_flags(small), load_timeout_s=100) as client:
+        answer, why, _ = chat(client, "What is the capital of France?", temperature=0)
+        assert "Paris" in answer
+        assert "<|" not in answer
+        assert "Question" not in answer
+        assert why == "stop"
+        said = ("Name two colours.", "Red and blue.", "And two animals?")
+        assert chat(client, *said, temperature=0)[1] == "stop"
 
 
 @pytest.mark.slow

@@ -233,7 +233,15 @@ def proxy() -> Iterator[Proxy]:
     made.server.server_close()
 
 
-PASSING = [(502, b"<html>bad gateway"), (503, DRAINING), (504, b""), (500, b"{}"), (0, b""), (503, b"no JSON")]
+PASSING = [
+    (502, b"<html>bad gateway"),
+    (503, DRAINING),
+    (504, b""),
+    (500, b"{}"),
+    (0, b""),
+    (503, b"no JSON"),
+    (404, b"no such page"),
+]
 
 
 @pytest.mark.parametrize("trouble", PASSING, ids=lambda one: f"{one[0]}-{one[1][:6].decode()}")

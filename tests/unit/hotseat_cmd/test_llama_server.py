@@ -22,6 +22,15 @@ def test_arguments_reach_the_server() -> None:
     assert params.endpoint_metrics
 
 
+def test_an_answer_has_a_form_and_an_end(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("Q: {{ messages }}\n")
+    params = parsed("-m", "a", "--jinja", "--chat-template-file", str(template), "-n", "9", "-r", "\nQ:", "-r", "\nA:")
+    assert params.chat_template == "Q: {{ messages }}\n"
+    assert (params.n_predict, params.antiprompt) == (9, ["\nQ:", "\nA:"])
+    assert not vars(parsed("-m", "a")).keys() & {"chat_template", "n_predict", "antiprompt"}, "else as the server says"
+
+
 def test_it_listens_on_loopback_unless_told_otherwise() -> None:
     assert parsed("-m", "a.gguf").hostnames == ["127.0.0.1"]
 
