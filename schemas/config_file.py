@@ -20,8 +20,11 @@ SECTIONS = frozenset(
 
 ENV_PREFIX = "HOTSEAT_"
 
-NOT_SETTINGS = frozenset({"HOTSEAT_CONFIG", "HOTSEAT_URL", "HOTSEAT_API_KEY"})
-"""Variables of the command line (path of the file, broker's address and key for a client), not of any section."""
+NOT_SETTINGS = frozenset(
+    {"HOTSEAT_CONFIG", "HOTSEAT_URL", "HOTSEAT_API_KEY", "HOTSEAT_LEASE", "HOTSEAT_NONCE", "HOTSEAT_NOTICE"}
+)
+"""Variables of the command line (path of the file, broker's address and key for a client) and those that a job under a
+lease finds, not of any section."""
 
 PLACEHOLDERS = frozenset({"host", "port", "model_path", "served_name", "api_key_file"})
 """What a ``command`` may ask for in braces."""

@@ -453,6 +453,19 @@ async def test_ctrl_z_and_fg_work_as_with_any_command(scene, terminal):
         await scene.all_given_back()
 
 
+async def test_a_job_that_was_suspended_longer_than_its_lease_lives_is_told_so(scene, terminal):
+    async with shell_on(terminal, scene):
+        terminal.type(b"hotseat run a --ttl 2 -- sh -c 'echo begun; exec sleep 300'\n")
+        await asyncio.to_thread(terminal.until, b"begun")
+        terminal.type(b"\x1a")
+        await asyncio.to_thread(terminal.until, b"Stopped")
+        await until(lambda: scene.leases("ended"))
+        terminal.type(b"fg\n")
+        await asyncio.to_thread(terminal.until, b"the lease is over: it was not renewed in time")
+        terminal.type(b"echo status $?\n")
+        await asyncio.to_thread(terminal.until, b"status 124")
+
+
 async def test_a_pager_behind_it_in_a_pipeline_can_still_read_the_terminal(scene, terminal):
     async with shell_on(terminal, scene):
         terminal.type(

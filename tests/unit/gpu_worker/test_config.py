@@ -43,6 +43,12 @@ def test_a_good_file_is_read_with_its_defaults(write):
     assert config.models[0].lease_limit == 4
 
 
+def test_what_a_job_under_a_lease_finds_in_its_environment_is_no_setting(write):
+    """`hotseat run … -- hotseat worker`, and a shell that has evaluated `hotseat lease --format env`."""
+    environ = {"HOTSEAT_LEASE": "L1", "HOTSEAT_NONCE": "n", "HOTSEAT_NOTICE": "/tmp/x/notice"}
+    assert load_config(write(GOOD), environ) == load_config(write(GOOD), {})
+
+
 def test_the_environment_wins(write):
     environ = {"HOTSEAT_WORKER_ADOPT_GRACE_S": "7.5", "HOTSEAT_STORE_POOL": "other", "HOTSEAT_CONFIG": "x"}
     config = load_config(write(GOOD), environ)
