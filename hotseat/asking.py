@@ -150,9 +150,9 @@ class Line:
         while True:
             item = self.inbox.take(None)
             if isinstance(item, Signalled):
-                if told is not None:
+                if told is not None and item.again:
                     raise ToldToEndError(told)
-                told = item
+                told = told or item
             if isinstance(item, Answer) and item.call is call:
                 break
         if item.error is None:

@@ -8,12 +8,15 @@ known who sent it: a terminal sends to everybody in the foreground, a person to 
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 PASSED_ON = frozenset({signal.SIGUSR1, signal.SIGUSR2})
 TAKEN = ENDING | PASSED_ON
+ECHO_S = 0.3
+"""Nobody asks twice so soon."""
 _FROM_KERNEL = 0x80
 """``si_code`` of a signal that a terminal sent (SI_KERNEL)."""
 
@@ -25,6 +28,9 @@ class Signalled:
     number: signal.Signals
     by_terminal: bool
     """A key, or the terminal's end: everybody in the foreground has got it too."""
+    again: bool = False
+    """Asked a second time; not where one sender's signal came by two ways (`timeout` signals what it started, then the
+    group that is in)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +82,13 @@ class Inbox:
         return token
 
     def _take_signals(self) -> None:
+        first_s: dict[signal.Signals, float] = {}
         while True:
             info = signal.sigwaitinfo(TAKEN)
             number, by_terminal = signal.Signals(info.si_signo), info.si_code == _FROM_KERNEL
             if number in self.ignored and (by_terminal or number is signal.SIGHUP):
                 continue  # Ctrl-C is not for a job in the background, a hang-up not for one under nohup
-            self.put(Signalled(number, by_terminal))
+            now_s = time.monotonic()
+            again = number is not signal.SIGHUP and any(now_s - at_s > ECHO_S for at_s in first_s.values())
+            first_s.setdefault(number, now_s)
+            self.put(Signalled(number, by_terminal, again))

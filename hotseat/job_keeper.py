@@ -107,7 +107,8 @@ class Keeper:
             case "warn":
                 self._warn(message["number"])
             case "tell":
-                procfs.signal_all({self._pid} - self._had_it(message), message["number"])
+                command = set() if self._exited else {self._pid}
+                procfs.signal_all(command - self._had_it(message), message["number"])
             case "discard":
                 self._twin(message["number"], by_terminal=True)
 

@@ -17,7 +17,6 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotseat import arguments as words
@@ -25,7 +24,7 @@ from hotseat.asking import Lease, Line, ToldToEndError, body_of, explained, give
 from hotseat.client import BrokerError, Client
 from hotseat.ending import end_by
 from hotseat.inbox import PASSED_ON, Inbox, Signalled
-from hotseat.job import Exited, Gone, Job, KeeperLost, StartFailed, Stuck, named
+from hotseat.job import Exited, Gone, Job, KeeperLost, Started, StartFailed, Stuck, named
 from hotseat.progress_line import say
 from hotseat.renewing import AskedBack, Away, Back, Over, Renewing
 
@@ -45,6 +44,8 @@ which is not there before. It has the broker's grace to finish, then it is stopp
 """
 KEY_S = 0.05
 """A key reaches us as soon as it reaches the command; the thread that takes it may be a little later."""
+OBEYED_S = 5.0
+"""A command that ends so soon after a key was pressed has obeyed it, and what it leaves behind shall end too."""
 WORDLESS = "none"
 
 
@@ -73,7 +74,12 @@ def run(argv: list[str]) -> int:
     except ToldToEndError as told:
         _let_go(line)
         return end_by(told.signalled)
-    return Run(client, held, arguments, inbox).carry_out(command)
+    try:
+        return Run(client, held, arguments, inbox).carry_out(command)
+    except OSError as error:  # nothing was started: no process or no file more is to be had
+        give_back(client, held, inbox)
+        say(f"hotseat run: {error.strerror}")
+        return NOT_RUN
 
 
 def hold_standard_files() -> None:
@@ -141,19 +147,22 @@ def _let_go(line: Line) -> None:
         give_back(line.client, line.held, line.inbox)
 
 
-@dataclass(slots=True)
 class Notice:
-    """The file that tells a job of its lease: it is not there while all is well."""
+    """The file that tells a job of its lease: it is not there while all is well.
 
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hotseat-run-")))
+    Attributes:
+        path: What `HOTSEAT_NOTICE` says; None where this host has no place for such a file.
+    """
 
-    @property
-    def path(self) -> Path:
-        """What `HOTSEAT_NOTICE` says."""
-        return self.folder / "notice"
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        with suppress(OSError):
+            self.path = Path(tempfile.mkdtemp(prefix="hotseat-run-")) / "notice"
 
     def write(self, state: str, reason: str, within_s: float) -> None:
         """Replace it; a full disk does not end the job."""
+        if self.path is None:
+            return
         document = {
             "state": state,
             "reason": reason,
@@ -167,7 +176,8 @@ class Notice:
 
     def remove(self) -> None:
         """With its folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.path is not None:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
 class Run:
@@ -177,8 +187,10 @@ class Run:
         self._client, self._held, self._arguments, self._inbox = client, held, arguments, inbox
         self._notice = Notice()
         self._job: Job
+        self._has_started = False
         self._told: Signalled | None = None
-        self._key_pressed = False
+        self._key_s: float | None = None
+        """When a key was pressed on the terminal that ends most commands."""
         self._status: int | None = None
         self._left: tuple[int, ...] = ()
         self._lease_over = self._stopped_for_lease = self._gone = False
@@ -206,7 +218,9 @@ class Run:
         return status if isinstance(status, int) else end_by(status)
 
     def _environment(self) -> dict[str, str]:
-        own = {"HOTSEAT_LEASE": self._held["leaseId"], "HOTSEAT_NOTICE": str(self._notice.path)}
+        own = {"HOTSEAT_LEASE": self._held["leaseId"]}
+        if self._notice.path is not None:
+            own["HOTSEAT_NOTICE"] = str(self._notice.path)
         if "endpoint" in self._held:
             endpoint = self._held["endpoint"]
             own |= {"OPENAI_BASE_URL": endpoint["baseUrl"], "OPENAI_API_KEY": endpoint["apiKey"]}
@@ -223,9 +237,10 @@ class Run:
 
     def _was_the_key(self) -> bool:
         """The command died of Ctrl-C; we have got it too, perhaps only now."""
-        while not self._key_pressed and (item := self._inbox.take(KEY_S)) is not None:
-            self._key_pressed = isinstance(item, Signalled) and item.by_terminal
-        return self._key_pressed
+        while self._key_s is None and (item := self._inbox.take(KEY_S)) is not None:
+            if isinstance(item, Signalled) and item.by_terminal:
+                self._key_s = time.monotonic()
+        return self._key_s is not None
 
     # -------------------------------------------------------------------------------------------------- what comes
 
@@ -242,22 +257,32 @@ class Run:
                 self._gone = True
             case Stuck():
                 self._left, self._gone = item.left, True
+            case Started():
+                self._has_started = True
             case KeeperLost():
-                say("hotseat run: the job's keeper was killed; ending the job")
-                self._left, self._gone = self._job.bury(grace_s=self._arguments.kill_after), True
+                self._keeper_lost()
             case AskedBack() | Over() | Away() | Back():
                 self._lease_news(item)
+
+    def _keeper_lost(self) -> None:
+        if self._has_started:
+            say("hotseat run: the job's keeper was killed; ending the job")
+        else:
+            say("hotseat run: the command could not be started: its keeper ended at once (out of files or memory?)")
+            self._status = NOT_RUN
+        self._left, self._gone = self._job.bury(grace_s=self._arguments.kill_after), True
 
     def _signalled(self, item: Signalled) -> None:
         if item.number in PASSED_ON:
             self._job.tell(item)
         elif item.by_terminal and item.number is not signal.SIGHUP:
             self._job.had(item)
-            self._key_pressed = True
+            self._key_s = time.monotonic()
             if self._status is not None:  # the command is gone: the key is for what it left behind
                 self._job.stop(grace_s=self._arguments.kill_after)
         elif self._told is not None:
-            self._job.kill()
+            if item.again:
+                self._job.kill()
         else:
             self._told = item
             if self._status is not None:  # the job did not come to its end by itself
@@ -266,7 +291,8 @@ class Run:
 
     def _exited(self, item: Exited) -> None:
         self._status = item.status
-        if self._arguments.stop_leftovers or self._key_pressed:
+        pressed = self._key_s is not None and time.monotonic() - self._key_s < OBEYED_S
+        if self._arguments.stop_leftovers or pressed:
             self._job.stop(grace_s=self._arguments.kill_after)
         elif self._told is None and not self._stopped_for_lease:
             self._due["left"] = time.monotonic() + LEFT_PAUSE_S

@@ -124,6 +124,27 @@ async def test_a_second_signal_kills(scene, start):
     await scene.all_given_back()
 
 
+async def test_timeout_asks_once_though_it_signals_twice(scene, start):
+    """GNU timeout signals what it started, and then its own group, which that is in."""
+    shell = "trap 'sleep 0.5; echo saved > $DIR/saved; exit 3' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done"
+    job = await start(shell=shell, before=("timeout", "--preserve-status", "2"))
+    assert await job.end() == 3
+    assert (job.folder / "saved").exists()
+    await scene.all_given_back()
+
+
+async def test_hanging_up_again_does_not_kill(start):
+    """A window that closes: the shell hangs up on its jobs, then the kernel on whoever is in the foreground."""
+    shell = "trap 'sleep 1; echo saved > $DIR/saved; exit 3' HUP; echo $$ > $DIR/pid; while :; do sleep 0.1; done"
+    job = await start(shell=shell)
+    await job.pid_of()
+    for _ in range(2):
+        job.process.send_signal(HUP)
+        await asyncio.sleep(0.5)
+    assert await job.end() == 3
+    assert (job.folder / "saved").exists()
+
+
 async def test_a_command_may_end_its_work_first_and_keeps_its_status(scene, start):
     job = await start(
         shell="trap 'echo saved > $DIR/saved; exit 3' TERM; echo $$ > $DIR/pid; while :; do sleep 0.1; done"
@@ -294,6 +315,12 @@ async def test_signals_are_as_they_were_for_the_command(start):
     assert (blocked, unheard) == (0, 1 << (INT - 1))
 
 
+async def test_a_job_runs_where_no_file_can_be_written(scene, start):
+    job = await start(shell='exit "${HOTSEAT_NOTICE:-9}"', before=("bash", "-c", 'ulimit -f 0; exec "$@"', "-"))
+    assert await job.end() == 9, job.said
+    await scene.all_given_back()
+
+
 async def test_a_closed_standard_error_stops_nothing(scene, start):
     job = await start(shell="exit 5", before=("sh", "-c", 'exec "$@" 2>&-', "-"))
     assert await job.end() == 5
@@ -335,7 +362,7 @@ async def test_a_job_whose_lease_is_asked_back_is_warned_and_can_finish(scene, s
     told = json.loads(notice)
     assert told["state"] == "ending"
     assert 5 < told["endsInSeconds"] <= 8
-    assert abs(told["endsAt"] - time.time()) < 8
+    assert abs(told["endsAt"] - time.time()) < 9
     (job.folder / "finish").touch()
     assert await job.end() == 0
     await scene.all_given_back()
