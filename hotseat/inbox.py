@@ -54,6 +54,7 @@ class Inbox:
     def __init__(self) -> None:
         self.ignored = frozenset(number for number in TAKEN if signal.getsignal(number) is signal.SIG_IGN)
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+        self._asked_s: float | None = None
         self._items: queue.SimpleQueue[object] = queue.SimpleQueue()
         threading.Thread(target=self._take_signals, name="signals", daemon=True).start()
 
@@ -82,13 +83,18 @@ class Inbox:
         return token
 
     def _take_signals(self) -> None:
-        first_s: dict[signal.Signals, float] = {}
         while True:
             info = signal.sigwaitinfo(TAKEN)
             number, by_terminal = signal.Signals(info.si_signo), info.si_code == _FROM_KERNEL
             if number in self.ignored and (by_terminal or number is signal.SIGHUP):
                 continue  # Ctrl-C is not for a job in the background, a hang-up not for one under nohup
-            now_s = time.monotonic()
-            again = number is not signal.SIGHUP and any(now_s - at_s > ECHO_S for at_s in first_s.values())
-            first_s.setdefault(number, now_s)
-            self.put(Signalled(number, by_terminal, again))
+            self.put(Signalled(number, by_terminal, again=self._is_repeated(number, by_terminal=by_terminal)))
+
+    def _is_repeated(self, number: signal.Signals, *, by_terminal: bool) -> bool:
+        """Only a person who ends something asks twice; a terminal hangs up in more ways than one."""
+        if number not in ENDING or by_terminal:
+            return False
+        now_s = time.monotonic()
+        if self._asked_s is None:
+            self._asked_s = now_s
+        return number is not signal.SIGHUP and now_s - self._asked_s > ECHO_S

@@ -104,19 +104,20 @@ class Job:
         number = signalled.number
         if number in self._inbox.ignored:  # the job was born to ignore it as well
             number = signal.SIGTERM
-        self._say(do="stop", number=number, grace_s=grace_s, passed_on=number is signalled.number, by_terminal=False)
+        as_it_came = number is signalled.number
+        self._say(do="stop", number=number, grace_s=grace_s, by_somebody=True, as_it_came=as_it_came)
 
     def tell(self, signalled: Signalled) -> None:
         """Give a signal to the command alone."""
-        self._say(do="tell", number=signalled.number, passed_on=True, by_terminal=False)
+        self._say(do="tell", number=signalled.number, as_it_came=True)
 
     def had(self, signalled: Signalled) -> None:
         """The terminal gave this one to everybody: there is nothing to pass on."""
         self._say(do="discard", number=signalled.number)
 
     def stop(self, *, grace_s: float) -> None:
-        """SIGTERM for the whole job, SIGKILL after ``grace_s``."""
-        self._say(do="stop", number=signal.SIGTERM, grace_s=grace_s, passed_on=False)
+        """SIGTERM for whoever of the job has not got it yet, SIGKILL after ``grace_s``."""
+        self._say(do="stop", number=signal.SIGTERM, grace_s=grace_s, by_somebody=False)
 
     def kill(self) -> None:
         """SIGKILL for the whole job."""

@@ -101,7 +101,8 @@ class Keeper:
             case "start":
                 self._start(message)
             case "stop":
-                self._stop(message["number"], message["grace_s"], had_it=self._had_it(message))
+                had_it = self._had_it(message) if message["by_somebody"] else self._told
+                self._stop(message["number"], message["grace_s"], had_it=had_it)
             case "kill":
                 self._kill_at = time.monotonic()
             case "warn":
@@ -120,7 +121,7 @@ class Keeper:
         self._control = None
         if self._pid == 0:
             raise SystemExit(1)
-        self._stop(signal.SIGTERM, self._kill_after_s, had_it=set())
+        self._stop(signal.SIGTERM, self._kill_after_s, had_it=self._told)
 
     def _say(self, **message: object) -> None:
         if self._control is None:
@@ -186,8 +187,9 @@ class Keeper:
     def _stop(self, number: int, grace_s: float, *, had_it: set[int]) -> None:
         """Ask the job to end. What has not after half of the grace is asked by SIGTERM, and killed at its end."""
         everybody = self._everybody()
-        again = self._told if number == signal.SIGTERM else set()
-        procfs.signal_all(everybody - had_it - again, signal.Signals(number))
+        procfs.signal_all(everybody - had_it, signal.Signals(number))
+        if number == signal.SIGTERM:
+            self._told |= everybody
         procfs.signal_all(everybody, signal.SIGCONT)  # who is stopped could not obey
         now = time.monotonic()
         self._term_at = None if number == signal.SIGTERM or self._exited else now + grace_s / 2
@@ -203,7 +205,7 @@ class Keeper:
 
     def _had_it(self, message: dict[str, Any]) -> set[int]:
         """Who has got this very signal already, because it was sent to the whole process group."""
-        if not message["passed_on"] or not self._twin(message["number"], by_terminal=message["by_terminal"]):
+        if not message["as_it_came"] or not self._twin(message["number"], by_terminal=False):
             return set()
         group = os.getpgrp()
         return {proc.pid for proc in procfs.living() if proc.group == group}
@@ -222,7 +224,9 @@ class Keeper:
         now = time.monotonic()
         if self._term_at is not None and now >= self._term_at:
             self._term_at = None
-            procfs.signal_all(self._everybody() - self._told, signal.SIGTERM)
+            left = self._everybody()
+            procfs.signal_all(left - self._told, signal.SIGTERM)
+            self._told |= left
         if self._kill_at is None or now < self._kill_at:
             return True
         procfs.signal_all(self._everybody(), signal.SIGKILL)

@@ -52,7 +52,7 @@ WORDLESS = "none"
 def run(argv: list[str]) -> int:
     """`hotseat run MODEL -- COMMAND …`: run a command under a lease and give it back afterwards."""
     own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    hold_standard_files()
+    files = Files()
     reader = _reader()
     arguments = reader.parse_args(own)
     if not command:
@@ -75,20 +75,43 @@ def run(argv: list[str]) -> int:
         _let_go(line)
         return end_by(told.signalled)
     try:
-        return Run(client, held, arguments, inbox).carry_out(command)
+        return Run(client, held, arguments, inbox).carry_out(command, files)
     except OSError as error:  # nothing was started: no process or no file more is to be had
         give_back(client, held, inbox)
         say(f"hotseat run: {error.strerror}")
         return NOT_RUN
 
 
-def hold_standard_files() -> None:
-    """Where one of them is closed the next file to be opened would become it, and the command would write there."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+class Files:
+    """The files that we were started with: they are the command's, and ours only until it has them.
+
+    Where one of the first three is closed it is opened on nothing: the next file to be opened would become it, and the
+    command would write there.
+    """
+
+    def __init__(self) -> None:
+        for descriptor in (0, 1, 2):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        self._others = [int(one.name) for one in Path("/proc/self/fd").iterdir() if _is_inherited(int(one.name))]
+
+    def let_go(self) -> None:
+        """Close all but standard error: who reads what the command writes shall see its end."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(null, descriptor)
+        for descriptor in (null, *self._others):
+            os.close(descriptor)
+
+
+def _is_inherited(descriptor: int) -> bool:
+    """What Python opens is not handed on; what it was given is."""
+    try:
+        return descriptor > 2 and os.get_inheritable(descriptor)
+    except OSError:
+        return False  # the listing's own
 
 
 def _reader() -> argparse.ArgumentParser:
@@ -197,8 +220,9 @@ class Run:
         self._due: dict[str, float] = {}
         """Monotonic time of what is to be done by and by."""
 
-    def carry_out(self, command: list[str]) -> int:
+    def carry_out(self, command: list[str], files: Files) -> int:
         """Run it to its end; answers the exit status."""
+        self._files = files
         renewing = Renewing(self._client, self._held, self._arguments.ttl, self._inbox)
         try:
             self._job = Job(self._inbox, self._environment())
@@ -259,6 +283,7 @@ class Run:
                 self._left, self._gone = item.left, True
             case Started():
                 self._has_started = True
+                self._files.let_go()
             case KeeperLost():
                 self._keeper_lost()
             case AskedBack() | Over() | Away() | Back():

@@ -155,11 +155,17 @@ async def test_a_command_may_end_its_work_first_and_keeps_its_status(scene, star
     assert (job.folder / "saved").read_text() == "saved\n"
 
 
+COUNTS = """
+import os, signal, time
+for number in (15, 10): signal.signal(number, lambda number, _: print(number, flush=True))
+open(os.environ["DIR"] + "/pid", "w").write(str(os.getpid()))
+while True: time.sleep(0.1)
+"""
+
+
 async def test_a_signal_to_the_whole_group_comes_once(start):
     """As `kill %1` of a shell sends it, and a build server."""
-    count = "import signal, time, os, sys\nfor n in (15, 10): signal.signal(n, lambda n, _: print(n, flush=True))\n"
-    count += "open(os.environ['DIR'] + '/pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.1)"
-    job = await start("--kill-after", "3", "--", sys.executable, "-c", count, before=("setsid",))
+    job = await start("--kill-after", "3", "--", sys.executable, "-c", COUNTS, before=("setsid",))
     await job.pid_of()
     for number in (signal.SIGUSR1, TERM):
         os.killpg(job.process.pid, number)
@@ -281,10 +287,11 @@ async def test_exit_statuses_are_those_of_shells(scene, start, command, status, 
     await scene.all_given_back()
 
 
-async def test_without_a_lease_nothing_runs(scene, start):
-    job = await start("--", "touch", f"{scene}", model="unknown")
+async def test_without_a_lease_nothing_runs(start, tmp_path):
+    job = await start("--", "touch", str(tmp_path / "ran"), model="unknown")
     assert await job.end() == 125
-    assert "there is no model 'unknown'" in job.said
+    assert "there is no model 'unknown'; there are: a, b, huge" in job.said
+    assert not (tmp_path / "ran").exists()
 
 
 async def test_input_output_and_other_descriptors_are_the_commands(start, tmp_path):
@@ -301,10 +308,30 @@ async def test_input_output_and_other_descriptors_are_the_commands(start, tmp_pa
     assert err.splitlines()[-1:] == [b"err"]
 
 
-async def test_a_reader_sees_the_end_of_output_when_the_command_closes_it(start):
-    job = await start(shell="echo all; exec >&- 2>&-; exec sleep 300")
+async def test_nobody_else_holds_open_what_the_command_closes(start, tmp_path):
+    os.mkfifo(tmp_path / "other")
+    reading = asyncio.create_task(asyncio.to_thread((tmp_path / "other").read_bytes))
+    opening = ("bash", "-c", f'exec "$@" 5> {tmp_path}/other', "-")
+    job = await start(
+        shell="echo all; echo more >&5; echo $$ > $DIR/pid; exec <&- >&- 5>&-; exec sleep 300", before=opening
+    )
+    pid = await job.pid_of()
     assert job.process.stdout is not None
-    assert await asyncio.wait_for(job.process.stdout.read(4), 10) == b"all\n"
+    assert await asyncio.wait_for(job.process.stdout.read(), 10) == b"all\n"
+    assert await asyncio.wait_for(reading, 10) == b"more\n"
+    assert lives(pid)
+
+
+async def test_a_signal_before_the_last_one_does_not_make_it_a_second(start):
+    shell = "trap : USR1; trap 'sleep 0.5; echo saved > $DIR/saved; exit 3' TERM; echo $$ > $DIR/pid; "
+    job = await start(shell=f"{shell} while :; do sleep 0.1; done", before=("setsid",))
+    await job.pid_of()
+    job.process.send_signal(signal.SIGUSR1)
+    await asyncio.sleep(0.5)
+    os.kill(job.process.pid, TERM)
+    os.killpg(job.process.pid, TERM)
+    assert await job.end() == 3
+    assert (job.folder / "saved").exists()
 
 
 async def test_signals_are_as_they_were_for_the_command(start):
@@ -366,6 +393,17 @@ async def test_a_job_whose_lease_is_asked_back_is_warned_and_can_finish(scene, s
     (job.folder / "finish").touch()
     assert await job.end() == 0
     await scene.all_given_back()
+
+
+async def test_who_was_warned_can_still_be_told(scene, start):
+    job = await start("--kill-after", "1", "--", sys.executable, "-c", COUNTS)
+    await job.pid_of()
+    preempt(scene, 20)
+    assert job.process.stdout is not None
+    assert await job.process.stdout.readline() == b"15\n"
+    job.process.send_signal(TERM)
+    assert await job.end() == 128 + KILL
+    assert await job.process.stdout.read() == b"15\n"
 
 
 async def test_a_job_that_does_not_listen_has_its_grace_and_is_stopped_before_its_end(scene, start):
