@@ -187,7 +187,7 @@ class Keeper:
     def _stop(self, number: int, grace_s: float, *, had_it: set[int]) -> None:
         """Ask the job to end. What has not after half of the grace is asked by SIGTERM, and killed at its end."""
         everybody = self._everybody()
-        procfs.signal_all(everybody - had_it, signal.Signals(number))
+        self._signal(everybody - had_it, number)
         if number == signal.SIGTERM:
             self._told |= everybody
         procfs.signal_all(everybody, signal.SIGCONT)  # who is stopped could not obey
@@ -195,6 +195,11 @@ class Keeper:
         self._term_at = None if number == signal.SIGTERM or self._exited else now + grace_s / 2
         kill_at = now + grace_s
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
+
+    def _signal(self, pids: set[int], number: int) -> None:
+        """The command first: one that waits for its children must not end well because they were ended."""
+        first = sorted(pids, key=lambda pid: (pid != self._pid, pid))
+        procfs.signal_all(first, signal.Signals(number))
 
     def _warn(self, number: int) -> None:
         """A warning kills nobody: only who listens for the signal gets it."""
@@ -225,7 +230,7 @@ class Keeper:
         if self._term_at is not None and now >= self._term_at:
             self._term_at = None
             left = self._everybody()
-            procfs.signal_all(left - self._told, signal.SIGTERM)
+            self._signal(left - self._told, signal.SIGTERM)
             self._told |= left
         if self._kill_at is None or now < self._kill_at:
             return True

@@ -15,6 +15,8 @@ HOTSEAT = Path(sys.executable).with_name("hotseat")
 async def hotseat(scene: GatewayScene, *words: str) -> asyncio.subprocess.Process:
     """The command as a user runs it."""
     return await asyncio.create_subprocess_exec(
+        "env",
+        "--default-signal",  # shells start jobs with SIGINT ignored, nohup with SIGHUP
         HOTSEAT,
         words[0],
         "--url",
@@ -22,7 +24,6 @@ async def hotseat(scene: GatewayScene, *words: str) -> asyncio.subprocess.Proces
         *words[1:],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start jobs with it ignored
     )
 
 

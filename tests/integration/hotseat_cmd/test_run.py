@@ -44,7 +44,7 @@ class Job:
     async def until_says(self, text: str) -> None:
         assert self.process.stderr is not None
         while text not in self.said:
-            line = await asyncio.wait_for(self.process.stderr.readline(), 20)
+            line = await asyncio.wait_for(self.process.stderr.readline(), 60)
             assert line, f"{text!r} was not said: {self.said}"
             self.said += line.decode()
 
