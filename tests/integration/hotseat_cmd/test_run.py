@@ -539,6 +539,7 @@ async def test_a_pager_behind_it_in_a_pipeline_can_still_read_the_terminal(scene
         await asyncio.to_thread(terminal.until, b"begun")
         terminal.type(b"this\n")
         await asyncio.to_thread(terminal.until, b"got this")
+        await scene.all_given_back()
 
 
 async def test_a_window_that_closes_ends_the_job_and_gives_the_lease_back(scene, terminal, tmp_path):
