@@ -1,9 +1,11 @@
 """One connection: bounds, the guard in front of the routes, and how a client that is refused is told so and left."""
 
 import asyncio
+import contextlib
 import itertools
 import re
 import secrets
+import socket
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
@@ -30,6 +32,11 @@ _PROCESS = secrets.token_hex(5).encode()
 _numbers = itertools.count(1)
 
 
+VANISHED = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""A client whose machine is gone is noticed after a minute of silence: seconds until the first question, between two,
+and how many remain unanswered."""
+
+
 class GuardedProtocol(WholeRequests):
     """uvicorn's HTTP/1.1 connection behind a guard; what is refused is told in the client's own protocol."""
 
@@ -41,6 +48,7 @@ class GuardedProtocol(WholeRequests):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Turn away what is over a bound; else wait for a head."""
         super().connection_made(transport)
+        _keep_alive(transport)
         self._turned_away = self._over(transport)
         if self._turned_away is not None:
             self._out.linger_s = TURNED_AWAY_S
@@ -178,3 +186,14 @@ _NO_CODING = Refusal(
 def guarded(bounds: Bounds, guard: Guard, log: RefusalLog) -> type[Any]:
     """The protocol class with these bounds and this guard."""
     return type("BoundedProtocol", (GuardedProtocol,), {"bounds": bounds, "guard": guard, "log": log})
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """Have the kernel ask whether the client is still there: one that vanished without a word would wait in line."""
+    found = transport.get_extra_info("socket")
+    if found is None or found.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with contextlib.suppress(OSError):  # it is gone already
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in VANISHED:
+            found.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import resource
+from pathlib import Path
 
 import httpx
 import pytest
@@ -129,3 +130,19 @@ def test_the_limit_is_raised_as_far_as_it_may_and_some_are_kept_free():
         assert hard - descriptors.ceiling() <= descriptors.MOST_KEPT_FREE
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def timers_of(port: int) -> list[str]:
+    """What the kernel waits for on each open connection of a server: ``02`` is the next question of a keepalive."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[5].partition(":")[0] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+
+
+async def test_the_kernel_asks_whether_a_silent_client_is_still_there():
+    """One whose machine vanished without a word would wait in line, and a model be loaded for it."""
+    async with memory_scene() as scene:
+        port = int(scene.url.rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: "02" in timers_of(port), 5)
+        assert set(timers_of(port)) == {"02"}
+        writer.close()
