@@ -54,8 +54,8 @@ from broker.waiters import EventFeed, Waiters
 
 log = logging.getLogger("hotseat.app")
 
-ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}))
-PAGE = Principal(name="anonymous-page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}))
+ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}), has_key=False)
+PAGE = Principal(name="anonymous-page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}), has_key=False)
 """A web page that may use the broker, without a key: no operator, and not the owner of anybody else's leases."""
 LAST_ANSWERS_S = 0.2
 """What waiters get to take their last answer before connections are closed."""

@@ -54,13 +54,14 @@ class GatewaySection(Section):
     """The beginning of an answer in which nothing can be seen yet is kept back this long at most, seconds: until
     something of it was sent, an answer that turns out to be of no use is asked for once more and nobody notices."""
     suspect_at: float = Field(default=_SUSPICION.suspect_at, gt=0, le=1000)
-    """Bad answers in a row, good ones taken off at a quarter each, after which a model is asked last and tested."""
-    quarantine_at: float = Field(default=_SUSPICION.quarantine_at, gt=0, le=1000)
-    """The same, after which it is asked no more: 503 ``model_quarantined`` until its tests pass."""
+    """Bad answers in a row of one session, good ones taken off at a quarter each, after which a model is tested and
+    that session's requests go elsewhere first; where two keys (or sessions without one) have half of it each,
+    everybody's do. Only a model that fails its test is quarantined: 503 ``model_quarantined`` until it passes one."""
     canary_pause_s: float = Field(default=5.0, gt=0, le=3600)
     """Between two test questions of this broker, seconds: they take a lease and GPU time."""
     canary_timeout_s: float = Field(default=_SUSPICION.canary_timeout_s, gt=0, le=3600)
-    """A test question that has no answer after this has failed, seconds; waiting in line does not count."""
+    """A test question that has no answer after this, with nobody else on the model, has found silence, seconds; a model
+    that is silent twice has failed. Waiting in line does not count."""
     quarantine_s: float = Field(default=_SUSPICION.quarantine_s, gt=0, le=86_400)
     """From quarantine to the first test, seconds; doubles with each that fails, up to ``quarantine_max_s``."""
     quarantine_max_s: float = Field(default=_SUSPICION.quarantine_max_s, gt=0, le=864_000)
@@ -77,8 +78,6 @@ class GatewaySection(Section):
     def _ordered(self) -> Self:
         if self.max_body_mib > self.max_bodies_mib:
             raise ValueError("max_body_mib must not be above max_bodies_mib")
-        if self.suspect_at > self.quarantine_at:
-            raise ValueError("suspect_at must not be above quarantine_at")
         return self
 
     def limits(self) -> Limits:
@@ -95,7 +94,6 @@ class GatewaySection(Section):
         """When a model's answers count against it."""
         return SuspicionSettings(
             suspect_at=self.suspect_at,
-            quarantine_at=self.quarantine_at,
             canary_timeout_s=self.canary_timeout_s,
             quarantine_s=self.quarantine_s,
             quarantine_max_s=self.quarantine_max_s,

@@ -29,6 +29,8 @@ from broker.waiters import DrainingError, Waiters, Wake
 
 REMEMBERED = 20_000
 """Leases whose owner a process remembers: twice the connections it holds."""
+COMPANY = 100
+"""Leases that are looked at to see who else uses a model server."""
 
 
 class SessionTakenError(ConflictError):
@@ -168,6 +170,17 @@ class Leasing:
     async def read(self, lease_id: LeaseId) -> LeaseRecord:
         """Look at anybody's lease, touching nothing."""
         return self._remember(await self._store.lease(lease_id))
+
+    async def has_company(self, record: LeaseRecord) -> bool:
+        """Does anybody else hold a ``use`` lease on the same model server?"""
+        live = await self._store.leases(model=record.model, limit=COMPANY)
+        return any(
+            other.slot == record.slot
+            and other.lease_id != record.lease_id
+            and other.intent is Intent.USE
+            and other.state is not LeaseState.QUEUED
+            for other in live
+        )
 
     def _remember(self, record: LeaseRecord) -> LeaseRecord:
         if record.lease_id not in self._whose:

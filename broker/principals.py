@@ -38,6 +38,8 @@ class Principal:
     max_ttl_s: float | None = None
     max_open: int = 0
     """Live leases; 0: no limit."""
+    has_key: bool = True
+    """False: whoever is let in without one, so many may share the name."""
 
     def may(self, scope: Scope) -> bool:
         """Does the key have the scope, or ``admin``?"""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from broker.answers.errors import is_about_the_request, is_unparsed
 from broker.answers.verdict import Usage
 
 MAX_TOKENS = 10**9
@@ -16,13 +17,15 @@ class Facts:
 
     __slots__ = (
         "_cached", "_completion", "_prompt", "_reasoned", "blank", "content", "error", "finish", "garbled", "model",
-        "reasoning", "unreadable",
+        "reasoning", "refused", "shown_reasoning", "unparsed", "unreadable",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.content = False
         """Something a client can use: visible text, a tool call, a vector, an image."""
         self.reasoning = False
+        self.shown_reasoning = False
+        """Reasoning in words, where a client can see them."""
         self.blank = False
         """Text of white space only."""
         self.garbled = False
@@ -30,6 +33,10 @@ class Facts:
         self.unreadable = False
         """Something that is not what the protocol says."""
         self.error: str | None = None
+        self.refused = False
+        """The error is about the request."""
+        self.unparsed = False
+        """The error says that what the model wrote could not be read."""
         self.model: str | None = None
         self.finish: str | None = None
         self._prompt: int | None = None
@@ -54,7 +61,13 @@ class Facts:
             self.garbled = True
 
     def saw_reasoning(self, text: object) -> None:
-        """A piece of reasoning; an encrypted one counts too."""
+        """A piece of reasoning in words."""
+        if isinstance(text, str) and text:
+            self.reasoning = True
+            self.shown_reasoning = self.shown_reasoning or is_visible(text)
+
+    def saw_hidden_reasoning(self, text: object) -> None:
+        """A piece of reasoning that is encrypted."""
         if isinstance(text, str) and text:
             self.reasoning = True
 
@@ -74,6 +87,10 @@ class Facts:
             return
         kind = error.get("code") or error.get("type") if isinstance(error, dict) else None
         self.error = str(kind)[:64] if isinstance(kind, str | int) else "error"
+        message = error.get("message") if isinstance(error, dict) else error
+        words = [str(error.get(name)) for name in ("code", "type")] if isinstance(error, dict) else []
+        self.unparsed = isinstance(message, str) and is_unparsed(message)
+        self.refused = is_about_the_request(words, message if isinstance(message, str) else "")
 
     def saw_usage(self, usage: object) -> None:
         """OpenAI's counts, of either API; the last ones win."""

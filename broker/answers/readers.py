@@ -7,23 +7,19 @@ content block than text counts as content, so that a new kind is never taken for
 from collections.abc import Callable
 from typing import Any
 
+from broker.answers.documents import Document, table, tables
 from broker.answers.facts import Facts
 from broker.answers.verdict import Shape
 
-Document = dict[str, Any]
-
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 """Of a chat message: llama.cpp, vLLM and DeepSeek say the first, Ollama and OpenRouter the second."""
-
-
-def tables(value: object) -> list[Document]:
-    """The objects of a list; anything else is none."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def table(value: object) -> Document:
-    """An object; anything else is an empty one."""
-    return value if isinstance(value, dict) else {}
+REASONING_KINDS = frozenset(
+    {
+        "thinking", "thinking_delta", "redacted_thinking", "reasoning", "reasoning_text", "summary_text",
+        "reasoning.text", "reasoning.summary", "reasoning.encrypted",
+    }
+)  # fmt: skip
+"""Of parts and blocks; the last three are OpenRouter's ``reasoning_details``."""
 
 
 def read_chat(document: Document, facts: Facts) -> None:
@@ -32,6 +28,7 @@ def read_chat(document: Document, facts: Facts) -> None:
     for choice in tables(document.get("choices")):
         if message := choice.get("delta") or choice.get("message"):
             _read_message(table(message), facts)
+        _read_probabilities(choice, facts)
         facts.saw_finish(choice.get("finish_reason"))
 
 
@@ -43,6 +40,8 @@ def _read_message(message: Document, facts: Facts) -> None:
     if not facts.reasoning:
         for name in REASONING_FIELDS:
             facts.saw_reasoning(message.get(name))
+        for part in tables(message.get("reasoning_details")):
+            _read_part(part, facts)
     if "refusal" in message:
         facts.saw_text(message["refusal"])
     if "tool_calls" in message or "function_call" in message:
@@ -60,9 +59,10 @@ def _read_part(part: Document, facts: Facts) -> None:
     if kind in {"text", "output_text", "refusal", "text_delta"}:
         facts.saw_text(part.get("text"))
         facts.saw_text(part.get("refusal"))
-    elif kind in {"thinking", "thinking_delta", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"}:
-        for name in ("thinking", "data", "text"):
+    elif kind in REASONING_KINDS:
+        for name in ("thinking", "text", "summary"):
             facts.saw_reasoning(part.get(name))
+        facts.saw_hidden_reasoning(part.get("data"))
     elif kind != "signature_delta":
         facts.content = True
 
@@ -72,7 +72,14 @@ def read_text(document: Document, facts: Facts) -> None:
     _read_common(document, facts)
     for choice in tables(document.get("choices")):
         facts.saw_text(choice.get("text"))
+        _read_probabilities(choice, facts)
         facts.saw_finish(choice.get("finish_reason"))
+
+
+def _read_probabilities(choice: Document, facts: Facts) -> None:
+    """Who asked how probable the tokens are has an answer, whatever their text is."""
+    if (said := choice.get("logprobs")) and any(table(said).values()):
+        facts.content = True
 
 
 def _read_common(document: Document, facts: Facts) -> None:
@@ -124,7 +131,7 @@ def _read_item(item: Document, facts: Facts) -> None:
     elif kind == "reasoning":
         for part in tables(item.get("content")) + tables(item.get("summary")):
             _read_part(part, facts)
-        facts.saw_reasoning(item.get("encrypted_content"))
+        facts.saw_hidden_reasoning(item.get("encrypted_content"))
     elif kind:
         facts.content = True
 
@@ -153,22 +160,35 @@ def read_messages(document: Document, facts: Facts) -> None:
 
 
 def read_whole(document: Document, facts: Facts) -> None:
-    """Embeddings, rankings, images; a document of another kind is content if it says anything at all.
-
-    A vector that begins with null is garbage: NaN has no other word in JSON.
-    """
+    """Embeddings, rankings, images; a document of another kind is content if it says anything at all."""
     _read_common(document, facts)
     items = document.get("data", document.get("results"))
     if not isinstance(items, list):
         facts.content = facts.content or (bool(document) and not facts.error)
-        return
-    for item in tables(items):
-        if "embedding" not in item:
-            facts.content = True
-        elif isinstance(vector := item["embedding"], list) and vector and vector[0] is None:
+    else:
+        read_list(items, facts)
+
+
+def read_list(items: list[Any], facts: Facts) -> None:
+    """Vectors, rankings, images; some servers answer with nothing around them.
+
+    A vector that begins with null is garbage: NaN has no other word in JSON.
+    """
+    for item in items:
+        vector = item["embedding"] if isinstance(item, dict) and "embedding" in item else item
+        if isinstance(vector, list) and vector and vector[0] is None:
             facts.garbled = True
         elif vector:
             facts.content = True
+
+
+def read_transcript(document: Document, facts: Facts) -> None:
+    """What somebody said, whole or as events; its other fields say nothing."""
+    _read_common(document, facts)
+    for said in (document, *tables(document.get("segments")), *tables(document.get("choices"))):
+        for name in ("text", "delta"):
+            facts.saw_text(said.get(name))
+            facts.saw_text(table(said.get(name)).get("content"))
 
 
 READERS: dict[Shape, Callable[[Document, Facts], None]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
-from broker.answers.readers import table, tables
+from broker.answers.documents import table, tables
 from broker.answers.schema_weight import depth_of, weigh
 from broker.answers.verdict import Shape
 

@@ -1,23 +1,39 @@
-"""How far a model is trusted: repeated bad answers, then a test question, then quarantine, and the way back.
+"""How far a model is trusted: bad answers, then a test question, then quarantine, and the way back.
 
 Values and functions only, one value per model; the caller keeps it and passes its clock.
 
-Rule: every bad answer adds one to the doubt, every good one takes ``forgiveness`` off, and ``forget_s`` without a bad
-one empties it. So both a run of failures and a lasting share of them (above forgiveness / (1 + forgiveness)) count.
+Rule: only a canary condemns. What one session has seen counts for that session and calls for a canary; what several
+independent parties agree on makes the model suspect for everybody (``testimony``); a model that passes its canary
+serves everybody, whatever was said. Every bad answer adds one to a session's doubt, every good one takes
+``forgiveness`` off, and ``forget_s`` without a bad one empties it: so both a run of failures and a lasting share of
+them (above forgiveness / (1 + forgiveness)) count. Answers that are empty and may be say nothing, but where nothing
+else is heard for long somebody asks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from broker.answers.testimony import (
+    Complaint,
+    Rules,
+    Source,
+    Testimony,
+    against,
+    in_favour,
+    refuted,
+    without_old,
+)
 
 
 class Trust(StrEnum):
     """States."""
 
     TRUSTED = "trusted"
+    """By all, or but for a session that has seen bad answers."""
     SUSPECT = "suspect"
     """Serves, but others are preferred; a canary is due."""
     CANARY = "canary"
-    """A test question is under way; whether it serves is as before."""
+    """A test question is under way; whether it serves, and is preferred, is as before."""
     QUARANTINED = "quarantined"
     """Serves nobody; canaries at growing intervals decide."""
 
@@ -26,32 +42,40 @@ class TrustEvent(StrEnum):
     """What can happen."""
 
     DOUBT = "doubt"
+    """Several agree."""
     CLEAR = "clear"
-    CONDEMN = "condemn"
     TEST = "test"
     PASS = "pass"  # noqa: S105 - a word, no password
+    FAIL = "fail"
     WAIT = "wait"
+    """In quarantine: the canary has shown nothing."""
     VOID = "void"
+    """Of a suspect: the same."""
+    CONDEMN = "condemn"
+    """Its server died under everybody."""
     HEAL = "heal"
 
 
 TRANSITIONS: dict[Trust, dict[TrustEvent, Trust]] = {
     Trust.TRUSTED: {
         TrustEvent.DOUBT: Trust.SUSPECT,
+        TrustEvent.TEST: Trust.CANARY,
+        TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.HEAL: Trust.TRUSTED,
     },
     Trust.SUSPECT: {
         TrustEvent.CLEAR: Trust.TRUSTED,
-        TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.TEST: Trust.CANARY,
+        TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.HEAL: Trust.TRUSTED,
     },
     Trust.CANARY: {
         TrustEvent.CLEAR: Trust.TRUSTED,
-        TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.PASS: Trust.TRUSTED,
+        TrustEvent.FAIL: Trust.QUARANTINED,
         TrustEvent.WAIT: Trust.QUARANTINED,
         TrustEvent.VOID: Trust.SUSPECT,
+        TrustEvent.CONDEMN: Trust.QUARANTINED,
         TrustEvent.HEAL: Trust.TRUSTED,
     },
     Trust.QUARANTINED: {
@@ -70,21 +94,31 @@ class SuspicionSettings:
     """What an operator may set. Durations in seconds."""
 
     suspect_at: float = 2.0
-    """Doubt that makes a model suspect: two bad answers in a row, for one may be chance."""
-    quarantine_at: float = 5.0
-    """Doubt that needs no canary any more."""
+    """Doubt of one session that calls for a canary, and of several that makes a model suspect: one bad answer may be
+    chance."""
     forgiveness: float = 0.25
     """What a good answer takes off: a model that fails more than every fifth time becomes suspect in the long run."""
     forget_s: float = 600.0
     """After so long without a bad answer there is no doubt left."""
+    hush_at: int = 8
+    """Answers in a row, of whomever, that were empty and might be: then it is asked whether it still says anything."""
     canary_timeout_s: float = 60.0
-    """A canary without a result has failed after this: its broker may be gone."""
-    canaries_to_heal: int = 2
-    """Canaries in a row that must pass to leave quarantine; one clears a suspect."""
+    """A canary's question that has no answer after this, with nobody else on the model, has found silence."""
+    silences_to_fail: int = 2
+    """Canaries in a row that find silence until it is believed: a server may still work for a client that is gone."""
     quarantine_s: float = 60.0
     """From quarantine to its first canary; doubles with every canary that fails."""
     quarantine_max_s: float = 3600.0
     """The interval grows no further."""
+
+    @property
+    def rules(self) -> Rules:
+        """Of testimony."""
+        return Rules(suspect_at=self.suspect_at, forgiveness=self.forgiveness, forget_s=self.forget_s)
+
+    def pause_s(self, times: int) -> float:
+        """Until the next canary, after so many for nothing."""
+        return min(self.quarantine_max_s, self.quarantine_s * 2.0 ** min(times, 32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +126,25 @@ class Suspicion:
     """What is known about one model. A new one is trusted."""
 
     state: Trust = Trust.TRUSTED
-    doubt: float = 0.0
-    last_bad_s: float | None = None
+    said: Testimony = field(default_factory=Testimony)
+    agreed: bool = False
+    """Do several parties doubt it? Then others go before it for everybody."""
+    called: bool = False
+    """Has somebody called for a canary?"""
+    hushed: int = 0
+    """Answers in a row that were empty and might be."""
+    unheard: int = 0
+    """Canaries in a row that were called for by such answers, and passed."""
     since_s: float = 0.0
     """When the state began."""
     next_canary_s: float = 0.0
     """Not before; for a suspect at once."""
     setbacks: int = 0
     """Times it was quarantined, or failed a canary there, since it was last trusted."""
-    passed: int = 0
-    """Canaries in a row that it passed in quarantine."""
     voids: int = 0
     """Canaries that showed nothing, since it was last trusted or quarantined."""
+    silences: int = 0
+    """Canaries in a row that found silence."""
 
     @property
     def serves(self) -> bool:
@@ -111,9 +152,16 @@ class Suspicion:
         return self.setbacks == 0
 
     @property
-    def preferred(self) -> bool:
-        """Is it as good as any other candidate?"""
-        return self.state is Trust.TRUSTED
+    def is_as_new(self) -> bool:
+        """Is nothing known about it?"""
+        nothing_said = not self.said.witnesses and self.hushed == 0 and self.unheard == 0
+        return self.state is Trust.TRUSTED and nothing_said and not self.called
+
+    def is_preferred_by(self, source: Source, now_s: float, settings: SuspicionSettings) -> bool:
+        """Is it as good as any other candidate, for all that this session and all together have seen?"""
+        if self.agreed or not self.serves:
+            return False
+        return self.said.doubt_of(source, now_s, settings.rules) < settings.suspect_at
 
 
 def step(state: Trust, event: TrustEvent) -> Trust:
@@ -128,82 +176,116 @@ def step(state: Trust, event: TrustEvent) -> Trust:
         raise IllegalTrustEventError(f"{event} cannot happen to a model that is {state}") from None
 
 
-def after_good(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
+# ------------------------------------------------------------------------------------------------------------ answers
+def after_good(known: Suspicion, source: Source, now_s: float, settings: SuspicionSettings) -> Suspicion:
     """A client's request was answered well. One that is quarantined is judged by its canaries alone."""
     if not known.serves:
         return known
-    doubt = max(0.0, _doubt(known, now_s, settings) - settings.forgiveness)
-    if known.state is not Trust.TRUSTED and doubt <= settings.suspect_at / 2:
-        return _trusted(known, TrustEvent.CLEAR, now_s)
-    return replace(known, doubt=doubt)
-
-
-def after_bad(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    """A client's request was answered badly (``Verdict.blames_model``)."""
-    if not known.serves:
-        return known
-    doubt = _doubt(known, now_s, settings) + 1.0
-    known = replace(known, doubt=doubt, last_bad_s=now_s)
-    if known.state is Trust.TRUSTED and doubt >= settings.suspect_at:
-        known = replace(known, state=step(known.state, TrustEvent.DOUBT), since_s=now_s, next_canary_s=now_s)
-    if known.state is not Trust.TRUSTED and doubt >= settings.quarantine_at:
-        return _quarantined(known, TrustEvent.CONDEMN, now_s, settings)
+    said = in_favour(known.said, source, now_s, settings.rules)
+    known = replace(known, said=said, hushed=0, unheard=0)
+    if known.agreed and said.in_common(settings.rules) <= settings.suspect_at / 2:
+        return _cleared(known, now_s)
     return known
 
 
+def after_nothing(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
+    """A client's request was answered by nothing, which may be right."""
+    if not known.serves:
+        return known
+    known = replace(known, hushed=known.hushed + 1)
+    if known.hushed < settings.hush_at * 2 ** min(known.unheard, 16) or known.called:
+        return known
+    return replace(known, called=True, hushed=0, unheard=known.unheard + 1, next_canary_s=now_s)
+
+
+def after_bad(known: Suspicion, complaint: Complaint, now_s: float, settings: SuspicionSettings) -> Suspicion:
+    """A client's request was answered badly (``Verdict.blames_model``)."""
+    if not known.serves:
+        return known
+    said = against(known.said, complaint, now_s, settings.rules)
+    known = replace(known, said=said)
+    if not known.agreed and said.in_common(settings.rules) >= settings.suspect_at:
+        known = replace(known, agreed=True, called=True, next_canary_s=now_s)
+        if known.state is Trust.TRUSTED:
+            return replace(known, state=step(known.state, TrustEvent.DOUBT), since_s=now_s)
+        return known
+    return alarmed(known, now_s) if said.callers(now_s, settings.rules) else known
+
+
+def alarmed(known: Suspicion, now_s: float) -> Suspicion:
+    """Somebody has reason to have it tested."""
+    if not known.serves or known.called:
+        return known
+    return replace(known, called=True, next_canary_s=now_s)
+
+
+def condemned(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
+    """Its server died again and again, and not under one party only: no answer to a short question says more."""
+    return _quarantined(known, TrustEvent.CONDEMN, now_s, settings) if known.serves else known
+
+
+# ----------------------------------------------------------------------------------------------------------- canaries
 def canary_due(known: Suspicion, now_s: float) -> bool:
     """Should a canary be sent now? Whoever sends it records ``canary_sent`` first, so that one is under way."""
-    return known.state in {Trust.SUSPECT, Trust.QUARANTINED} and now_s >= known.next_canary_s
+    is_wanted = known.state is Trust.QUARANTINED or (known.state is not Trust.CANARY and known.called)
+    return is_wanted and now_s >= known.next_canary_s
 
 
 def canary_sent(known: Suspicion, now_s: float) -> Suspicion:
     """It is under way.
 
     Raises:
-        IllegalTrustEventError: Nobody asked for one.
+        IllegalTrustEventError: There is one under way.
     """
     return replace(known, state=step(known.state, TrustEvent.TEST), since_s=now_s)
 
 
 def canary_passed(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    """It was answered well: a suspect is cleared, one in quarantine after enough of them.
+    """It was answered well: the model is trusted by all, and who called for it for nothing waits longer next time.
 
     A result that comes when none is awaited any more changes nothing.
     """
     if known.state is not Trust.CANARY:
         return known
-    if known.serves or known.passed + 1 >= settings.canaries_to_heal:
+    if not known.serves:
         return _trusted(known, TrustEvent.PASS, now_s)
-    state = step(known.state, TrustEvent.WAIT)
-    return replace(known, state=state, since_s=now_s, next_canary_s=now_s, passed=known.passed + 1)
+    said = refuted(known.said, now_s, settings.rules, settings.pause_s)
+    return replace(_trusted(known, TrustEvent.PASS, now_s), said=said, unheard=known.unheard)
 
 
 def canary_failed(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    """It was answered badly, or not at all. A late result changes nothing."""
+    """It was answered badly. A late result changes nothing."""
     if known.state is not Trust.CANARY:
         return known
-    return _quarantined(known, TrustEvent.WAIT, now_s, settings)
+    return _quarantined(known, TrustEvent.FAIL, now_s, settings)
+
+
+def canary_silent(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
+    """It was not answered, with nobody else on the model: believed when it happens again."""
+    if known.state is not Trust.CANARY:
+        return known
+    if not known.serves or known.silences + 1 >= settings.silences_to_fail:
+        return _quarantined(known, TrustEvent.FAIL, now_s, settings)
+    again = replace(known, silences=known.silences + 1)
+    return replace(_returned(again, now_s), called=True, next_canary_s=now_s)
 
 
 def canary_void(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
     """It was answered, and the answer says nothing of the model: as before, and the next one later each time.
 
-    A suspect whose bad answers are forgotten is cleared. A late result changes nothing.
+    One whose bad answers are forgotten is cleared. A late result changes nothing.
     """
     if known.state is not Trust.CANARY:
         return known
-    if known.serves and _doubt(known, now_s, settings) <= 0:
-        return _trusted(known, TrustEvent.CLEAR, now_s)
-    state = step(known.state, TrustEvent.VOID if known.serves else TrustEvent.WAIT)
-    pause_s = _pause_s(max(0, known.setbacks - 1) + known.voids, settings)
-    return replace(known, state=state, since_s=now_s, next_canary_s=now_s + pause_s, voids=known.voids + 1)
-
-
-def timed_out(known: Suspicion, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    """Look at the clock: a canary without a result has failed."""
-    if known.state is Trust.CANARY and now_s - known.since_s >= settings.canary_timeout_s:
-        return canary_failed(known, now_s, settings)
-    return known
+    pause_s = settings.pause_s(max(0, known.setbacks - 1) + known.voids)
+    if not known.serves:
+        state = step(known.state, TrustEvent.WAIT)
+        return replace(known, state=state, since_s=now_s, next_canary_s=now_s + pause_s, voids=known.voids + 1)
+    said = without_old(known.said, now_s, settings.rules)
+    if not said.witnesses:
+        return replace(_trusted(known, TrustEvent.CLEAR, now_s), unheard=known.unheard)
+    again = replace(known, said=said, voids=known.voids + 1, silences=0)
+    return replace(_returned(again, now_s), called=True, next_canary_s=now_s + pause_s)
 
 
 def healed(known: Suspicion, now_s: float) -> Suspicion:
@@ -211,9 +293,19 @@ def healed(known: Suspicion, now_s: float) -> Suspicion:
     return _trusted(known, TrustEvent.HEAL, now_s)
 
 
-def _doubt(known: Suspicion, now_s: float, settings: SuspicionSettings) -> float:
-    old = known.last_bad_s is None or now_s - known.last_bad_s >= settings.forget_s
-    return 0.0 if old else known.doubt
+# ------------------------------------------------------------------------------------------------------------- inside
+def _returned(known: Suspicion, now_s: float) -> Suspicion:
+    """From a canary that has decided nothing."""
+    event = TrustEvent.VOID if known.agreed else TrustEvent.CLEAR
+    return replace(known, state=step(known.state, event), since_s=now_s)
+
+
+def _cleared(known: Suspicion, now_s: float) -> Suspicion:
+    """They no longer agree; what each has seen stays."""
+    known = replace(known, agreed=False)
+    if known.state is Trust.CANARY:
+        return known
+    return replace(known, state=step(known.state, TrustEvent.CLEAR), called=False, since_s=now_s)
 
 
 def _trusted(known: Suspicion, event: TrustEvent, now_s: float) -> Suspicion:
@@ -221,16 +313,9 @@ def _trusted(known: Suspicion, event: TrustEvent, now_s: float) -> Suspicion:
 
 
 def _quarantined(known: Suspicion, event: TrustEvent, now_s: float, settings: SuspicionSettings) -> Suspicion:
-    return replace(
-        known,
+    return Suspicion(
         state=step(known.state, event),
         since_s=now_s,
-        next_canary_s=now_s + _pause_s(known.setbacks, settings),
+        next_canary_s=now_s + settings.pause_s(known.setbacks),
         setbacks=known.setbacks + 1,
-        passed=0,
-        voids=0,
     )
-
-
-def _pause_s(setbacks: int, settings: SuspicionSettings) -> float:
-    return min(settings.quarantine_max_s, settings.quarantine_s * 2.0 ** min(setbacks, 32))

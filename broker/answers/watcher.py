@@ -13,13 +13,16 @@ import msgspec
 
 from broker.answers.events import OVERSIZE, EventSplitter, last_events
 from broker.answers.facts import Facts
-from broker.answers.judge import is_another_model, judge
-from broker.answers.readers import READERS
+from broker.answers.judge import error_reason, is_another_model, judge, judge_failure
+from broker.answers.readers import READERS, read_list, read_transcript
 from broker.answers.tail import TAIL_BYTES, Tail
 from broker.answers.verdict import Expected, Marks, Passed, Reason, Shape, Usage, Verdict
 
 MAX_WHOLE = 2 * 1024 * 1024
 """Bytes of an answer that is no stream; a larger one is content by its size, its ends are searched for the counts."""
+
+MAX_ERROR = 64 * 1024
+"""Bytes of a 5xx that are read."""
 
 _LAST_EVENTS = 4
 """Read at the end of a stream: counts, the reason of the end and an error are in these, before ``[DONE]``."""
@@ -32,17 +35,17 @@ class Watcher:
 
     __slots__ = (
         "_begun_s", "_binary", "_body", "_expected", "_facts", "_first_byte_s", "_first_content_s", "_first_token_s",
-        "_judged", "_read", "_size", "_splitter", "_tail",
+        "_judged", "_read", "_size", "_splitter", "_status", "_tail",
     )  # fmt: skip
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._facts = Facts()
-        self._read = READERS[expected.shape]
+        self._read = read_transcript if expected.is_hearing else READERS[expected.shape]
         self._splitter: EventSplitter | None = None
         self._body = bytearray()
         self._tail = Tail()
-        self._size = 0
+        self._size = self._status = 0
         self._judged = self._binary = False
         self._begun_s = 0.0
         self._first_byte_s: float | None = None
@@ -51,8 +54,8 @@ class Watcher:
 
     # ---------------------------------------------------------------------------------------------------- what passes
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
-        """Status and headers, names in lower case. What is not a readable 200 is not judged."""
-        self._begun_s = now_s
+        """Status and headers, names in lower case. Of what is not a readable 200 only a 5xx is judged, at its end."""
+        self._begun_s, self._status = now_s, status
         table = dict(headers)
         encoding = table.get(b"content-encoding", b"identity").strip().lower()
         kind = table.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
@@ -60,7 +63,8 @@ class Watcher:
         if kind == b"text/event-stream":
             self._splitter = EventSplitter()
         else:
-            self._binary = self._expected.shape is Shape.WHOLE and bool(kind) and not kind.endswith(b"json")
+            text = kind.endswith(b"json") or (self._expected.is_hearing and kind.startswith(b"text/"))
+            self._binary = self._expected.shape is Shape.WHOLE and bool(kind) and not text
 
     @property
     def is_settled(self) -> bool:
@@ -79,6 +83,8 @@ class Watcher:
         if self._first_byte_s is None:
             self._first_byte_s = now_s
         if not self._judged:
+            if self._status >= 500 and len(self._body) < MAX_ERROR:
+                self._body += piece[: MAX_ERROR - len(self._body)]
             return
         self._tail.add(piece)
         if self._splitter is None:
@@ -99,8 +105,12 @@ class Watcher:
 
     @property
     def is_useless(self) -> bool:
-        """Is it of no use whatever follows? So is an error, and the answer of another model."""
-        return self._judged and (self._facts.error is not None or is_another_model(self._facts, self._expected))
+        """Is it of no use whatever follows? So is an error of the server's, and the answer of another model."""
+        if not self._judged:
+            return False
+        if self._facts.error is not None:
+            return error_reason(self._facts, self._expected) is not Reason.REFUSED_INSIDE
+        return is_another_model(self._facts, self._expected)
 
     @property
     def undecided(self) -> bool:
@@ -117,13 +127,10 @@ class Watcher:
             self._read_rest(self._splitter, now_s)
         elif self._judged:
             self._read_whole(now_s)
-        streamed = self._splitter is not None
-        reason, detail = (
-            judge(self._facts, self._expected, streamed=streamed)
-            if self._judged
-            else (Reason.UNJUDGED, "not a readable answer with status 200")
-        )
-        return self._verdict(reason, detail)
+        else:
+            self._read_error()
+            return self._verdict(*judge_failure(self._status, self._facts, self._expected))
+        return self._verdict(*judge(self._facts, self._expected, streamed=self._splitter is not None))
 
     def abandon(self) -> Verdict:
         """It broke off, or the client went away: what is known so far."""
@@ -184,11 +191,32 @@ class Watcher:
             facts.content = True
             self._search(bytes(self._body[:TAIL_BYTES]))
             self._search(self._tail.content())
-        elif (document := _decoded(bytes(self._body))) is None:
-            facts.unreadable = True
         else:
-            self._read(document, facts)
+            self._read_body(bytes(self._body))
         self._mark(now_s)
+        self._body.clear()
+
+    def _read_body(self, body: bytes) -> None:
+        """A document; a list, or a plain word of a transcript, where the shape is free."""
+        facts, value = self._facts, _json(body)
+        if isinstance(value, dict):
+            self._read(value, facts)
+        elif self._expected.is_hearing:
+            if body.strip() != b"null":
+                facts.saw_text(value if isinstance(value, str) else body.decode("utf-8", "replace"))
+        elif isinstance(value, list) and self._expected.shape is Shape.WHOLE:
+            read_list(value, facts)
+        else:
+            facts.unreadable = True
+
+    def _read_error(self) -> None:
+        """What a 5xx says of itself: OpenAI's or Anthropic's envelope, FastAPI's ``detail``, or plain text."""
+        if self._status < 500 or not self._body:
+            return
+        body = bytes(self._body)
+        said = _decoded(body)
+        text = body.decode("utf-8", "replace")
+        self._facts.saw_error(text if said is None else said.get("error") or said.get("detail") or said)
         self._body.clear()
 
     def _search(self, part: bytes) -> None:
@@ -207,6 +235,7 @@ class Watcher:
             streamed=self._splitter is not None,
             model=facts.model,
             finish=facts.finish,
+            has_content=facts.content or facts.shown_reasoning,
             usage=facts.usage,
             marks=Marks(
                 begun_s=self._begun_s,

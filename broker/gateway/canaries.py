@@ -1,25 +1,23 @@
-"""Asks a suspected model a test question, through a lease like everybody's.
+"""Has a doubted model asked test questions, through a lease like everybody's.
 
 Rule: one canary at a time in a process, with a pause after each, in the class background: it waits its turn, and while
-it waits it proves nothing; only a model that was asked and did not answer well has failed.
+it waits it proves nothing; only a model that was asked and did not answer well has failed. A canary that was begun has
+a result, whatever becomes of it.
 """
 
 import asyncio
 import logging
 
-from broker.answers.canary import MAX_REFUSAL, Canary, Finding, canary_for, finding_of
+from broker.answers.canary import NEEDED_TO_CLEAR, NEEDED_TO_HEAL, Finding, questions_at, questions_for
 from broker.answers.verdict import Verdict
-from broker.answers.watcher import Watcher
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseRecord, LeaseState, ModelName, Priority
+from broker.gateway.canary_call import CanaryCall, Examined
 from broker.gateway.desk import Desk
-from broker.gateway.headers import to_the_model
-from broker.gateway.holding import Given
+from broker.gateway.holding import Given, Hold
 from broker.gateway.reputations import LOCAL
 from broker.leasing import Wish
 from broker.principals import Principal, Scope
-from broker.upstream.errors import UpstreamError
-from broker.upstream.pool import Request
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -78,40 +76,54 @@ class Canaries:
     async def _with_lease(self, record: LeaseRecord) -> None:
         desk, loop = self._desk, asyncio.get_running_loop()
         hold = desk.holds.take(record, CALLER, lambda: None)
+        shown = Examined(finding=Finding.VOID)
         try:
             if desk.reputations.canary_sent(record.model, loop.time()):
-                asked_s = loop.time()
-                finding, verdict = await self._ask(record)
-                if verdict is not None:
-                    desk.accounts.answers.judged(LOCAL, record.model, verdict, asked_s)
-                desk.reputations.canary_answered(record.model, finding, verdict, loop.time())
+                try:
+                    shown = await self._examine(record, hold)
+                finally:
+                    desk.reputations.canary_answered(record.model, shown.finding, shown.verdict, loop.time())
         finally:
             desk.holds.drop(hold)
 
-    async def _ask(self, record: LeaseRecord) -> tuple[Finding, Verdict | None]:
-        """What it shows, and the verdict; None: no answer in time."""
-        settings = self._desk.settings
-        served = settings.served_names.get(record.model) or record.model
-        canary = canary_for(settings.kinds.get(record.model, "chat"), served, names=(served, record.model))
-        try:
-            async with asyncio.timeout(settings.suspicion.canary_timeout_s):
-                return await self._answer_to(canary, record)
-        except (UpstreamError, TimeoutError):
-            return Finding.FAILED, None
+    async def _examine(self, record: LeaseRecord, hold: Hold) -> Examined:
+        """The questions for its kind; where its server takes none of them, those for where it was doubted."""
+        settings, model = self._desk.settings, record.model
+        served = settings.served_names.get(model) or model
+        names = (served, model)
+        reputations = self._desk.reputations
+        needed = NEEDED_TO_CLEAR if reputations.of(model).serves else NEEDED_TO_HEAL
+        call = self._call(record)
+        shown = await call.ask(questions_for(settings.kinds.get(model, "chat"), served, names=names), needed)
+        if shown.finding is Finding.VOID and shown.verdict is not None:
+            others = questions_at(reputations.doubted_at(model), served, names=names)
+            shown = await call.ask(others, needed) if others else shown
+        if shown.finding is Finding.SILENT and await self._has_ended(hold):
+            return Examined(finding=Finding.VOID)
+        return shown
 
-    async def _answer_to(self, canary: Canary, record: LeaseRecord) -> tuple[Finding, Verdict]:
-        upstreams, loop = self._desk.upstreams, asyncio.get_running_loop()
-        headers = to_the_model([(b"content-type", b"application/json")], record.api_key)
-        request = Request(method="POST", path=canary.path, headers=headers, body=canary.body)
-        answer = await upstreams.ask(record.base_url, request)
-        try:
-            watcher = Watcher(canary.expected)
-            watcher.begin(answer.status, answer.headers, loop.time())
-            refusal = b""
-            while piece := await answer.read(upstreams.timing.stall_s):
-                watcher.feed(piece, loop.time())
-                refusal += piece[: MAX_REFUSAL - len(refusal)]
-            verdict = watcher.end(loop.time())
-            return finding_of(answer.status, refusal, verdict), verdict
-        finally:
-            answer.close()
+    def _call(self, record: LeaseRecord) -> CanaryCall:
+        desk, settings = self._desk, self._desk.settings
+
+        def judged(verdict: Verdict, asked_s: float) -> None:
+            desk.accounts.answers.judged(LOCAL, record.model, verdict, asked_s)
+
+        async def has_company() -> bool:
+            return await desk.leasing.has_company(record)
+
+        return CanaryCall(
+            upstreams=desk.upstreams,
+            lease=record,
+            timeout_s=settings.suspicion.canary_timeout_s,
+            has_company=has_company,
+            judged=judged,
+        )
+
+    async def _has_ended(self, hold: Hold) -> bool:
+        """Did its lease end under it? A server that died is known to be dead a little later."""
+        if hold.ended is None:
+            known = asyncio.get_running_loop().create_future()
+            hold.on_end = lambda: None if known.done() else known.set_result(None)
+            await asyncio.wait({known}, timeout=self._desk.settings.dead_server_s)
+            hold.on_end = None
+        return hold.ended is not None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from broker.answers.asking import Asking
 from broker.answers.verdict import Expected, Reason, Shape, Verdict
 from broker.gateway.clouds import Clouds
 from broker.gateway.contract import BrokenTryError
@@ -194,7 +195,7 @@ class CloudCall:
             shape=Shape(call.endpoint.shape.value),
             models=(cloud.remote_name, *cloud.answers_as),
             others=None if cloud.answers_as else cloud.others,
-            may_be_empty=call.asked.wants_nothing,
+            asking=Asking(call.endpoint.path, call.body),
         )
 
     def _terms(self) -> Terms:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from broker.answers.testimony import Complaint, Source
 from broker.answers.verdict import Verdict
 from broker.core.lease import ModelName, Priority
 from broker.gateway.accounts import Accounts
@@ -29,6 +30,8 @@ from broker.principals import Principal
 from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
 
+RETRY_HEADER = b"x-stainless-retry-count"
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request, read and judged."""
@@ -50,6 +53,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Loop time."""
     created_s: int
     """Unix time."""
+
+    @property
+    def is_retry(self) -> bool:
+        """Does the client say that it has asked this before? Both official SDKs do."""
+        return self.headers.get(RETRY_HEADER, b"0").strip() != b"0"
+
+    @property
+    def source(self) -> Source:
+        """For whom what it sees of a model speaks: callers without a key are told apart by their sessions."""
+        session = self.identity.session
+        return Source(party=self.caller.name if self.caller.has_key else session, session=session)
 
     @property
     def may_commit(self) -> bool:
@@ -81,8 +95,27 @@ class Progress:
     """What its answer must hold."""
     had_useless: bool = False
     """Was an answer thrown away? That is done once for a request."""
+    has_complained: bool = False
+    """Was a bad answer counted? That is done once for a request, however often it is tried."""
     verdict: Verdict | None = None
     """On the last answer of a model server."""
+
+    @property
+    def source(self) -> Source:
+        """See ``reputations.Asker``."""
+        return self.call.source
+
+    @property
+    def path(self) -> str:
+        """See ``reputations.Asker``."""
+        return self.call.endpoint.path
+
+    def complaint(self) -> Complaint | None:
+        """See ``reputations.Asker``."""
+        if self.has_complained or self.call.is_retry:
+            return None
+        self.has_complained = True
+        return Complaint(source=self.call.source, request=self.call.fingerprint, asked_s=self.call.started_s)
 
     @property
     def body(self) -> bytes:

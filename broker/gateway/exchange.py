@@ -177,7 +177,7 @@ class Exchange:
             except UselessAnswerError:
                 self._progress.had_useless = True
                 plan = self._progress.plan
-                if plan is not None and plan.has_more() and not self._desk.reputations.of(candidate.model).preferred:
+                if plan is not None and plan.has_more() and not self._is_preferred(candidate):
                     self._progress.retries += 1
                     raise
                 self._forget_ended()
@@ -187,6 +187,9 @@ class Exchange:
                 await self._verdict()
                 tried += 1
             self._progress.retries += 1
+
+    def _is_preferred(self, candidate: Candidate) -> bool:
+        return self._desk.reputations.is_preferred(candidate.model, self._progress.source, self._client.now_s())
 
     def _try_cooler(self, broken: BrokenTryError) -> None:
         self._desk.accounts.answers.broke_schema(LOCAL, self._progress.model)

@@ -44,9 +44,6 @@ class _Body(Hints, frozen=True):
 
     model: Any = None
     stream: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
 
 
 _read = msgspec.json.Decoder(_Body).decode
@@ -61,8 +58,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the body says of its conversation."""
     model_at: Places = ()
     """Of a form: where in its body the model's name is, begin and end."""
-    wants_nothing: bool = False
-    """No tokens are asked for, to warm a cache perhaps: an empty answer is a good one."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -100,13 +95,11 @@ def asked_of(body: bytes, content_type: bytes = b"") -> Asked:
         raise UnreadableError("the body must name a model: a string in the field 'model'")
     if not _MODEL.fullmatch(read.model):
         raise UnknownNameError("there is no such model; GET /v1/models lists what there is")
-    wants_nothing = 0 in (read.max_tokens, read.max_completion_tokens, read.max_output_tokens)
     return Asked(
         model=read.model,
         stream=read.stream is True,
         hints=read,
         model_at=model_at,
-        wants_nothing=wants_nothing,
     )
 
 

@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from broker.answers.asking import Asking
 from broker.answers.verdict import Expected, Shape, Verdict
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
@@ -81,12 +82,13 @@ class Passing:
     def _judged(self, verdict: Verdict, asked_s: float) -> None:
         model = self._lease.model
         self._desk.accounts.answers.judged(LOCAL, model, verdict, asked_s)
-        self._desk.reputations.judged(model, verdict, asyncio.get_running_loop().time())
+        self._desk.reputations.judged(model, verdict, self._progress, asyncio.get_running_loop().time())
 
     def _expected(self) -> Expected:
         call = self._progress.call
         names = (self._served_name(), self._lease.model)
-        return Expected(shape=Shape(call.endpoint.shape.value), models=names, may_be_empty=call.asked.wants_nothing)
+        asking = Asking(call.endpoint.path, call.body)
+        return Expected(shape=Shape(call.endpoint.shape.value), models=names, asking=asking)
 
     def _request(self) -> Request:
         call = self._progress.call

@@ -6,6 +6,7 @@ Rule: it is about the models of the pool; other upstreams have circuit breakers.
 
 import logging
 import math
+from typing import Protocol
 
 from broker.answers.canary import Finding
 from broker.answers.suspicion import (
@@ -14,14 +15,18 @@ from broker.answers.suspicion import (
     Trust,
     after_bad,
     after_good,
+    after_nothing,
+    alarmed,
     canary_due,
     canary_failed,
     canary_passed,
     canary_sent,
+    canary_silent,
     canary_void,
+    condemned,
     healed,
-    timed_out,
 )
+from broker.answers.testimony import Complaint, Source
 from broker.answers.verdict import Reason, Verdict
 from broker.core.lease import ModelName
 from broker.gateway.answer_accounts import AnswerAccounts
@@ -33,7 +38,27 @@ LOCAL = "local"
 """The route of the pool's models."""
 MAX_RETRY_AFTER_S = 60
 _NEW = Suspicion()
-_AFTER = {Finding.PASSED: canary_passed, Finding.FAILED: canary_failed, Finding.VOID: canary_void}
+_AFTER = {
+    Finding.PASSED: canary_passed,
+    Finding.FAILED: canary_failed,
+    Finding.VOID: canary_void,
+    Finding.SILENT: canary_silent,
+}
+
+
+class Asker(Protocol):
+    """Whose request a model has answered."""
+
+    @property
+    def source(self) -> Source:
+        """For whom its answer speaks."""
+
+    @property
+    def path(self) -> str:
+        """The address below ``/v1``."""
+
+    def complaint(self) -> Complaint | None:
+        """Its bad answer, to be counted; None: it is a retry of what was."""
 
 
 class Reputations:
@@ -44,33 +69,66 @@ class Reputations:
         self._accounts = accounts
         self._known: dict[ModelName, Suspicion] = {}
         self._last: dict[ModelName, Reason] = {}
+        self._doubted_at: dict[ModelName, str] = {}
         self._put_off: dict[ModelName, float] = {}
 
     def of(self, model: ModelName) -> Suspicion:
         """What is known about a model."""
         return self._known.get(model, _NEW)
 
+    def is_preferred(self, model: ModelName, source: Source, now_s: float) -> bool:
+        """Is it as good as any other candidate, for this session?"""
+        known = self._known.get(model)
+        return known is None or known.is_preferred_by(source, now_s, self._settings)
+
+    def doubted_at(self, model: ModelName) -> str:
+        """The address below ``/v1`` at which it last answered badly, or with nothing; empty: none."""
+        return self._doubted_at.get(model, "")
+
+    def last_failure(self, model: ModelName) -> str:
+        """The wire word of its last bad answer; empty: none."""
+        return self._last.get(model, "")
+
     # ---------------------------------------------------------------------------------------------------- requests
     def refusal(self, model: ModelName, now_s: float) -> Trouble:
         """Why it is not asked."""
         wait_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(self.of(model).next_canary_s - now_s)))
-        last = self._last.get(model, Reason.EMPTY)
-        message = f"{model} is quarantined: its answers were of no use too often (last: {last}); it is being tested"
+        message = f"{model} is quarantined: {self.why(model)}; it is being tested, ask again in {wait_s} s"
         return Trouble(status=503, code="model_quarantined", message=message, retry_after_s=wait_s)
 
-    def judged(self, model: ModelName, verdict: Verdict, now_s: float) -> None:
+    def why(self, model: ModelName) -> str:
+        """In words, why it is not trusted."""
+        return (
+            f"its answers were of no use, and those to the broker's own questions too (last: {self._last_word(model)})"
+        )
+
+    def _last_word(self, model: ModelName) -> str:
+        return self._last.get(model) or "no answer"
+
+    def judged(self, model: ModelName, verdict: Verdict, asker: Asker, now_s: float) -> None:
         """A client's request was answered."""
         if verdict.blames_model:
             self._last[model] = verdict.reason
-            self._put(model, after_bad(self.of(model), now_s, self._settings))
-        elif verdict.reason is Reason.FINE and model in self._known:
-            self._put(model, after_good(self._known[model], now_s, self._settings))
+            self._doubted_at[model] = asker.path
+            if (complaint := asker.complaint()) is not None:
+                self._put(model, after_bad(self.of(model), complaint, now_s, self._settings))
+        elif verdict.says_nothing:
+            self._doubted_at[model] = asker.path
+            self._put(model, after_nothing(self.of(model), now_s, self._settings))
+        elif verdict.vouches and model in self._known:
+            self._put(model, after_good(self._known[model], asker.source, now_s, self._settings))
+
+    def alarmed(self, model: ModelName, now_s: float) -> None:
+        """Somebody has reason to have it tested."""
+        self._put(model, alarmed(self.of(model), now_s))
+
+    def condemned(self, model: ModelName, now_s: float) -> None:
+        """Its server died again and again, whoever used it."""
+        self._put(model, condemned(self.of(model), now_s, self._settings))
 
     # ---------------------------------------------------------------------------------------------------- canaries
     def due(self, now_s: float) -> ModelName | None:
         """Who is to be tested now: the one that is due for longest."""
-        for model, known in list(self._known.items()):
-            self._put(model, timed_out(known, now_s, self._settings))
         waiting = [
             (max(known.next_canary_s, self._put_off.get(model, 0.0)), model)
             for model, known in self._known.items()
@@ -105,12 +163,12 @@ class Reputations:
     # ------------------------------------------------------------------------------------------------------ inside
     def _put(self, model: ModelName, known: Suspicion) -> None:
         before = self.of(model).state
-        if known.state is Trust.TRUSTED and known.doubt <= 0:
+        if known.is_as_new:
             self._known.pop(model, None)
             self._put_off.pop(model, None)
         else:
             self._known[model] = known
         if known.state is not before:
             self._accounts.trust(model, {state.value: state is known.state for state in Trust})
-            told = {"model": model, "from": before, "to": known.state, "doubt": round(known.doubt, 2)}
+            told = {"model": model, "from": before, "to": known.state, "witnesses": len(known.said.witnesses)}
             log.warning("trust_changed", extra=told | {"last_failure": self._last.get(model, "")})

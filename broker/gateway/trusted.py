@@ -1,7 +1,8 @@
 """A plan's candidates, as far as their answers are trusted.
 
-Rule: a quarantined model is left out; a suspect is set aside until there is nobody else. That is about models of the
-pool only: upstreams have circuit breakers. No candidate is ever added, so what a plan keeps inside stays inside.
+Rule: a quarantined model is left out; one that several suspect, or that this session has seen fail, is set aside until
+there is nobody else. That is about models of the pool only: upstreams have circuit breakers. No candidate is ever
+added, so what a plan keeps inside stays inside.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class Trusted:
         try:
             while (candidate := await self._plan.following()) is not None:
                 known = self._reputations.of(candidate.model)
-                if candidate.route != LOCAL or known.preferred:
+                if candidate.route != LOCAL or self._is_preferred(candidate):
                     return candidate
                 if known.serves:
                     self._aside.append(candidate)
@@ -53,6 +54,10 @@ class Trusted:
             if not self._aside:
                 raise
         return None
+
+    def _is_preferred(self, candidate: Candidate) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return self._reputations.is_preferred(candidate.model, self._progress.source, now_s)
 
     def _leave_out(self, candidate: Candidate) -> None:
         self._left_out = candidate.model

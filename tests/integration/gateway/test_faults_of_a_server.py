@@ -81,20 +81,21 @@ async def test_a_budget_eaten_by_reasoning_is_counted_and_is_not_the_models_faul
 
 @pytest.mark.parametrize("flags, whole, _streamed", FAULTS)
 async def test_a_server_that_stays_bad_is_quarantined_and_comes_back_when_it_mends(flags, whole, _streamed):
-    until_quarantine = int(SuspicionSettings().suspect_at)
-    bad = until_quarantine + 3  # and its first canaries
+    bad = 2 * int(SuspicionSettings().suspect_at) + 20  # both tries of each request, and its first canaries
     with model_process(*flags, "--bad-answers", str(bad), alias="a") as url:
-        async with server_scene(url, SWIFT) as scene:
-            await scene.client.post(CHAT, json=ask_of(CHAT, stream=False))
+        async with server_scene(url, SWIFT | {"quarantine_s": 0.5, "quarantine_max_s": 0.5}) as scene:
+            for seed in range(int(SuspicionSettings().suspect_at)):
+                await scene.client.post(CHAT, json=ask_of(CHAT, stream=False) | {"seed": seed})
 
             async def trust() -> str:
                 return (await scene.client.get("/v1/models/a")).json()["trust"]
 
-            async def refused() -> bool:
-                answer = await scene.client.post(CHAT, json=ask_of(CHAT, stream=False))
-                return answer.status_code == 503 and whole in answer.json()["error"]["message"]
+            async def quarantined() -> bool:
+                return await trust() == "quarantined"
 
-            await until(refused)
+            await until(quarantined)
+            refused = await scene.client.post(CHAT, json=ask_of(CHAT, stream=False))
+            assert (refused.status_code, whole in refused.json()["error"]["message"]) == (503, True)
 
             async def trusted() -> bool:
                 return await trust() == "trusted"

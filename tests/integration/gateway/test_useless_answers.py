@@ -52,7 +52,7 @@ BAD_STREAMS = [
         (event(type="response.completed", response={"output": [], "status": "completed"}),),
         "no_content",
     ),
-    ("/v1/completions", (event(choices=[{"text": "", "finish_reason": "stop"}]), DONE), "no_content"),
+    ("/v1/completions", (event(choices=[{"text": "", "finish_reason": "length"}]), DONE), "no_content"),
 ]
 
 

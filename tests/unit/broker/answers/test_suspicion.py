@@ -1,10 +1,10 @@
 """How trust in a model is lost and won back."""
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
-from broker.answers.canary import Finding, canary_for, finding_of, proves_health
 from broker.answers.suspicion import (
     TRANSITIONS,
     IllegalTrustEventError,
@@ -14,31 +14,53 @@ from broker.answers.suspicion import (
     TrustEvent,
     after_bad,
     after_good,
+    after_nothing,
+    alarmed,
     canary_due,
     canary_failed,
     canary_passed,
     canary_sent,
+    canary_silent,
     canary_void,
+    condemned,
     healed,
     step,
-    timed_out,
 )
-from broker.answers.verdict import Expected, Shape
-from broker.answers.watcher import Watcher
-from tests.unit.broker.answers.answering import delta, judged, sse
+from broker.answers.testimony import MAX_WITNESSES, RETRY_S, Complaint, Source
 
 SETTINGS = SuspicionSettings()
+NUMBERS = count()
+ACTS = {"p": canary_passed, "f": canary_failed, "v": canary_void, "s": canary_silent, "n": after_nothing}
+
+
+def source(name: str) -> Source:
+    """A session of a party of its own, or ``party/session``."""
+    return Source(party=name.split("/", maxsplit=1)[0], session=name)
+
+
+A, B = source("a"), source("b")
+
+
+def complaint(of: Source = A, request: str | None = None, asked_s: float = 0.0) -> Complaint:
+    return Complaint(source=of, request=request or f"request-{next(NUMBERS)}", asked_s=asked_s)
 
 
 def story(events: str, known: Suspicion = Suspicion(), *, start_s: float = 1000.0) -> Suspicion:  # noqa: B008 - frozen
-    """g: good answer, b: bad, c: canary sent, p: it passed, f: it failed, v: void; one second between two."""
+    """g, b: a's good and bad answer; G, B: b's; n: nothing; c: canary sent, p: passed, f: failed, v: void, s: silent.
+
+    One second between two.
+    """
     for number, event in enumerate(events):
-        now_s = start_s + number
+        now_s = max(start_s + number, known.since_s)
+        of = A if event.islower() else B
         if event == "c":
             known = canary_sent(known, max(now_s, known.next_canary_s))
-            continue
-        act = {"g": after_good, "b": after_bad, "p": canary_passed, "f": canary_failed, "v": canary_void}[event]
-        known = act(known, max(now_s, known.since_s), SETTINGS)
+        elif event in "gG":
+            known = after_good(known, of, now_s, SETTINGS)
+        elif event in "bB":
+            known = after_bad(known, complaint(of), now_s, SETTINGS)
+        else:
+            known = ACTS[event](known, now_s, SETTINGS)
     return known
 
 
@@ -47,58 +69,145 @@ def story(events: str, known: Suspicion = Suspicion(), *, start_s: float = 1000.
     [
         ("", Trust.TRUSTED),
         ("b", Trust.TRUSTED),
-        ("bgb", Trust.TRUSTED),
-        ("bb", Trust.SUSPECT),
-        ("bgbgb", Trust.SUSPECT),
-        ("bgggggbgggggbgggggb", Trust.TRUSTED),  # every sixth answer is bad: less than forgiveness takes off
-        ("bbgggg", Trust.TRUSTED),
-        ("bbbbb", Trust.QUARANTINED),
+        ("bb", Trust.TRUSTED),  # nobody else has seen it
+        ("bbbbbbbbbbbbbbbbbbbb", Trust.TRUSTED),
+        ("bB", Trust.SUSPECT),
+        ("bGB", Trust.TRUSTED),
+        ("bGbB", Trust.SUSPECT),
+        ("bBbBbBbBbB", Trust.SUSPECT),  # no number of bad answers condemns
+        ("bBGGGG", Trust.TRUSTED),
+        ("bBgggg", Trust.TRUSTED),
+        ("bBc", Trust.CANARY),
         ("bbc", Trust.CANARY),
-        ("bbcp", Trust.TRUSTED),
-        ("bbcv", Trust.SUSPECT),
-        ("bbcvcp", Trust.TRUSTED),
-        ("bbcvcf", Trust.QUARANTINED),
-        ("bbcfcv", Trust.QUARANTINED),
-        ("bbcfcpcvcp", Trust.TRUSTED),
+        ("bBcp", Trust.TRUSTED),
+        ("bBcv", Trust.SUSPECT),
+        ("bbcv", Trust.TRUSTED),
+        ("bBcvcp", Trust.TRUSTED),
+        ("bBcvcf", Trust.QUARANTINED),
         ("bbcf", Trust.QUARANTINED),
-        ("bbcgggg", Trust.TRUSTED),
-        ("bbcbbb", Trust.QUARANTINED),
-        ("bbcfcp", Trust.QUARANTINED),
-        ("bbcfcpcp", Trust.TRUSTED),
-        ("bbcfcpcfcp", Trust.QUARANTINED),
-        ("bbcfgggggggg", Trust.QUARANTINED),  # late answers of requests sent before
+        ("bbcs", Trust.TRUSTED),
+        ("bbcscs", Trust.QUARANTINED),
+        ("bbcscvcs", Trust.TRUSTED),  # not in a row
+        ("bbcscp", Trust.TRUSTED),
+        ("bbcfcv", Trust.QUARANTINED),
+        ("bbcfcs", Trust.QUARANTINED),
+        ("bbcfcp", Trust.TRUSTED),
+        ("bbcfcvcp", Trust.TRUSTED),
+        ("bbcfgGgGgGgG", Trust.QUARANTINED),  # late answers of requests sent before
+        ("bbcBB", Trust.CANARY),
+        ("bbcBv", Trust.SUSPECT),
         ("p", Trust.TRUSTED),
         ("f", Trust.TRUSTED),
+        ("s", Trust.TRUSTED),
     ],
 )
 def test_after_these_events_a_model_is(events, state):
     assert story(events).state is state
 
 
-def test_a_lasting_share_of_failures_makes_it_suspect():
-    assert story("bgg" * 10).state is not Trust.TRUSTED
+def test_what_one_session_has_seen_counts_for_it_alone():
+    known = story("bbbb")
+    assert not known.is_preferred_by(A, 1004.0, SETTINGS)
+    assert known.is_preferred_by(B, 1004.0, SETTINGS)
+    assert known.is_preferred_by(source("a/other"), 1004.0, SETTINGS)
+    assert known.is_preferred_by(A, 1004.0 + SETTINGS.forget_s, SETTINGS)
+
+
+def test_what_two_parties_agree_on_counts_for_all():
+    known = story("bB")
+    assert known.agreed
+    assert not known.is_preferred_by(source("c"), 1002.0, SETTINGS)
+
+
+def test_sessions_of_one_key_are_one_party():
+    known = Suspicion()
+    for number in range(20):
+        known = after_bad(known, complaint(source(f"a/{number}")), 1000.0 + number, SETTINGS)
+    assert (known.state, known.agreed) == (Trust.TRUSTED, False)
+    assert after_bad(known, complaint(B), 1030.0, SETTINGS).state is Trust.SUSPECT
+
+
+def test_a_lasting_share_of_failures_of_one_session_calls_for_a_canary_and_a_small_one_does_not():
+    assert canary_due(story("bgg" * 10), 2000.0)
+    assert not canary_due(story("bggggg" * 10), 2000.0)
+
+
+def test_good_answers_of_others_wash_away_what_is_said_in_common_and_not_what_a_session_has_seen():
+    known = story("bb" + "G" * 8 + "B")
+    assert known.state is Trust.TRUSTED, "one in ten, of two sessions"
+    assert not known.is_preferred_by(A, 1011.0, SETTINGS)
+
+
+@pytest.mark.parametrize("asked_s, own", [(1000.0 + RETRY_S - 0.1, 1.5), (1000.0 + RETRY_S, 2.0)])
+def test_what_may_be_a_retry_is_no_second_witness_however_long_its_answer_takes(asked_s, own):
+    settings = SuspicionSettings(suspect_at=10.0)
+    known = after_bad(Suspicion(), complaint(A, "same", 999.0), 1000.0, settings)
+    known = after_bad(known, complaint(A, "same", asked_s), 1100.0, settings)
+    witness = known.said.of(A)
+    assert (witness.doubt, witness.share) == (own, 1.0 if own < 2.0 else 2.0)
+
+
+def test_the_same_request_of_two_sessions_is_no_retry():
+    known = after_bad(Suspicion(), complaint(A, "same", 999.0), 1000.0, SETTINGS)
+    assert after_bad(known, complaint(B, "same", 1000.0), 1001.0, SETTINGS).agreed
 
 
 def test_bad_answers_far_apart_are_chance():
-    known = after_bad(Suspicion(), 0.0, SETTINGS)
-    known = after_bad(known, SETTINGS.forget_s, SETTINGS)
-    assert known.state is Trust.TRUSTED
+    known = after_bad(Suspicion(), complaint(), 0.0, SETTINGS)
+    known = after_bad(known, complaint(), SETTINGS.forget_s, SETTINGS)
+    assert not known.called
+    assert not canary_due(known, 1e6)
 
 
-def test_a_suspect_serves_and_is_tested_at_once_a_quarantined_model_does_not_serve():
-    suspect = story("bb")
-    assert suspect.serves
-    assert not suspect.preferred
-    assert canary_due(suspect, suspect.since_s)
+def test_one_sessions_doubt_calls_for_a_canary_and_a_quarantined_model_waits_for_its_own():
+    doubted = story("bb")
+    assert doubted.serves
+    assert canary_due(doubted, 1002.0)
     quarantined = story("bbcf")
     assert not quarantined.serves
     assert not canary_due(quarantined, quarantined.since_s + SETTINGS.quarantine_s - 1)
     assert canary_due(quarantined, quarantined.since_s + SETTINGS.quarantine_s)
 
 
+def test_who_calls_for_nothing_waits_longer_each_time_and_nobody_else_does():
+    known, now_s, pauses = Suspicion(), 1000.0, []
+    for _ in range(4):
+        while not canary_due(known, now_s):
+            now_s += 1.0
+            known = after_bad(known, complaint(A), now_s, SETTINGS)
+        known = canary_passed(canary_sent(known, now_s), now_s, SETTINGS)
+        pauses.append(known.said.of(A).silent_until_s - now_s)
+        assert known.state is Trust.TRUSTED
+        assert not known.is_preferred_by(A, now_s, SETTINGS), "it prefers another all the same"
+    assert pauses == [60, 120, 240, 480]
+    for _ in range(2):
+        known = after_bad(known, complaint(B), now_s, SETTINGS)
+    assert canary_due(known, now_s)
+
+
+def test_a_model_that_passes_its_canary_is_trusted_by_all_and_must_be_doubted_anew():
+    known = story("bBcp")
+    assert not known.agreed
+    assert known.is_preferred_by(source("c"), 1010.0, SETTINGS)
+    assert after_bad(known, complaint(B), 1010.0, SETTINGS).state is Trust.TRUSTED
+
+
 def test_a_model_in_quarantine_serves_nobody_while_its_canary_is_under_way():
     assert not story("bbcfc").serves
     assert story("bbc").serves
+
+
+def test_where_nothing_is_heard_for_long_somebody_asks_and_the_less_often_the_more_it_was_right():
+    known, now_s, asked = Suspicion(), 0.0, []
+    for number in range(8 + 16 + 32):
+        known = after_nothing(known, now_s, SETTINGS)
+        if canary_due(known, now_s):
+            known = canary_passed(canary_sent(known, now_s), now_s, SETTINGS)
+            asked.append(number + 1)
+    assert asked == [8, 24, 56]
+    known = after_good(known, A, now_s, SETTINGS)
+    assert known.is_as_new
+    assert not story("nnnnnnngnnnnnnn").called
 
 
 def test_the_pause_doubles_up_to_its_bound_and_starts_anew_after_recovery():
@@ -112,8 +221,8 @@ def test_the_pause_doubles_up_to_its_bound_and_starts_anew_after_recovery():
 
 
 def test_a_canary_that_shows_nothing_is_asked_again_later_each_time_until_the_bad_answers_are_forgotten():
-    known, pauses = story("bb"), []
-    while known.state is not Trust.TRUSTED:
+    known, pauses = story("bB"), []
+    while known.called:
         pauses.append(known.next_canary_s - known.since_s)
         known = canary_void(canary_sent(known, known.next_canary_s), known.next_canary_s, SETTINGS)
     assert pauses == [0, 60, 120, 240, 480]
@@ -129,18 +238,33 @@ def test_a_quarantine_is_no_longer_for_a_canary_that_shows_nothing():
     assert canary_failed(canary_sent(known, known.next_canary_s), known.next_canary_s, SETTINGS).voids == 0
 
 
-def test_a_canary_without_a_result_has_failed():
-    testing = story("bbc")
-    assert timed_out(testing, testing.since_s + SETTINGS.canary_timeout_s - 1, SETTINGS) == testing
-    late = timed_out(testing, testing.since_s + SETTINGS.canary_timeout_s, SETTINGS)
-    assert late.state is Trust.QUARANTINED
-
-
 def test_only_one_canary_is_under_way():
     testing = story("bbc")
     assert not canary_due(testing, 1e9)
     with pytest.raises(IllegalTrustEventError):
         canary_sent(testing, 1e9)
+
+
+def test_a_server_that_died_under_everybody_is_quarantined_without_a_question():
+    for events in ("", "bb", "bB", "bbc"):
+        known = condemned(story(events), 2000.0, SETTINGS)
+        assert (known.state, known.serves) == (Trust.QUARANTINED, False)
+    before = story("bbcf")
+    assert condemned(before, 2000.0, SETTINGS) == before
+
+
+def test_an_alarm_calls_for_a_canary_once():
+    known = alarmed(Suspicion(), 5.0)
+    assert canary_due(known, 5.0)
+    assert alarmed(known, 9.0) == known
+
+
+def test_witnesses_are_bounded_and_who_sends_many_displaces_its_own():
+    known = story("b")
+    for number in range(3 * MAX_WITNESSES):
+        known = after_bad(known, complaint(source(f"flood/{number}")), 1001.0, SETTINGS)
+    assert len(known.said.witnesses) == MAX_WITNESSES
+    assert known.said.of(A) is not None
 
 
 @pytest.mark.parametrize("state", Trust)
@@ -156,45 +280,3 @@ def test_the_table_says_all(state, event):
 def test_every_state_can_be_healed():
     for state in Trust:
         assert healed(replace(Suspicion(), state=state), 1.0).state is Trust.TRUSTED
-
-
-@pytest.mark.parametrize(
-    "kind, path, shape",
-    [
-        ("chat", "/chat/completions", Shape.CHAT),
-        ("completion", "/completions", Shape.TEXT),
-        ("embedding", "/embeddings", Shape.WHOLE),
-    ],
-)
-def test_the_canary_fits_the_kind_of_model(kind, path, shape):
-    canary = canary_for(kind, "served", names=("m",))
-    assert (canary.path, canary.expected.shape, canary.expected.models) == (path, shape, ("m",))
-    assert b'"model":"served"' in canary.body
-
-
-def test_reasoning_cut_short_is_a_sign_of_life_and_silence_is_not():
-    assert proves_health(judged(sse(delta(reasoning="hm"), delta(finish="length")), Shape.CHAT))
-    assert not proves_health(judged(sse(delta(finish="stop")), Shape.CHAT))
-
-
-@pytest.mark.parametrize(
-    "status, body, finding",
-    [
-        (400, b'{"error": {"message": "this model does not chat"}}', Finding.VOID),
-        (401, b"", Finding.VOID),
-        (404, b'{"detail": "Not Found"}', Finding.VOID),
-        (404, b'{"message": "The Model `x` does not exist."}', Finding.FAILED),
-        (429, b"", Finding.VOID),
-        (500, b"", Finding.FAILED),
-        (503, b"", Finding.FAILED),
-        (200, b'{"choices": [{"message": {"content": "ready"}}]}', Finding.PASSED),
-    ],
-)
-def test_who_does_not_take_the_question_has_shown_nothing_but_who_does_not_know_its_model_has_failed(
-    status, body, finding
-):
-    watcher = Watcher(Expected(shape=Shape.CHAT))
-    watcher.begin(status, [(b"content-type", b"application/json")], 0.0)
-    watcher.feed(body, 0.0)
-    assert finding_of(status, body, watcher.end(0.0)) is finding
-    assert finding_of(200, b"", judged(sse(delta(finish="stop")), Shape.CHAT)) is Finding.FAILED

@@ -60,7 +60,8 @@ ODD = ({"choices": "none", "model": 3}, {"choices": [4, {"delta": [], "finish_re
         ("chat", sse("[DONE]"), "no_content", "preamble"),
         ("chat", b"", "empty", "nothing"),
         ("chat", sse(ROLE, delta(reasoning_content="hm"), delta(finish="length")), "only_reasoning", "reasoning"),
-        ("chat", sse(ROLE, delta(reasoning="hm"), delta(finish="stop")), "no_content", "reasoning"),
+        ("chat", sse(ROLE, delta(reasoning="hm"), delta(finish="stop")), "fine", "reasoning"),
+        ("chat", sse(ROLE, delta(reasoning=" "), delta(finish="stop")), "no_content", "reasoning"),
         ("chat", sse(delta(reasoning="hm"), delta(content="hi"), delta(finish="length")), "fine", "content"),
         ("chat", sse(delta(content=" \n"), delta(finish="stop")), "no_content", "preamble"),
         ("chat", sse(delta(content="\ufffd"), delta(content="\x07\x00"), delta(finish="stop")), "garbage", "preamble"),
@@ -164,7 +165,7 @@ def test_a_real_answer_of_another_model_is_noticed(file):
 
 @pytest.mark.parametrize(
     "status, headers",
-    [(500, [JSON]), (206, [STREAM]), (200, [STREAM, (b"content-encoding", b"gzip")])],
+    [(400, [JSON]), (503, [JSON]), (206, [STREAM]), (200, [STREAM, (b"content-encoding", b"gzip")])],
 )
 def test_what_is_no_readable_200_is_not_judged(status, headers):
     verdict = judged(b"anything", Shape.CHAT, status=status, headers=headers)
