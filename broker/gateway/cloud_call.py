@@ -122,7 +122,7 @@ class CloudCall:
             raise CloudFailedError(_no_money(name))
         bill = _Bill()
         try:
-            if not self.clouds.breakers.begin(name, self._now_s()):
+            if not self.clouds.breakers.begin(name, self._now_s(), self.progress.source):
                 raise CloudFailedError(_paused(name))
             bill.micro = reservation.micro  # from here on it may be billed
             await self._called(speaker, tried, bill)
@@ -157,10 +157,11 @@ class CloudCall:
             if isinstance(error, UnreachableError):
                 bill.micro = 0
             raise self._failed(error, tried) from None
-        if answer.status in PASSING:
-            self.clouds.breakers.fail(name, self._now_s())
+        if answer.status in PASSING:  # a 429 is about the operator's account, whoever asked
+            source = None if answer.status == 429 else self.progress.source
+            self.clouds.breakers.fail(name, self._now_s(), source)
         elif not 200 <= answer.status < 300:
-            self.clouds.breakers.succeed(name)
+            self.clouds.breakers.succeed(name, self.progress.source)
         return answer
 
     def _refused(self, source: Metered, tried: int) -> None:
@@ -203,20 +204,21 @@ class CloudCall:
         return Terms(stall_s=stall_s, head_s=self.clouds.head_s, begun=self._begun, judged=self._judged)
 
     def _begun(self) -> None:
-        self.clouds.breakers.heard(str(self.choice.upstream))
+        self.clouds.breakers.heard(str(self.choice.upstream), self.progress.source)
 
     def _judged(self, verdict: Verdict, asked_s: float) -> None:
         name = str(self.choice.upstream)
         self.clouds.answers.judged(self.choice.route, self.choice.model, verdict, asked_s)
         if verdict.blames_model:
-            self.clouds.breakers.fail(name, self._now_s())
+            self.clouds.breakers.fail(name, self._now_s(), self.progress.source)
         elif verdict.reason is not Reason.ABANDONED:
-            self.clouds.breakers.succeed(name)
+            self.clouds.breakers.succeed(name, self.progress.source)
 
     def _failed(self, error: UpstreamError, tried: int) -> CloudFailedError:
         """No answer, or not all of it."""
         name = str(self.choice.upstream)
-        self.clouds.breakers.fail(name, self._now_s())
+        source = None if isinstance(error, UnreachableError) else self.progress.source
+        self.clouds.breakers.fail(name, self._now_s(), source)
         move, wait_s = self._after(Failure(), tried)
         message = f"the upstream {name} gave no answer ({error.code})"
         return CloudFailedError(Trouble(status=STATUS[error.code], code=error.code, message=message), move, wait_s)

@@ -17,7 +17,7 @@ from broker.gateway.candidates import RoutedName
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Call
 from broker.gateway.looking import THREAD_BYTES, Looking
-from broker.gateway.marks import Marks, Session
+from broker.gateway.marks import Marks
 from broker.gateway.purse import Purse
 from broker.routing.capability import Why
 from broker.routing.catalogue import Cloud, Entry, Local, Table, Variant, leads_out
@@ -109,7 +109,7 @@ class Routes:
         if entry is None:
             return Router(table=self.settings.table, firewall=self.firewall).route(request, State())
         session, now_s = call.identity.marks, asyncio.get_running_loop().time()
-        state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s))
+        state = replace(self.pool.state(entry), open_breakers=self.clouds.breakers.open(now_s, call.source))
         known = self.marks.is_known(session)
         private: bool | None = known
         if any(map(leads_out, entry.candidates)) and not request.key_private:
@@ -155,16 +155,16 @@ class Routes:
             pool = unknown(self.settings.table.entries[request.name])
             return router.route(request, replace(state, models=pool.models, free_mib=0))
 
-    async def state_now(self, session: Session) -> State:
+    async def state_now(self, call: Call) -> State:
         """What has changed since a decision."""
-        private = await self.marks.is_private(session) is not False
-        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
+        private = await self.marks.is_private(call.identity.marks) is not False
+        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time(), call.source)
         return State(open_breakers=open_breakers, session_private=private)
 
-    def state_here(self, session: Session) -> State:
+    def state_here(self, call: Call) -> State:
         """The same, as far as this process knows it without asking."""
-        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time())
-        return State(open_breakers=open_breakers, session_private=self.marks.is_known(session))
+        open_breakers = self.clouds.breakers.open(asyncio.get_running_loop().time(), call.source)
+        return State(open_breakers=open_breakers, session_private=self.marks.is_known(call.identity.marks))
 
     def described(self, call: Call) -> Described:
         """A request as the rules see it.

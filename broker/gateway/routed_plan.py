@@ -16,7 +16,7 @@ from broker.gateway.cloud_call import CloudCall
 from broker.gateway.clouds import Clouds
 from broker.gateway.desk import Progress
 from broker.gateway.looking import Looking
-from broker.gateway.marks import Marks, Session
+from broker.gateway.marks import Marks
 from broker.gateway.purse import Purse
 from broker.gateway.routed import Look, PoolNow, Routes, RoutingSettings, names_of
 from broker.gateway.troubles import Trouble, TroubleError
@@ -113,9 +113,9 @@ class RoutedPlan:
         decision = self._decision
         if decision is None:
             decision = self._decision = await self._decided()
-        choice = following(decision, self._tried, self._routes.state_here(self._session))
+        choice = following(decision, self._tried, self._routes.state_here(self._call))
         if choice is not None and choice.route is Route.CLOUD:  # what stays in the house needs not be asked about
-            choice = following(decision, self._tried, await self._routes.state_now(self._session))
+            choice = following(decision, self._tried, await self._routes.state_now(self._call))
         if choice is not None:
             return self._candidate(choice, decision)
         back, self._left_line = self._left_line, None
@@ -127,7 +127,7 @@ class RoutedPlan:
     def has_more(self) -> bool:
         """See ``Plan``; called when a line is left."""
         decision = self._decision
-        if decision is None or following(decision, self._tried, self._routes.state_here(self._session)) is None:
+        if decision is None or following(decision, self._tried, self._routes.state_here(self._call)) is None:
             return False
         self._left_line = self._left_line or self._tried[-1]
         return True
@@ -142,10 +142,6 @@ class RoutedPlan:
             self._routes.purse.saved(self._progress.model, cost_of(cloud.prices, usage_in(b"".join(tail)), 0))
 
     # ------------------------------------------------------------------------------------------------- the decision
-    @property
-    def _session(self) -> Session:
-        return self._call.identity.marks
-
     async def _decided(self) -> Decision:
         progress, call = self._progress, self._call
         request = self._routes.described(call)
@@ -200,13 +196,13 @@ class RoutedPlan:
 
         async def may_go() -> bool:
             assert self._decision is not None
-            routes, session = self._routes, self._session
-            state = routes.state_here(session) if choice.inside else await routes.state_now(session)
+            routes, call = self._routes, self._call
+            state = routes.state_here(call) if choice.inside else await routes.state_now(call)
             return following(self._decision, before, state) == choice
 
         def has_others() -> bool:
             assert self._decision is not None
-            return following(self._decision, self._tried, self._routes.state_here(self._session)) is not None
+            return following(self._decision, self._tried, self._routes.state_here(self._call)) is not None
 
         return CloudCall(
             clouds=self._routes.clouds,

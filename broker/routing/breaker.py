@@ -2,11 +2,20 @@
 
 closed --fail (the last of several)--> open --its time is up--> half_open --fail--> open, for twice as long
 half_open --success--> closed
+
+Rule: one client's trouble is not the upstream's. What may be the request's doing counts in full for its session, which
+has a breaker of its own, and only so far for everybody that two parties must agree.
 """
 
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from broker.answers.testimony import Source
+
+MAX_OWN = 4096
+"""Sessions' own breakers that are remembered; the one not used for longest goes first."""
 
 
 class BreakerState(StrEnum):
@@ -119,26 +128,57 @@ class Breakers:
 
     def __init__(self, upstreams: Iterable[str], rule: BreakerRule | None = None) -> None:
         """All closed."""
-        self._by_name = {name: Breaker(rule=rule or BreakerRule()) for name in upstreams}
+        self._rule = rule or BreakerRule()
+        self._by_name = {name: Breaker(rule=self._rule) for name in upstreams}
+        self._own: OrderedDict[tuple[str, Source], Breaker] = OrderedDict()
+        self._parts: dict[str, Counter[str]] = {name: Counter() for name in self._by_name}
+        """How much each party has in the failures in a row."""
 
-    def open(self, now_s: float) -> frozenset[str]:
-        """Upstreams that are not to be called now: for ``State.open_breakers``."""
-        return frozenset(name for name, breaker in self._by_name.items() if not breaker.allows(now_s))
+    def open(self, now_s: float, source: Source | None = None) -> frozenset[str]:
+        """Upstreams that are not to be called now, by this session: for ``State.open_breakers``."""
+        return frozenset(name for name in self._by_name if not self._allows(name, now_s, source))
 
-    def begin(self, upstream: str, now_s: float) -> bool:
+    def begin(self, upstream: str, now_s: float, source: Source | None = None) -> bool:
         """A call is about to go out; False: it must not."""
-        allowed = self._by_name[upstream].allows(now_s)
+        if not self._allows(upstream, now_s, source):
+            return False
         self._by_name[upstream] = self._by_name[upstream].begin(now_s)
-        return allowed
+        if source is not None and (own := self._own.get((upstream, source))) is not None:
+            self._own[upstream, source] = own.begin(now_s)
+        return True
 
-    def succeed(self, upstream: str) -> None:
+    def succeed(self, upstream: str, source: Source | None = None) -> None:
         """The upstream answered, be it with a 4xx that is about the request."""
         self._by_name[upstream] = self._by_name[upstream].succeed()
+        self._parts[upstream].clear()
+        if source is not None:
+            self._own.pop((upstream, source), None)
 
-    def heard(self, upstream: str) -> None:
+    def heard(self, upstream: str, source: Source | None = None) -> None:
         """The upstream's answer has begun."""
         self._by_name[upstream] = self._by_name[upstream].heard()
+        if source is not None and (own := self._own.get((upstream, source))) is not None:
+            self._own[upstream, source] = own.heard()
 
-    def fail(self, upstream: str, now_s: float) -> None:
-        """It did not answer, or with 429, 5xx, or something of no use."""
+    def fail(self, upstream: str, now_s: float, source: Source | None = None) -> None:
+        """It did not answer, or with 429, 5xx, or something of no use.
+
+        Args:
+            upstream: Which.
+            now_s: By the clock of the other calls.
+            source: Whose request that may be the doing of; None: nobody's.
+        """
+        if source is not None:
+            own = self._own.pop((upstream, source), Breaker(rule=self._rule))
+            self._own[upstream, source] = own.fail(now_s)
+            if len(self._own) > MAX_OWN:
+                self._own.popitem(last=False)
+            parts = self._parts[upstream]
+            if parts[source.party] >= (self._rule.failures + 1) // 2:
+                return
+            parts[source.party] += 1
         self._by_name[upstream] = self._by_name[upstream].fail(now_s)
+
+    def _allows(self, upstream: str, now_s: float, source: Source | None) -> bool:
+        own = None if source is None else self._own.get((upstream, source))
+        return self._by_name[upstream].allows(now_s) and (own is None or own.allows(now_s))

@@ -172,6 +172,18 @@ async def test_an_upstream_that_answers_badly_again_and_again_is_left_alone(tmp_
         assert (len(acme.asked), len(bolt.asked)) == (5, 7)
 
 
+@pytest.mark.parametrize("bad", [EMPTY, whole(b"{}", status=500)])
+async def test_one_sessions_bad_answers_take_an_upstream_from_nobody_else(tmp_path, bad):
+    async with clouds(tmp_path, [bad], [SAID]) as (acme, _, scene):
+        for _ in range(9):
+            answer = await scene.client.post(CHAT, json=body_of("out"), headers={"x-hotseat-session": "one"})
+            assert answer.headers["x-hotseat-model"] == "cloud/bolt"
+        assert len(acme.asked) <= 6, "it is left alone by who has seen it fail"
+        acme.scripts[:] = [SAID]
+        answer = await scene.client.post(CHAT, json=body_of("out"), headers={"x-hotseat-session": "two"})
+        assert answer.headers["x-hotseat-model"] == "cloud/acme"
+
+
 async def test_a_budget_that_was_eaten_and_a_good_answer_are_no_failures_of_the_upstream(tmp_path):
     eaten = whole(said(content=None, reasoning_content="hm", finish="length"))
     async with clouds(tmp_path, [eaten], [SAID]) as (acme, _, scene):

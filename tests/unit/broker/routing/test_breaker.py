@@ -2,7 +2,8 @@
 
 import pytest
 
-from broker.routing.breaker import Breaker, BreakerRule, Breakers, BreakerState
+from broker.answers.testimony import Source
+from broker.routing.breaker import MAX_OWN, Breaker, BreakerRule, Breakers, BreakerState
 from broker.routing.decision import Choice, Decision, Reason
 from broker.routing.fallback import Failure, Move, RetryRule, after, following, retry_after_s
 from broker.routing.route import State
@@ -150,3 +151,60 @@ DECISION = Decision(reason=Reason.WARM, choices=(HOME, OUT, AWAY))
 )
 def test_the_next_choice_is_judged_by_the_state_of_now(tried, state, choice):
     assert following(DECISION, tried, state) == choice
+
+
+A, B, OTHER = (Source(party=party, session=f"{party}/1") for party in "abc")
+
+
+def test_one_sessions_trouble_opens_the_breaker_for_itself_alone():
+    breakers = Breakers(["acme"], BreakerRule())
+    for _ in range(50):
+        breakers.fail("acme", 0.0, A)
+    assert breakers.open(1.0, A) == {"acme"}
+    assert not breakers.begin("acme", 1.0, A)
+    for other in (B, Source(party="a", session="a/2"), None):
+        assert breakers.open(1.0, other) == frozenset()
+        assert breakers.begin("acme", 1.0, other)
+
+
+def test_sessions_of_one_key_are_one_party_and_two_parties_open_it_for_all():
+    breakers = Breakers(["acme"], BreakerRule())
+    for number in range(50):
+        breakers.fail("acme", 0.0, Source(party="a", session=f"a/{number}"))
+    assert breakers.open(1.0, OTHER) == frozenset()
+    breakers.fail("acme", 1.0, B)
+    breakers.fail("acme", 1.0, B)
+    assert breakers.open(2.0, OTHER) == {"acme"}
+
+
+def test_what_is_nobodys_doing_counts_in_full_and_a_good_answer_of_anybody_ends_the_row():
+    breakers = Breakers(["acme"], BreakerRule())
+    for _ in range(4):
+        breakers.fail("acme", 0.0)
+    breakers.succeed("acme", A)
+    for _ in range(4):
+        breakers.fail("acme", 0.0, A)
+    breakers.succeed("acme", B)
+    for _ in range(4):
+        breakers.fail("acme", 0.0)
+    assert breakers.open(1.0, B) == frozenset()
+    breakers.fail("acme", 1.0)
+    assert breakers.open(2.0, B) == {"acme"}
+
+
+def test_a_sessions_own_breaker_lets_one_probe_through_and_closes_with_a_good_answer():
+    breakers = Breakers(["acme"], BreakerRule())
+    for _ in range(5):
+        breakers.fail("acme", 0.0, A)
+    assert breakers.begin("acme", 15.0, A)
+    assert not breakers.begin("acme", 15.0, A)
+    breakers.heard("acme", A)
+    breakers.succeed("acme", A)
+    assert breakers.open(16.0, A) == frozenset()
+
+
+def test_own_breakers_are_bounded():
+    breakers = Breakers(["acme"], BreakerRule())
+    for number in range(MAX_OWN + 10):
+        breakers.fail("acme", 0.0, Source(party="a", session=str(number)))
+    assert len(breakers._own) == MAX_OWN
