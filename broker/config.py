@@ -282,6 +282,7 @@ class Config:
             dead_server_s=section.dead_server_s,
             head_s=section.head_s,
             suspicion=section.suspicion(),
+            deaths=section.deaths(),
             canary_pause_s=section.canary_pause_s,
             kinds={ModelName(entry.name): entry.kind for entry in self.models},
             kept_s=min(self.limits.claim_ttl_s, self.limits.waiter_ttl_s),

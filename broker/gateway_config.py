@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from broker.answers.deaths import MAX_DEATHS, DeathRules
 from broker.answers.suspicion import SuspicionSettings
 from broker.gateway.patience import Limits
 from broker.upstream.pool import Timing
@@ -66,6 +67,9 @@ class GatewaySection(Section):
     """From quarantine to the first test, seconds; doubles with each that fails, up to ``quarantine_max_s``."""
     quarantine_max_s: float = Field(default=_SUSPICION.quarantine_max_s, gt=0, le=864_000)
     """The longest such pause, seconds."""
+    deaths_at: int = Field(default=3, ge=2, le=MAX_DEATHS)
+    """Deaths of a model's server at work, within an hour, after which what they have in common is refused: the same
+    request, a kind of request, a length, a session, a key; for ``quarantine_s``, which doubles as there."""
     dead_server_s: float = Field(default=5.0, gt=0, le=300)
     """A model server that broke off before its first byte is given this long to be reported dead before the request is
     tried again where it was, seconds; workers report within one."""
@@ -98,6 +102,10 @@ class GatewaySection(Section):
             quarantine_s=self.quarantine_s,
             quarantine_max_s=self.quarantine_max_s,
         )
+
+    def deaths(self) -> DeathRules:
+        """When what a model's server dies of is refused."""
+        return DeathRules(deaths_at=self.deaths_at, pause_s=self.suspicion().pause_s)
 
     def timing(self) -> Timing:
         """What model servers are allowed."""

@@ -73,6 +73,8 @@ def _slot_lines(picture: Picture) -> list[str]:
 def _failure(failure: Picture, loaded: bool) -> str:  # noqa: FBT001 - what is on the slot, not a mode
     if failure["quarantined"]:
         return f"quarantined after {failure['fails']} failed loads: {failure['error']}"
+    if not failure["fails"]:
+        return str(failure["error"])
     wait_s = failure.get("retryInSeconds") or 0
     then = "before this load" if loaded else f"again in {wait_s:.0f} s" if wait_s > 0 else "tried again when wanted"
     return f"loads failed: {failure['fails']}, {then}: {failure['error']}"

@@ -214,11 +214,15 @@ class ResidencyInfo(Body):
 
 
 class FailureInfo(Body):
-    """A model that failed to load on a slot."""
+    """A model that failed to load on a slot, or whose server died there at work."""
 
     model: str
     fails: int
+    """Loads in a row."""
+    deaths: int = 0
+    """Of its server at work, within the last hour, as this broker has seen them."""
     quarantined: bool
+    """Its loads are given up."""
     retry_in_seconds: Seconds | None = None
     error: str
 
@@ -277,7 +281,14 @@ class ModelInfo(Body):
     wait_reason: str | None = None
     is_default: bool
     trust: Literal["trusted", "suspect", "canary", "quarantined"] = "trusted"
-    """In its answers, as this broker has seen them; a suspect is asked last, one in quarantine is asked no more."""
+    """In its answers, as this broker has seen them; a suspect is asked last, or not sent all kinds of requests, one in
+    quarantine is asked no more."""
+    trust_reason: str | None = None
+    """Why, in words; null: there is nothing to be said."""
+    deaths: int = 0
+    """Of its server at work, within the last hour, as this broker has seen them."""
+    banned: list[str] = []
+    """Kinds of requests that it is not sent, for its server died of them."""
 
 
 class Models(Body):

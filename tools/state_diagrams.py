@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from broker.answers import suspicion
+from broker.answers import deaths, suspicion
 from broker.core.lease import TRANSITIONS
 from broker.core.slot import RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
 
@@ -17,8 +17,9 @@ TARGET = Path(__file__).parent.parent / "docs" / "state-machines.md"
 
 HEAD = """# State machines
 
-Drawn from the tables in `broker/core/lease.py`, `broker/core/slot.py` and `broker/answers/suspicion.py` by
-`python -m tools.state_diagrams`; the first three also stand at the head of the store's function library.
+Drawn from the tables in `broker/core/lease.py`, `broker/core/slot.py`, `broker/answers/suspicion.py` and
+`broker/answers/deaths.py` by `python -m tools.state_diagrams`; the first three also stand at the head of the store's
+function library.
 """
 
 
@@ -44,6 +45,7 @@ def page() -> str:
         + diagram("Slot", SLOT_TRANSITIONS)
         + diagram("Residency", RESIDENCY_TRANSITIONS)
         + diagram("Trust in a model's answers", suspicion.TRANSITIONS)
+        + diagram("Ban of what a model's server dies of", deaths.BAN_TRANSITIONS)
     )
 
 

@@ -64,6 +64,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Does any slot serve it now?"""
     trust: str = "trusted"
     """In its answers: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (asked no more)."""
+    trust_reason: str | UnsetType = UNSET
+    """Why, in words, where there is something to be said."""
 
     def told(self, candidates: Iterable[Candidate]) -> Self:
         """The same, with what is known of those who may serve it."""

@@ -1,7 +1,7 @@
 """The scheduler's picture as the bodies of ``/status``, ``/models`` and ``/queue``."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from broker.api.services import Picture
 from broker.api.views import Outlook
@@ -9,17 +9,20 @@ from broker.core.decisions import Plan
 from broker.core.lease import LeaseRecord, LeaseState, ModelName
 from broker.core.slot import Residency
 from broker.core.snapshot import ADMIT_ALL, FailureView, ModelView, ResidencyView, SlotView, Snapshot
+from broker.gateway.standing import Standing
 from schemas import api
 
 DEPTH = (Residency.READY, Residency.LOADING, Residency.UNLOADING)
 
 
-def slots_of(picture: Picture) -> list[api.SlotInfo]:
-    """Every slot, by name."""
-    return [_slot(slot, picture) for slot in sorted(picture.snapshot.slots, key=lambda slot: slot.slot)]
+def slots_of(picture: Picture, standing: Callable[[ModelName], Standing]) -> list[api.SlotInfo]:
+    """Every slot, by name; ``standing`` tells of which models servers died there at work."""
+    stands = {name: standing(name) for name in sorted(picture.snapshot.models)}
+    slots = sorted(picture.snapshot.slots, key=lambda slot: slot.slot)
+    return [_slot(slot, picture, {name: one for name, one in stands.items() if one.deaths}) for slot in slots]
 
 
-def _slot(slot: SlotView, picture: Picture) -> api.SlotInfo:
+def _slot(slot: SlotView, picture: Picture, died: Mapping[ModelName, Standing]) -> api.SlotInfo:
     shown = sorted(slot.residencies, key=lambda residency: residency.model)
     return api.SlotInfo(
         slot=slot.slot,
@@ -32,7 +35,7 @@ def _slot(slot: SlotView, picture: Picture) -> api.SlotInfo:
         foreign_mib=slot.foreign_mib,
         foreign=slot.foreign.split(),
         residencies=[_residency(residency) for residency in shown if residency.state is not Residency.ABSENT],
-        failures=[_failure(failure, picture.snapshot.now_s) for failure in slot.failures],
+        failures=[*_failures(slot, picture.snapshot.now_s, died)],
         making_room_for=picture.plan.targets.get(slot.slot),
     )
 
@@ -49,6 +52,21 @@ def _residency(residency: ResidencyView) -> api.ResidencyInfo:
     )
 
 
+def _failures(slot: SlotView, now_s: float, died: Mapping[ModelName, Standing]) -> Iterator[api.FailureInfo]:
+    """Loads that failed, and servers that died at work."""
+    here = {name: one.deaths_on.count(slot.slot) for name, one in died.items()}
+    for failure in slot.failures:
+        told = _failure(failure, now_s)
+        if deaths := here.pop(failure.model, 0):
+            error = "; ".join(part for part in (failure.error, died[failure.model].reason) if part)
+            told = told.model_copy(update={"deaths": deaths, "error": error})
+        yield told
+    for name, deaths in here.items():
+        if deaths:
+            reason = died[name].reason
+            yield api.FailureInfo(model=name, fails=0, deaths=deaths, quarantined=False, error=reason)
+
+
 def _failure(failure: FailureView, now_s: float) -> api.FailureInfo:
     return api.FailureInfo(
         model=failure.model,
@@ -59,13 +77,13 @@ def _failure(failure: FailureView, now_s: float) -> api.FailureInfo:
     )
 
 
-def models_of(picture: Picture, trust: Callable[[ModelName], str]) -> list[api.ModelInfo]:
-    """The catalogue, by name; ``trust`` tells what is thought of a model's answers."""
+def models_of(picture: Picture, standing: Callable[[ModelName], Standing]) -> list[api.ModelInfo]:
+    """The catalogue, by name; ``standing`` tells what is thought of a model."""
     snapshot = picture.snapshot
-    return [_model(snapshot.models[name], snapshot, picture.plan, trust(name)) for name in sorted(snapshot.models)]
+    return [_model(snapshot.models[name], snapshot, picture.plan, standing(name)) for name in sorted(snapshot.models)]
 
 
-def _model(model: ModelView, snapshot: Snapshot, plan: Plan, trust: str) -> api.ModelInfo:
+def _model(model: ModelView, snapshot: Snapshot, plan: Plan, standing: Standing) -> api.ModelInfo:
     places = [
         (slot, residency) for slot in snapshot.slots for residency in slot.residencies if residency.model == model.name
     ]
@@ -84,7 +102,10 @@ def _model(model: ModelView, snapshot: Snapshot, plan: Plan, trust: str) -> api.
         waiters=model.waiting,
         wait_reason=None if reason is None else reason.value,
         is_default=model.is_default,
-        trust=trust,  # type: ignore[arg-type]  # a value of Trust
+        trust=standing.trust,  # type: ignore[arg-type]  # a value of Trust
+        trust_reason=standing.reason or None,
+        deaths=standing.deaths,
+        banned=list(standing.banned),
     )
 
 

@@ -1,6 +1,7 @@
 """The control plane, with FastAPI: what the pool does, operator's calls, health and metrics."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ from broker.core.errors import (
     StoreUninitialisedError,
 )
 from broker.core.lease import LeaseId, LeaseState, ModelName, SlotId
+from broker.gateway.standing import Standing, standing_of
 from broker.principals import NotAllowedError, Principal, Scope
 from schemas import api
 
@@ -118,7 +120,7 @@ async def status(services: Here, _caller: Observer) -> api.Status:
         store=await _store_state(services),
         snapshot_age_seconds=None if picture is None else round(picture.age_s, 3),
         queued=0 if picture is None else picture.snapshot.queued,
-        slots=[] if picture is None else slots_of(picture),
+        slots=[] if picture is None else slots_of(picture, _standing(services)),
         warnings=list(services.warnings()),
     )
 
@@ -139,11 +141,14 @@ async def models(request: Request, services: Here, caller: Anybody) -> api.Model
     picture = services.picture()
     if picture is None:
         raise NoPictureError("the broker has just started and not seen the pool yet; ask again")
-    reputations = services.gateway.desk.reputations
     cards = request.app.state.v1.cards(caller)
-    return api.Models(
-        models=models_of(picture, lambda model: reputations.of(model).state.value), data=msgspec.to_builtins(cards)
-    )
+    return api.Models(models=models_of(picture, _standing(services)), data=msgspec.to_builtins(cards))
+
+
+def _standing(services: Services) -> Callable[[ModelName], Standing]:
+    """How models stand now."""
+    desk, now_s = services.gateway.desk, asyncio.get_running_loop().time()
+    return lambda model: standing_of(desk, model, now_s)
 
 
 @control.get("/lease/{lease_id}/why", tags=["leases"], responses=problems(404))
@@ -152,7 +157,12 @@ async def why(services: Here, caller: Anybody, lease_id: Annotated[str, Path(pat
     record = await services.leasing.read(LeaseId(lease_id))
     if not (caller.owns(record.who) or caller.may(Scope.OBSERVE)):
         raise LeaseNotFoundError(f"no lease {lease_id}; it never existed or ended more than a day ago")
-    return await services.explain(record)
+    explained = await services.explain(record)
+    standing = _standing(services)(record.model)
+    if not standing.reason:
+        return explained
+    line = f"{record.model} is {standing.trust} to this broker: {standing.reason}"
+    return explained.model_copy(update={"lines": [*explained.lines, line]})
 
 
 @control.post("/slots/{slot}/{action}", status_code=204, tags=["operator"], responses=problems(404))

@@ -3,11 +3,12 @@
 Who asks for an address that is none, but looks like one, is told what to set.
 """
 
+import asyncio
 from collections.abc import Iterable
 from time import perf_counter
 
 import msgspec
-from msgspec import structs
+from msgspec import UNSET, structs
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.api.base_urls import POSTED, below_v1, dialect_of
@@ -18,6 +19,7 @@ from broker.core.errors import HotseatError, UnknownModelError
 from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint
 from broker.gateway.gateway import Arrived
 from broker.gateway.routed_plan import may_use
+from broker.gateway.standing import standing_of
 from broker.gateway.troubles import body_of, trouble_of
 from broker.principals import Principal
 from broker.principals import Scope as KeyScope
@@ -97,14 +99,13 @@ class V1:
         picture = self._services.picture()
         snapshot = None if picture is None else picture.snapshot
         desk, entries = self._gateway.desk, self._services.table.entries
-        cards: dict[str, ModelCard] = {
-            name: structs.replace(
-                plain_card(name, snapshot).told(entries[name].candidates[:1]),
-                trust=desk.reputations.of(name).state.value,
-            )
-            for name in desk.settings.served_names
-            if may_use(caller, name)
-        }
+        now_s = asyncio.get_running_loop().time()
+        cards: dict[str, ModelCard] = {}
+        for name in desk.settings.served_names:
+            if may_use(caller, name):
+                card, standing = plain_card(name, snapshot), standing_of(desk, name, now_s)
+                told = structs.replace(card, trust=standing.trust, trust_reason=standing.reason or UNSET)
+                cards[name] = told.told(entries[name].candidates[:1])
         for routed in desk.names:
             local = [cards[name] for name in routed.local if name in cards]
             usable = _usable(entries[routed.name].candidates, caller)

@@ -41,6 +41,19 @@ class AnswerAccounts:
             "hotseat_gateway_trust", "1 for what is thought of a model's answers", ["model", "state"], registry=registry
         )
 
+        self._deaths = Counts(
+            "hotseat_gateway_server_deaths",
+            "Model servers that died, or broke off, under requests of /v1",
+            ["model"],
+            registry=registry,
+        )
+        self._banned = Gauge(
+            "hotseat_gateway_banned",
+            "Kinds of requests that a model is not sent, for its server died of them",
+            ["model"],
+            registry=registry,
+        )
+
     def judged(self, route: str, model: str, verdict: Verdict, asked_s: float) -> None:
         """A model has answered.
 
@@ -73,3 +86,11 @@ class AnswerAccounts:
         """What is thought of a model has changed; every state, and whether it is in it."""
         for state, is_in_it in states.items():
             self._trust.labels(model, state).set(is_in_it)
+
+    def died(self, model: str) -> None:
+        """A model's server has died at work."""
+        self._deaths.labels(model).inc()
+
+    def banned(self, model: str, kinds: int) -> None:
+        """How many kinds of requests a model is not sent."""
+        self._banned.labels(model).set(kinds)

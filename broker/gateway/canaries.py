@@ -9,10 +9,13 @@ import asyncio
 import logging
 
 from broker.answers.canary import NEEDED_TO_CLEAR, NEEDED_TO_HEAL, Finding, questions_at, questions_for
+from broker.answers.deaths import Suspect
+from broker.answers.testimony import Source
 from broker.answers.verdict import Verdict
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseRecord, LeaseState, ModelName, Priority
 from broker.gateway.canary_call import CanaryCall, Examined
+from broker.gateway.death_watch import DIED
 from broker.gateway.desk import Desk
 from broker.gateway.holding import Given, Hold
 from broker.gateway.reputations import LOCAL
@@ -27,6 +30,14 @@ TICK_S = 0.5
 """How often it is looked whether one is due."""
 WAIT_S = 60.0
 """So long a canary stands in line; then it leaves it for as long."""
+
+
+class _Passenger:
+    """A canary, for who asks what was in flight."""
+
+    def suspect(self) -> Suspect:
+        """See ``flights.Passenger``."""
+        return Suspect(source=Source(party=CALLER.name, session=SESSION), request="")
 
 
 class Canaries:
@@ -77,6 +88,7 @@ class Canaries:
         desk, loop = self._desk, asyncio.get_running_loop()
         hold = desk.holds.take(record, CALLER, lambda: None)
         shown = Examined(finding=Finding.VOID)
+        desk.deaths.flights.begin(record, _Passenger())
         try:
             if desk.reputations.canary_sent(record.model, loop.time()):
                 try:
@@ -84,6 +96,7 @@ class Canaries:
                 finally:
                     desk.reputations.canary_answered(record.model, shown.finding, shown.verdict, loop.time())
         finally:
+            desk.deaths.flights.end(record)
             desk.holds.drop(hold)
 
     async def _examine(self, record: LeaseRecord, hold: Hold) -> Examined:
@@ -99,8 +112,15 @@ class Canaries:
             others = questions_at(reputations.doubted_at(model), served, names=names)
             shown = await call.ask(others, needed) if others else shown
         if shown.finding is Finding.SILENT and await self._has_ended(hold):
-            return Examined(finding=Finding.VOID)
+            return Examined(finding=Finding.FAILED if self._died_alone(hold) else Finding.VOID)
         return shown
+
+    def _died_alone(self, hold: Hold) -> bool:
+        """Did the server die under this canary and nobody else? Then it cannot be asked the least."""
+        if DIED not in (hold.ended or ""):
+            return False
+        last = self._desk.deaths.deaths(hold.record.model, asyncio.get_running_loop().time())[-1:]
+        return all(one.source.party == CALLER.name for death in last for one in death.suspects)
 
     def _call(self, record: LeaseRecord) -> CanaryCall:
         desk, settings = self._desk, self._desk.settings

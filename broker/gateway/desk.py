@@ -6,7 +6,9 @@ from typing import Protocol
 
 import msgspec
 
+from broker.answers.deaths import Suspect
 from broker.answers.testimony import Complaint, Source
+from broker.answers.traits import traits_of
 from broker.answers.verdict import Verdict
 from broker.core.lease import ModelName, Priority
 from broker.gateway.accounts import Accounts
@@ -15,6 +17,7 @@ from broker.gateway.candidates import Candidate, Listed, Plan, RoutedName
 from broker.gateway.client_side import ClientSide
 from broker.gateway.contract import Strict
 from broker.gateway.conversations import Sightings
+from broker.gateway.death_watch import DeathWatch
 from broker.gateway.endpoints import Endpoint, Shape
 from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
@@ -117,6 +120,11 @@ class Progress:
         self.has_complained = True
         return Complaint(source=self.call.source, request=self.call.fingerprint, asked_s=self.call.started_s)
 
+    def suspect(self) -> Suspect:
+        """See ``flights.Passenger``."""
+        call = self.call
+        return Suspect(source=call.source, request=call.fingerprint, traits=traits_of(self.path, call.body))
+
     @property
     def body(self) -> bytes:
         """What the next try sends."""
@@ -199,6 +207,7 @@ class Desk:
     room: Room
     holds: Holds
     reputations: Reputations
+    deaths: DeathWatch
     places: Places = field(default_factory=Places)
     spans: Spans = field(default_factory=Spans)
     sightings: Sightings = field(default_factory=Sightings)

@@ -231,20 +231,27 @@ class Exchange:
         hold = self._hold
         assert hold is not None
         hold.on_end = self._lost
+        deaths = self._desk.deaths
+        deaths.flights.begin(hold.record, self._progress)
+        passing = Passing(self._desk, self._progress, hold.record, tries_left=tries_left)
         try:
-            await Passing(self._desk, self._progress, hold.record, tries_left=tries_left).run()
+            await passing.run()
         except asyncio.CancelledError:
             if self.cause is not Cause.LEASE_ENDED or self._task is None:
                 raise
             self.cause = None
             self._task.uncancel()
             raise LeaseLostError(f"the lease ended before the answer did: {hold.ended}") from None
-        except UpstreamError:
+        except UpstreamError as error:
             if hold.ended is None:
+                if isinstance(error, BrokenAnswerError):
+                    suspect, now_s = self._progress.suspect(), self._client.now_s()
+                    deaths.broke_off(hold.record, suspect, now_s, begun=passing.has_begun)
                 raise
             raise LeaseLostError(f"the lease ended before the answer did: {hold.ended}") from None
         finally:
             hold.on_end = None
+            deaths.flights.end(hold.record)
 
     async def _verdict(self) -> None:
         """A model server broke off: wait until the pool knows that it is dead, or for long enough to believe it is not.

@@ -16,6 +16,7 @@ from broker.gateway.bodies import Body, Room
 from broker.gateway.canaries import Canaries
 from broker.gateway.client_side import REQUEST, ClientSide
 from broker.gateway.contract import strict_of
+from broker.gateway.death_watch import DeathWatch
 from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
 from broker.gateway.exchange import Cause, Exchange
@@ -138,7 +139,7 @@ class Gateway:
         )
 
     async def _exchange(self, progress: Progress, when_gone: list[Callable[[], None]]) -> str:
-        progress.plan = plan = Trusted(self.desk.rule(progress), self.desk.reputations, progress)
+        progress.plan = plan = Trusted(self.desk.rule(progress), self.desk, progress)
         exchange = Exchange(self.desk, progress.call, progress)
 
         def gone() -> None:
@@ -205,9 +206,11 @@ class Gateway:
 
     def note(self, event: Event) -> None:
         """Listen to the event stream."""
+        self.desk.deaths.note(event, asyncio.get_running_loop().time())
         self.desk.holds.note(event)
         if event.fields.get("why") == "heal" and event.fields.get("who", "").startswith("operator:"):
             self.desk.reputations.heal(asyncio.get_running_loop().time())
+            self.desk.deaths.heal()
 
     async def close(self) -> None:
         """Let go of leases and connections."""
@@ -228,6 +231,7 @@ def gateway_of(
     routing: Routing | None = None,
 ) -> Gateway:
     """Put the data path together."""
+    reputations = Reputations(settings.suspicion, accounts.answers)
     return Gateway(
         Desk(
             settings=settings,
@@ -236,7 +240,8 @@ def gateway_of(
             upstreams=Upstreams(timing),
             prospects=prospects,
             accounts=accounts,
-            reputations=Reputations(settings.suspicion, accounts.answers),
+            reputations=reputations,
+            deaths=DeathWatch(settings.deaths, reputations, accounts.answers, confirm_s=settings.dead_server_s),
             room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
             holds=Holds(leasing),
             rule=routing.rule if routing else as_named,

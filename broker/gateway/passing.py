@@ -10,7 +10,7 @@ import re
 import msgspec
 
 from broker.answers.asking import Asking
-from broker.answers.verdict import Expected, Shape, Verdict
+from broker.answers.verdict import Expected, Reason, Shape, Verdict
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
 from broker.gateway.delivery import Delivery, Terms
@@ -46,6 +46,8 @@ class Passing:
         self._progress = progress
         self._client = progress.client
         self._lease = lease
+        self.has_begun = False
+        """Did the model server's answer begin?"""
 
     async def run(self) -> None:
         """Pass everything on.
@@ -62,6 +64,7 @@ class Passing:
         delivery = Delivery(self._progress, self._expected(), self._terms(), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
+            self.has_begun = True
             if answer.status in NOT_READY:
                 raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
             piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
@@ -83,6 +86,8 @@ class Passing:
         model = self._lease.model
         self._desk.accounts.answers.judged(LOCAL, model, verdict, asked_s)
         self._desk.reputations.judged(model, verdict, self._progress, asyncio.get_running_loop().time())
+        if verdict.reason is Reason.FINE:
+            self._desk.deaths.survived(model, len(self._progress.call.body), self._progress.suspect)
 
     def _expected(self) -> Expected:
         call = self._progress.call

@@ -69,6 +69,7 @@ class Reputations:
         self._accounts = accounts
         self._known: dict[ModelName, Suspicion] = {}
         self._last: dict[ModelName, Reason] = {}
+        self._why: dict[ModelName, str] = {}
         self._doubted_at: dict[ModelName, str] = {}
         self._put_off: dict[ModelName, float] = {}
 
@@ -97,13 +98,16 @@ class Reputations:
         return Trouble(status=503, code="model_quarantined", message=message, retry_after_s=wait_s)
 
     def why(self, model: ModelName) -> str:
-        """In words, why it is not trusted."""
-        return (
-            f"its answers were of no use, and those to the broker's own questions too (last: {self._last_word(model)})"
-        )
-
-    def _last_word(self, model: ModelName) -> str:
-        return self._last.get(model) or "no answer"
+        """In words, why it is not trusted by all; empty: it is."""
+        known, last = self.of(model), self._last.get(model) or "no answer"
+        if not known.serves:
+            answers = f"its answers were of no use, and those to the broker's own questions too (last: {last})"
+            return self._why.get(model) or answers
+        if known.agreed:
+            return f"its answers were of no use to several (last: {last}); it is being tested"
+        if known.said.witnesses:
+            return f"answers of no use (last: {last}) to {_counted(len(known.said.witnesses))}, and not to others"
+        return ""
 
     def judged(self, model: ModelName, verdict: Verdict, asker: Asker, now_s: float) -> None:
         """A client's request was answered."""
@@ -122,9 +126,11 @@ class Reputations:
         """Somebody has reason to have it tested."""
         self._put(model, alarmed(self.of(model), now_s))
 
-    def condemned(self, model: ModelName, now_s: float) -> None:
-        """Its server died again and again, whoever used it."""
-        self._put(model, condemned(self.of(model), now_s, self._settings))
+    def condemned(self, model: ModelName, why: str, now_s: float) -> None:
+        """Its server died again and again, whoever used it; ``why`` in words."""
+        if self.of(model).serves:
+            self._why[model] = why
+            self._put(model, condemned(self.of(model), now_s, self._settings))
 
     # ---------------------------------------------------------------------------------------------------- canaries
     def due(self, now_s: float) -> ModelName | None:
@@ -168,7 +174,13 @@ class Reputations:
             self._put_off.pop(model, None)
         else:
             self._known[model] = known
+        if known.serves:
+            self._why.pop(model, None)
         if known.state is not before:
             self._accounts.trust(model, {state.value: state is known.state for state in Trust})
             told = {"model": model, "from": before, "to": known.state, "witnesses": len(known.said.witnesses)}
             log.warning("trust_changed", extra=told | {"last_failure": self._last.get(model, "")})
+
+
+def _counted(sessions: int) -> str:
+    return "one session" if sessions == 1 else f"{sessions} sessions"

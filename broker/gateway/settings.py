@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from broker.answers.deaths import DeathRules
 from broker.answers.suspicion import SuspicionSettings
 from broker.core.lease import LeaseRecord, ModelName, Priority
 from broker.gateway.patience import Limits
@@ -27,6 +28,8 @@ class GatewaySettings:
     """The beginning of an answer in which nothing can be seen yet is kept back for this long at most."""
     suspicion: SuspicionSettings = field(default_factory=SuspicionSettings)
     """When a model that answers badly is doubted, tested, and asked no more."""
+    deaths: DeathRules = field(default_factory=lambda: DeathRules(pause_s=SuspicionSettings().pause_s))
+    """When what a model's server dies of is refused."""
     canary_pause_s: float = 5.0
     """Between two test questions of this process, whatever the models."""
     kept_s: float = 30.0

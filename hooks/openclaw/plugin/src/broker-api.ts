@@ -424,16 +424,28 @@ export interface components {
         };
         /**
          * FailureInfo
-         * @description A model that failed to load on a slot.
+         * @description A model that failed to load on a slot, or whose server died there at work.
          */
         FailureInfo: {
+            /**
+             * Deaths
+             * @description Of its server at work, within the last hour, as this broker has seen them.
+             * @default 0
+             */
+            deaths: number;
             /** Error */
             error: string;
-            /** Fails */
+            /**
+             * Fails
+             * @description Loads in a row.
+             */
             fails: number;
             /** Model */
             model: string;
-            /** Quarantined */
+            /**
+             * Quarantined
+             * @description Its loads are given up.
+             */
             quarantined: boolean;
             /** Retryinseconds */
             retryInSeconds?: number | null;
@@ -575,6 +587,18 @@ export interface components {
          */
         ModelInfo: {
             /**
+             * Banned
+             * @description Kinds of requests that it is not sent, for its server died of them.
+             * @default []
+             */
+            banned: string[];
+            /**
+             * Deaths
+             * @description Of its server at work, within the last hour, as this broker has seen them.
+             * @default 0
+             */
+            deaths: number;
+            /**
              * Holdseconds
              * @description Mean length of a lease.
              */
@@ -606,11 +630,17 @@ export interface components {
             state: string;
             /**
              * Trust
-             * @description In its answers, as this broker has seen them; a suspect is asked last, one in quarantine is asked no more.
+             * @description In its answers, as this broker has seen them; a suspect is asked last, or not sent all kinds of requests, one in
+             *     quarantine is asked no more.
              * @default trusted
              * @enum {string}
              */
             trust: "trusted" | "suspect" | "canary" | "quarantined";
+            /**
+             * Trustreason
+             * @description Why, in words; null: there is nothing to be said.
+             */
+            trustReason?: string | null;
             /** Waitreason */
             waitReason?: string | null;
             /** Waiters */
