@@ -12,6 +12,7 @@ from broker.api import names, origins
 from broker.core.lease import ModelName, Priority
 from broker.core.settings import PolicySettings, Preemption
 from broker.gateway.clouds import CloudServer
+from broker.gateway.contract import Strictness
 from broker.gateway.routed import RoutingSettings
 from broker.gateway.settings import GatewaySettings
 from broker.gateway_config import MIB, GatewaySection
@@ -283,6 +284,11 @@ class Config:
             head_s=section.head_s,
             suspicion=section.suspicion(),
             deaths=section.deaths(),
+            strictness=Strictness(
+                everybody=section.strict,
+                keys={key.name: key.strict for key in self.keys if key.strict is not None},
+                models={ModelName(entry.name): entry.strict for entry in self.models if entry.strict is not None},
+            ),
             canary_pause_s=section.canary_pause_s,
             kinds={ModelName(entry.name): entry.kind for entry in self.models},
             kept_s=min(self.limits.claim_ttl_s, self.limits.waiter_ttl_s),

@@ -67,6 +67,9 @@ class GatewaySection(Section):
     """From quarantine to the first test, seconds; doubles with each that fails, up to ``quarantine_max_s``."""
     quarantine_max_s: float = Field(default=_SUSPICION.quarantine_max_s, gt=0, le=864_000)
     """The longest such pause, seconds."""
+    strict: bool = False
+    """Hold the answer to a request that names a JSON schema against it, as with ``x-hotseat-validate: strict``, whoever
+    asks; a ``[[model]]`` and a ``[[key]]`` may say otherwise, and the header goes before all."""
     deaths_at: int = Field(default=3, ge=2, le=MAX_DEATHS)
     """Deaths of a model's server at work, within an hour, after which what they have in common is refused: the same
     request, a kind of request, a length, a session, a key; for ``quarantine_s``, which doubles as there."""

@@ -35,6 +35,9 @@ class KeyEntry(Section):
     profile: Profile | None = None
     """What its streams to ``/v1`` are sent while they wait: openai, anthropic, reasoning, comment or none. None: as the
     request says, or by its protocol."""
+    strict: bool | None = None
+    """Are the answers to its requests that name a JSON schema held against it, as with ``x-hotseat-validate: strict``?
+    None: as the ``[[model]]`` says, else ``[gateway]``."""
     private: bool = False
     """Nothing it sends may ever leave."""
     deadline_s: float | None = Field(default=None, gt=0, le=86_400)

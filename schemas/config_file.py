@@ -126,6 +126,9 @@ class ModelEntry(Section):
     """Can it answer in a given form (JSON mode, a schema)?"""
     vision: bool | None = None
     """Does it take pictures? Clients are told so where it is true."""
+    strict: bool | None = None
+    """Are its answers to requests that name a JSON schema held against it, as with ``x-hotseat-validate: strict``?
+    None: as ``[gateway]`` says."""
     private: bool = False
     """Whoever asks for it is private, with the session: nothing of that conversation may leave."""
 

@@ -11,7 +11,9 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from broker.answers.assembly import assembled
 from broker.answers.documents import table, tables
+from broker.answers.reading import json_of
 from broker.answers.schema_weight import depth_of, weigh
 from broker.answers.verdict import Shape
 
@@ -114,13 +116,9 @@ def schema_of(shape: Shape, request: dict[str, Any]) -> object | None:
     return schema
 
 
-def check(contract: Contract, shape: Shape, body: bytes) -> tuple[Violation, ...]:
-    """What a whole answer violates; every choice must hold. One that calls a tool has no text to check."""
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        document = None
-    texts = _texts(shape, table(document))
+def check(contract: Contract, shape: Shape, body: bytes, *, streamed: bool = False) -> tuple[Violation, ...]:
+    """What an answer violates, all of which is there; every choice must hold. One that calls a tool has no text."""
+    texts = _texts(shape, assembled(shape, body) if streamed else table(json_of(body)))
     if not all(text is None or text for text in texts) or not texts:
         return (Violation(path="", keyword="content", message="the answer has no text"),)
     found = [violation for text in texts if text is not None for violation in contract.violations(text)]

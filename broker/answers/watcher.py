@@ -5,16 +5,14 @@ content; from then on only the stream's end is kept, for token counts, errors an
 whole answer is kept up to ``MAX_WHOLE`` bytes and read at its end.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable
-
-import msgspec
 
 from broker.answers.events import OVERSIZE, EventSplitter, last_events
 from broker.answers.facts import Facts
 from broker.answers.judge import error_reason, is_another_model, judge, judge_failure
 from broker.answers.readers import READERS, read_list, read_transcript
+from broker.answers.reading import decoded, json_of
 from broker.answers.tail import TAIL_BYTES, Tail
 from broker.answers.verdict import Expected, Marks, Passed, Reason, Shape, Usage, Verdict
 
@@ -65,6 +63,11 @@ class Watcher:
         else:
             text = kind.endswith(b"json") or (self._expected.is_hearing and kind.startswith(b"text/"))
             self._binary = self._expected.shape is Shape.WHOLE and bool(kind) and not text
+
+    @property
+    def is_readable(self) -> bool:
+        """Can it be looked at?"""
+        return self._judged
 
     @property
     def is_settled(self) -> bool:
@@ -146,7 +149,7 @@ class Watcher:
         if data == OVERSIZE:
             self._facts.content = True
         elif data.strip() != b"[DONE]":
-            document = _decoded(data)
+            document = decoded(data)
             if document is None:
                 self._facts.unreadable = True
             else:
@@ -198,7 +201,7 @@ class Watcher:
 
     def _read_body(self, body: bytes) -> None:
         """A document; a list, or a plain word of a transcript, where the shape is free."""
-        facts, value = self._facts, _json(body)
+        facts, value = self._facts, json_of(body)
         if isinstance(value, dict):
             self._read(value, facts)
         elif self._expected.is_hearing:
@@ -214,7 +217,7 @@ class Watcher:
         if self._status < 500 or not self._body:
             return
         body = bytes(self._body)
-        said = _decoded(body)
+        said = decoded(body)
         text = body.decode("utf-8", "replace")
         self._facts.saw_error(text if said is None else said.get("error") or said.get("detail") or said)
         self._body.clear()
@@ -222,9 +225,9 @@ class Watcher:
     def _search(self, part: bytes) -> None:
         """Model and counts, in a part of what is too large to be read."""
         if (name := _MODEL.search(part)) is not None:
-            self._facts.saw_model(_json(name[1]))
+            self._facts.saw_model(json_of(name[1]))
         if (usage := _USAGE.search(part)) is not None:
-            self._facts.saw_usage(_json(usage[1]))
+            self._facts.saw_usage(json_of(usage[1]))
 
     def _verdict(self, reason: Reason, detail: str) -> Verdict:
         facts = self._facts
@@ -255,24 +258,3 @@ def _is_worth_reading(data: bytes) -> bool:
         or b'"timings"' in data
         or b'"error"' in data
     )
-
-
-def _decoded(data: bytes) -> dict[str, object] | None:
-    """The JSON object, or None."""
-    value = _json(data)
-    return value if isinstance(value, dict) else None
-
-
-def _json(data: bytes) -> object:
-    """What clients' parsers make of it: where the fast one is too strict, the standard library's is asked.
-
-    That is so for numbers beyond all bounds, half a surrogate pair, and bytes that are no UTF-8.
-    """
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None

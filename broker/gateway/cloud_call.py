@@ -132,7 +132,7 @@ class CloudCall:
     async def _called(self, speaker: Speaker, tried: int, bill: _Bill) -> None:
         """Ask, and pass the answer on; the bill says what it cost, however that ends."""
         tries_left = 0 if self.progress.had_useless else 1
-        delivery = Delivery(self.progress, self._expected(), self._terms(), tries_left=tries_left)
+        delivery = Delivery(self.progress, self._expected(), self._terms(speaker), tries_left=tries_left)
         self.progress.granted_s = self._now_s()
         answer = await self._asked(tried, bill)
         source = Metered(answer)
@@ -176,10 +176,11 @@ class CloudCall:
         """Every byte."""
         name, client = str(self.choice.upstream), self.progress.client
         try:
-            piece = await source.read(self._terms().stall_s)
+            piece = await source.read(self._stall_s)
             if not piece and source.status == 200:
                 raise BrokenAnswerError(f"the upstream {name} answered with nothing")
-            await speaker.stop()
+            if not delivery.keeps_all_of(source):  # else the client hears keepalives while it is kept
+                await speaker.stop()
             if client.status and not is_event_stream(source.headers):
                 raise CloudFailedError(_told(name, source.status, None))
             await delivery.run(source, piece)
@@ -199,9 +200,18 @@ class CloudCall:
             asking=Asking(call.endpoint.path, call.body),
         )
 
-    def _terms(self) -> Terms:
-        stall_s = self.clouds.servers[str(self.choice.upstream)].timing.stall_s
-        return Terms(stall_s=stall_s, head_s=self.clouds.head_s, begun=self._begun, judged=self._judged)
+    @property
+    def _stall_s(self) -> float:
+        return self.clouds.servers[str(self.choice.upstream)].timing.stall_s
+
+    def _terms(self, speaker: Speaker) -> Terms:
+        return Terms(
+            stall_s=self._stall_s,
+            head_s=self.clouds.head_s,
+            begun=self._begun,
+            quiet=speaker.stop,
+            judged=self._judged,
+        )
 
     def _begun(self) -> None:
         self.clouds.breakers.heard(str(self.choice.upstream), self.progress.source)

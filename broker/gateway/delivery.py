@@ -6,7 +6,7 @@ one is asked for, and nobody can notice. What is kept back is bounded in bytes a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,12 +17,14 @@ from broker.answers.watcher import MAX_WHOLE, Watcher
 from broker.core.errors import BackendError
 from broker.gateway.contract import BrokenTryError
 from broker.gateway.desk import Progress
-from broker.gateway.headers import Headers, to_the_client
+from broker.gateway.headers import Headers, is_event_stream, to_the_client
 
 log = logging.getLogger("hotseat.gateway")
 
 KEEP_BACK = 64 * 1024
 """Bytes of an answer that are kept back while nothing can be seen in it."""
+MAX_STREAM = 8 * 1024 * 1024
+"""Bytes of a stream that is checked: some 40,000 tokens, each in an event of its own."""
 
 
 class UselessAnswerError(BackendError):
@@ -66,6 +68,8 @@ class Terms:
     """So long the beginning is kept back at most, while nothing can be seen in it."""
     begun: Callable[[], None]
     """Told when the client's answer begins."""
+    quiet: Callable[[], Awaitable[None]]
+    """Ends the keepalives that go out while an answer is kept; called before it is sent."""
     judged: Callable[[Verdict, float], None]
     """Told of the verdict, with the loop time at which the server was asked."""
 
@@ -83,8 +87,11 @@ class Delivery:
         self._watcher = Watcher(expected)
         self._asked_s = self._loop.time()
         self._strict = progress.strict
-        keep_back = KEEP_BACK if self._may_fail else 0
-        self._head = Head(self._watcher, limit=keep_back if self._strict is None else MAX_WHOLE)
+        self._head = Head(self._watcher, limit=KEEP_BACK if self._may_fail else 0)
+
+    def keeps_all_of(self, answer: Source) -> bool:
+        """Is it a stream that is kept until it is checked? What is none comes in one go."""
+        return self._strict is not None and answer.status == 200 and is_event_stream(answer.headers)
 
     async def run(self, answer: Source, piece: bytes) -> None:
         """Pass everything on.
@@ -98,11 +105,13 @@ class Delivery:
             UpstreamError: The model server broke off, or fell silent.
         """
         self._watcher.begin(answer.status, answer.headers, self._loop.time())
+        strict = self._strict if answer.status == 200 else None
+        kept: list[bytes] = []
         try:
-            if self._strict is None or answer.status != 200:
+            if strict is None:
                 await self._pass_on(answer, piece)
             else:
-                await self._collect(answer, piece)
+                kept = await self._collect(answer, piece)
         except BaseException:
             # A stream that said its last word is whole, however its connection ended.
             over = self._client.is_over_for_parsers
@@ -112,10 +121,10 @@ class Delivery:
         self._judged(verdict)
         if verdict.failed and self._may_fail and not self._head.released:
             raise UselessAnswerError(verdict)
-        rest = self._head.release()
-        if self._strict is not None and answer.status == 200:
-            self._strict.check(b"".join(rest))
-        await self._send(answer, rest)
+        if strict is not None:
+            strict.check(b"".join(kept), streamed=is_event_stream(answer.headers))
+            await self._terms.quiet()
+        await self._send(answer, [*kept, *self._head.release()])
         await self._begin(answer)
         await self._client.finish()
 
@@ -139,14 +148,24 @@ class Delivery:
             await send(pieces)
             pieces = await answer.read_all(stall_s)
 
-    async def _collect(self, answer: Source, piece: bytes) -> None:
-        """Keep all of it back until it is checked."""
+    async def _collect(self, answer: Source, piece: bytes) -> list[bytes]:
+        """Keep all of it back until it is checked.
+
+        Raises:
+            BrokenTryError: It cannot be read, or is too large to be checked.
+        """
+        limit = MAX_STREAM if is_event_stream(answer.headers) else MAX_WHOLE
+        kept, size = list[bytes](), 0
         while piece:
-            if self._head.take(piece, self._loop.time()):
+            self._watcher.feed(piece, self._loop.time())
+            kept.append(piece)
+            size += len(piece)
+            if size > limit or not self._watcher.is_readable:
                 raise BrokenTryError(
                     (Violation(path="", keyword="content", message="cannot be read, or is too large"),)
                 )
             piece = await answer.read(self._terms.stall_s)
+        return kept
 
     async def _send(self, answer: Source, pieces: list[bytes]) -> None:
         if pieces:

@@ -15,7 +15,7 @@ from broker.gateway.accounts import Accounts
 from broker.gateway.bodies import Room
 from broker.gateway.candidates import Candidate, Listed, Plan, RoutedName
 from broker.gateway.client_side import ClientSide
-from broker.gateway.contract import Strict
+from broker.gateway.contract import Checks, Strict, Validated
 from broker.gateway.conversations import Sightings
 from broker.gateway.death_watch import DeathWatch
 from broker.gateway.endpoints import Endpoint, Shape
@@ -94,8 +94,11 @@ class Progress:
     eta_s: float | None = None
     retries: int = 0
     plan: Plan | None = None
+    checks: Checks | None = None
+    """What is checked of its answer; None: nothing."""
     strict: Strict | None = None
-    """What its answer must hold."""
+    """What the answer of the current candidate must hold."""
+    validated: Validated | None = None
     had_useless: bool = False
     """Was an answer thrown away? That is done once for a request."""
     has_complained: bool = False
@@ -148,6 +151,7 @@ class Progress:
             private=self.private,
             waited_s=self.waited_s,
             position=self.position,
+            validated=self.validated or "",
         )
 
     def headers(self) -> Headers:

@@ -109,6 +109,8 @@ class Exchange:
         progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
         progress.lease_id, progress.position, progress.eta_s, progress.granted_s = "", 0, None, None
+        if progress.checks is not None:
+            progress.strict, progress.validated = progress.checks.of(candidate.model)
         if candidate.call is not None:
             await self._outside(candidate.call)
         elif candidate.until_s is None:

@@ -15,7 +15,7 @@ from broker.gateway.bearing import bears_s
 from broker.gateway.bodies import Body, Room
 from broker.gateway.canaries import Canaries
 from broker.gateway.client_side import REQUEST, ClientSide
-from broker.gateway.contract import strict_of
+from broker.gateway.contract import checks_of
 from broker.gateway.death_watch import DeathWatch
 from broker.gateway.desk import Call, Desk, Progress, Routing, as_named
 from broker.gateway.endpoints import Endpoint
@@ -96,7 +96,8 @@ class Gateway:
             call = self._call(arrived, headers, data, client.now_s())
             progress = Progress(call=call, client=client)
             shape = Shape(call.endpoint.shape.value)
-            progress.strict = strict_of(headers, shape, call.body, stream=call.asked.stream)
+            strictness = self.desk.settings.strictness
+            progress.checks = checks_of(headers, shape, call.body, call.caller.name, strictness)
             outcome = await self._exchange(progress, arrived.scope["extensions"][REQUEST]["when_gone"])
         except ClientGoneError:
             outcome = "client_gone"

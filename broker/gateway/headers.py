@@ -81,6 +81,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     waited_s: float = 0.0
     position: int = 0
     """In line, when it was last looked at; 0: it has its lease."""
+    validated: str = ""
+    """Was the answer held against its schema?"""
 
     def headers(self) -> Headers:
         """``x-hotseat-…``."""
@@ -94,6 +96,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
             (b"x-hotseat-route", self.route),
             (b"x-hotseat-reason", self.reason),
             (b"x-hotseat-private", self.private),
+            (b"x-hotseat-validate", self.validated),
         ):
             if word:
                 fields.append((name, word.encode()))

@@ -61,14 +61,15 @@ class Passing:
         speaker = Speaker(self._progress, self._progress.call.limits)
         speaker.start()
         answer: Answer | None = None
-        delivery = Delivery(self._progress, self._expected(), self._terms(), tries_left=self._tries_left)
+        delivery = Delivery(self._progress, self._expected(), self._terms(speaker), tries_left=self._tries_left)
         try:
             answer = await self._desk.upstreams.ask(self._lease.base_url, self._request())
             self.has_begun = True
             if answer.status in NOT_READY:
                 raise RefusedError(f"the model server answered {answer.status} to the broker's own key")
             piece = await answer.read(self._desk.upstreams.timing.first_byte_s)
-            await speaker.stop()
+            if not delivery.keeps_all_of(answer):  # else the client hears keepalives while it is kept
+                await speaker.stop()
             if self._client.status and (answer.status != 200 or not is_event_stream(answer.headers)):
                 raise await self._error_of(answer, piece)
             await delivery.run(answer, piece)
@@ -77,10 +78,10 @@ class Passing:
             if answer is not None:
                 answer.close()
 
-    def _terms(self) -> Terms:
+    def _terms(self, speaker: Speaker) -> Terms:
         desk = self._desk
         stall_s, head_s = desk.upstreams.timing.stall_s, desk.settings.head_s
-        return Terms(stall_s=stall_s, head_s=head_s, begun=_nothing, judged=self._judged)
+        return Terms(stall_s=stall_s, head_s=head_s, begun=_nothing, quiet=speaker.stop, judged=self._judged)
 
     def _judged(self, verdict: Verdict, asked_s: float) -> None:
         model = self._lease.model

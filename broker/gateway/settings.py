@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from broker.answers.deaths import DeathRules
 from broker.answers.suspicion import SuspicionSettings
 from broker.core.lease import LeaseRecord, ModelName, Priority
+from broker.gateway.contract import Strictness
 from broker.gateway.patience import Limits
 from broker.gateway.profiles import Profile
 
@@ -34,6 +35,8 @@ class GatewaySettings:
     """Between two test questions of this process, whatever the models."""
     kept_s: float = 30.0
     """A ticket or an unclaimed grant of a client that is away outlives this."""
+    strictness: Strictness = field(default_factory=Strictness)
+    """Whose answers are held against their schemas without being asked for that."""
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     """By the API key's name."""
     priorities: Mapping[str, Priority] = field(default_factory=dict)

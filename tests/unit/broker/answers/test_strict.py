@@ -1,9 +1,13 @@
 """Structured output that is checked, and schemas that mean harm."""
 
 import json
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from broker.answers.assembly import assembled
 from broker.answers.schema_weight import depth_of
 from broker.answers.strict import (
     ATTEMPTS,
@@ -11,6 +15,7 @@ from broker.answers.strict import (
     MESSAGE_LIMIT,
     Contract,
     SchemaError,
+    _texts,
     check,
     schema_of,
     temperature_for,
@@ -18,7 +23,7 @@ from broker.answers.strict import (
     with_temperature,
 )
 from broker.answers.verdict import Shape
-from tests.unit.broker.answers.answering import message
+from tests.unit.broker.answers.answering import delta, message, sse
 
 PERSON = {
     "type": "object",
@@ -217,3 +222,32 @@ def test_anthropics_requests_name_schemas_too(request_):
         for blocks in ([good], [call], [{"type": "thinking", "thinking": "hm"}, bad], [])
     ]
     assert found == [[], [], ["required"], ["content"]]
+
+
+@pytest.mark.parametrize(
+    "shape, events, texts",
+    [
+        (Shape.CHAT, [delta(content="a"), delta(content="b")], ["ab"]),
+        (Shape.CHAT, [delta(content=[{"type": "text", "text": "a"}]), delta(content=None)], ["a"]),
+        (Shape.CHAT, [delta(tool_calls=[{"function": {"name": "x"}}])], [None]),
+        (Shape.CHAT, [{"choices": [{"index": "x", "delta": {"content": "a"}}, 3]}, {"choices": None}], ["a"]),
+        (Shape.TEXT, [{"choices": [{"text": "a"}]}, {"choices": [{"text": "b"}]}], ["ab"]),
+        (Shape.RESPONSES, [{"type": "response.output_text.delta", "delta": text} for text in "ab"], ["ab"]),
+        (Shape.RESPONSES, [{"type": "response.output_item.done", "item": {"type": "function_call"}}], [None]),
+        (Shape.MESSAGES, [{"type": "content_block_delta", "index": 0, "delta": {"text": "a"}}], ["a"]),
+        (Shape.MESSAGES, [{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}}], [None]),
+        (Shape.CHAT, [], []),
+    ],
+)
+def test_what_a_stream_says_when_all_of_it_is_there(shape, events, texts):
+    assert _texts(shape, assembled(shape, sse(*events, "[DONE]"))) == texts
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=6))
+def test_however_a_stream_is_cut_it_is_checked_as_its_whole_text(text, cuts):
+    edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    pieces = [delta(content=text[start:stop]) for start, stop in pairwise(edges)]
+    document = json.dumps(message(content=text)).encode()
+    contract = Contract({"type": "integer"})
+    assert check(contract, Shape.CHAT, sse(*pieces), streamed=True) == check(contract, Shape.CHAT, document)
