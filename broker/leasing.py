@@ -23,6 +23,7 @@ from broker.core.lease import (
     Nonce,
     Priority,
 )
+from broker.core.slot import Residency
 from broker.principals import NotAllowedError, Principal, Scope
 from broker.store.port import Store
 from broker.waiters import DrainingError, Waiters, Wake
@@ -170,6 +171,12 @@ class Leasing:
     async def read(self, lease_id: LeaseId) -> LeaseRecord:
         """Look at anybody's lease, touching nothing."""
         return self._remember(await self._store.lease(lease_id))
+
+    async def is_ready(self, model: ModelName) -> bool:
+        """Is a model loaded anywhere?"""
+        snapshot = await self._store.snapshot()
+        residencies = (residency for slot in snapshot.slots for residency in slot.residencies)
+        return any(one.model == model and one.state is Residency.READY for one in residencies)
 
     async def has_company(self, record: LeaseRecord) -> bool:
         """Does anybody else hold a ``use`` lease on the same model server?"""

@@ -152,6 +152,11 @@ class Suspicion:
         return self.setbacks == 0
 
     @property
+    def may_be_left_alone(self) -> bool:
+        """Need it not be tested while nobody uses it? One that all pass by would never come back."""
+        return self.serves and not self.agreed
+
+    @property
     def is_as_new(self) -> bool:
         """Is nothing known about it?"""
         nothing_said = not self.said.witnesses and self.hushed == 0 and self.unheard == 0

@@ -1,8 +1,9 @@
 """Has a doubted model asked test questions, through a lease like everybody's.
 
 Rule: one canary at a time in a process, with a pause after each, in the class background: it waits its turn, and while
-it waits it proves nothing; only a model that was asked and did not answer well has failed. A canary that was begun has
-a result, whatever becomes of it.
+it waits it proves nothing; only a model that was asked and did not answer well has failed. None that one party alone
+called for loads a model: what nobody uses need not be tested. A canary that was begun has a result, whatever becomes of
+it.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ TICK_S = 0.5
 """How often it is looked whether one is due."""
 WAIT_S = 60.0
 """So long a canary stands in line; then it leaves it for as long."""
+ABSENT_S = 5.0
+"""A model that need not be tested now, as it is not loaded, is looked at again after this."""
 
 
 class _Passenger:
@@ -64,6 +67,16 @@ class Canaries:
             await asyncio.wait({self._task})
 
     async def _test(self, model: ModelName) -> None:
+        desk = self._desk
+        try:
+            if desk.reputations.of(model).may_be_left_alone and not await desk.leasing.is_ready(model):
+                desk.reputations.put_off(model, asyncio.get_running_loop().time() + ABSENT_S)
+            else:
+                await self._in_line(model)
+        except HotseatError as error:
+            self._put_off(model, error.code)
+
+    async def _in_line(self, model: ModelName) -> None:
         desk, loop = self._desk, asyncio.get_running_loop()
         wish = Wish(session=SESSION, model=model, priority=Priority.BACKGROUND, holder=f"canary:{desk.settings.broker}")
         request = desk.leasing.request_of(CALLER, wish)
@@ -76,13 +89,13 @@ class Canaries:
             if record.state is LeaseState.ACTIVE:
                 await self._with_lease(record)
             else:
-                log.info("canary_put_off", extra={"model": model, "reason": record.reason or record.state})
-                desk.reputations.put_off(model, loop.time() + WAIT_S)
-        except HotseatError as error:
-            log.info("canary_put_off", extra={"model": model, "reason": error.code})
-            desk.reputations.put_off(model, loop.time() + WAIT_S)
+                self._put_off(model, record.reason or record.state)
         finally:
             desk.holds.give_back(given, lambda: None)
+
+    def _put_off(self, model: ModelName, reason: str) -> None:
+        log.info("canary_put_off", extra={"model": model, "reason": reason})
+        self._desk.reputations.put_off(model, asyncio.get_running_loop().time() + WAIT_S)
 
     async def _with_lease(self, record: LeaseRecord) -> None:
         desk, loop = self._desk, asyncio.get_running_loop()

@@ -190,6 +190,7 @@ async def test_a_server_that_dies_under_a_canary_alone_is_quarantined():
         for number in range(3):
             await dies(scene, user="boom")
             await counted(scene, number + 1)
+        await ask(scene, "other")  # a canary loads nothing
 
         async def quarantined() -> bool:
             return (await model(scene))["trust"] == "quarantined"

@@ -260,3 +260,18 @@ async def test_a_canary_whose_lease_is_taken_from_it_shows_nothing():
         await scene.all_given_back()
         await until(lambda: scene.desk.reputations.of("a").state != "canary")
         assert await trust(scene) == "trusted"
+
+
+async def test_a_canary_that_a_session_calls_for_loads_nothing():
+    async with gateway_scene({"a": [NOTHING], "b": [whole(GOOD)]}, config(canary_pause_s=0.01)) as scene:
+        server = scene.models["a"]
+        as_asked(server, NOTHING)
+        assert (await ask(scene)).status_code == 200
+        await scene.all_given_back()
+        assert (await scene.lease("other", model="b", wait=5)).status_code == 201
+        asked = len(canaries_of(server))
+        for _ in range(3):
+            scene.desk.reputations.alarmed("a", asyncio.get_running_loop().time())
+            await asyncio.sleep(0.6)
+        assert len(canaries_of(server)) == asked
+        assert not [lease for lease in scene.leases("queued") if lease.who == "broker:canary"]
