@@ -8,6 +8,7 @@ OUTSIDE = f"{STORE}/test_outside.py"
 POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns"))
 LUA = "broker/store/lua"
 GUARD, CUTS = "tests/unit/broker/test_guard.py", "tests/property/test_request_cuts.py"
+ANSWERS = ("tests/unit/broker/answers", "tests/property/test_suspicion.py", "tests/property/test_deaths.py")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ def policy(name: str, file: str, old: str, new: str) -> Mutant:
 def api(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
     """A mistake in front of the routes."""
     return Mutant(name, f"broker/api/{file}", old, new, tests)
+
+
+def answers(name: str, file: str, old: str, new: str) -> Mutant:
+    """A mistake in what an answer, or the death of a server, is taken for."""
+    return Mutant(name, f"broker/answers/{file}", old, new, ANSWERS)
 
 
 MUTANTS = (
@@ -222,4 +228,52 @@ MUTANTS = (
         "tests/unit/broker/test_connections.py"),
     api("codings that nobody takes off pass", "connections.py",
         'or coding.lower() != b"chunked")', "or not coding)", CUTS),
+    # ---------------------------------------------------------------------------------------------- judging answers
+    answers("one party has all of the common doubt", "testimony.py",
+            "return self.suspect_at / 2.0", "return self.suspect_at"),
+    answers("sessions of one key are several parties", "testimony.py",
+            "parties[one.source.party] = min(", "parties[one.source.session] = min("),
+    answers("a retry is a second witness", "testimony.py",
+            "(AGAIN, 0.0) if known.has_said(complaint)", "(1.0, 1.0) if known.has_said(complaint)"),
+    answers("a good answer of others says nothing", "testimony.py",
+            "taken = min(left, one.share)", "taken = min(left, one.share) if one.source == source else 0.0"),
+    answers("a good answer takes from everybody in full", "testimony.py", "left -= taken", "left -= 0.0"),
+    answers("who calls for nothing may call again at once", "testimony.py",
+            "quiet = max(one.silent_until_s, now_s + pause_s(one.refuted))", "quiet = now_s"),
+    answers("whoever floods displaces others", "testimony.py",
+            "loudest = max(sizes,", "loudest = min(sizes,"),
+    answers("one session's doubt is everybody's", "suspicion.py",
+            "if self.agreed or not self.serves:", "if self.called or not self.serves:"),
+    answers("a model is condemned by silence once", "suspicion.py",
+            "known.silences + 1 >= settings.silences_to_fail", "known.silences + 1 >= 1"),
+    answers("a canary that shows nothing condemns", "suspicion.py",
+            "event = TrustEvent.VOID if known.agreed else TrustEvent.CLEAR", "event = TrustEvent.FAIL"),
+    answers("nobody asks a model that is silent", "suspicion.py",
+            "known.hushed < settings.hush_at * 2", "known.hushed < 10**9 * 2"),
+    answers("a 501 is a fault", "judge.py",
+            "NO_FAULT = frozenset({501, 503, 505, 529})", "NO_FAULT = frozenset({503})"),
+    answers("white space is nothing however little was asked for", "judge.py",
+            "or (is_blank_for_a_start and expected.allows_white_space)", ""),
+    answers("an error about the request is the model's", "judge.py",
+            "return Reason.REFUSED_INSIDE if facts.refused else Reason.ERROR_INSIDE", "return Reason.ERROR_INSIDE"),
+    answers("nothing is right though the token limit ended it", "asking.py",
+            "if finish in CUT_WORDS:  # 3", "if finish == '':  # 3"),
+    answers("a tool's answer long ago allows silence now", "asking.py",
+            "            return number == 0", "            continue"),
+    answers("one good answer heals", "canary.py", "NEEDED_TO_HEAL = 2", "NEEDED_TO_HEAL = 1"),
+    answers("one bad answer fails a canary", "canary.py",
+            "return Finding.PASSED if found.count(Finding.PASSED) >= needed else None",
+            "return Finding.FAILED if Finding.FAILED in found else None"),
+    answers("what is survived is banned", "deaths.py",
+            "if mark not in tally.marks and mark in tally.without:", "if mark in tally.without:"),
+    answers("a length is blamed that was survived", "deaths.py",
+            "if size < LONG or not 0 < known.longest < size:", "if size < LONG:"),
+    answers("one party's deaths are the model's own", "deaths.py",
+            "return len(recent) - max(parts.values(), default=0) >= rules.deaths_at", "return True"),
+    answers("a ban never ends", "deaths.py",
+            "held = [ban for ban in fitting if ban.state is Ban.HELD and now_s < ban.until_s]",
+            "held = [ban for ban in fitting if ban.state is Ban.HELD]"),
+    answers("the innocent is taken for the culprit", "deaths.py",
+            "what=min(names, key=lambda name: known.survived.sources[name])",
+            "what=max(names, key=lambda name: known.survived.sources[name])"),
 )  # fmt: skip

@@ -73,6 +73,12 @@ OLD = survived(Mortality(), 900, lambda: suspect(size=900))
         ),
         (different("k/s", marks=("pictures",)), [suspect("l/t")], "mark", "requests with pictures"),
         (different("k/s", size=240_000, marks=("tools",)), [suspect("l/t", marks=("tools",))], "length", ""),
+        (
+            different("k/s", marks=("pictures",)),
+            [suspect("l/t"), suspect("l/u", marks=("pictures",))],
+            "session",
+            "the requests of one session",
+        ),
         (different("k/s"), [], "session", "the requests of one session"),
         ([[suspect(f"k/{n}", f"r{n}")] for n in range(3)], [], "party", "the requests of one API key"),
         ([[suspect(f"{n}/s", f"r{n}")] for n in range(3)], [], None, ""),
@@ -159,6 +165,13 @@ def test_deaths_that_nobody_can_have_caused_alone_are_the_models_own():
     assert is_the_models_own(after(*[[]] * 5), 300.0, RULES), "nothing was in flight"
     two = [[suspect(f"{n % 2}/s", f"r{n}")] for n in range(6)]
     assert is_the_models_own(after(*two), 400.0, RULES)
+
+
+def test_deaths_of_which_one_party_had_the_most_are_not_the_models_own():
+    parties = ["a", "a", "b", "a", "a"]
+    known = after(*[[suspect(f"{party}/{n}", f"r{n}")] for n, party in enumerate(parties)])
+    assert known.bans == ()
+    assert not is_the_models_own(known, 300.0, RULES)
 
 
 def test_deaths_are_forgotten_and_bounded():

@@ -132,6 +132,14 @@ def test_a_lasting_share_of_failures_of_one_session_calls_for_a_canary_and_a_sma
     assert not canary_due(story("bggggg" * 10), 2000.0)
 
 
+def test_a_good_answer_takes_its_part_once_whoever_doubts():
+    rules = SETTINGS.rules
+    assert story("bB").said.in_common(rules) == 2.0
+    assert story("bBG").said.in_common(rules) == 2.0 - SETTINGS.forgiveness
+    known = after_good(story("bB"), source("c"), 1002.0, SETTINGS)
+    assert known.said.in_common(rules) == 2.0 - SETTINGS.forgiveness
+
+
 def test_good_answers_of_others_wash_away_what_is_said_in_common_and_not_what_a_session_has_seen():
     known = story("bb" + "G" * 8 + "B")
     assert known.state is Trust.TRUSTED, "one in ten, of two sessions"
