@@ -56,6 +56,8 @@ async def gateway_scene(
         await stack.enter_async_context(fake.running())
         await until_ready(scene.client)
         await until(lambda: has_open_slot(store))
+        scheduler = scene.broker.scheduler  # until it has looked, nobody is served
+        await until(lambda: scheduler.last and any(slot.state == "open" for slot in scheduler.last.snapshot.slots))
         yield GatewayScene(scene.store, scene.server, scene.client, scene.url, models, fake)
 
 
