@@ -1,6 +1,7 @@
 """One connection: what is kept while a request is answered, what is dropped, what is refused."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -118,6 +119,8 @@ def test_a_log_of_refusals_is_bounded_and_says_how_many_it_left_out(caplog):
 
 async def test_each_bound_is_told_apart():
     class Socket:
+        family = socket.AF_UNIX
+
         def fileno(self):
             return 900
 
