@@ -73,6 +73,12 @@ class LeaseEndedError(ConflictError):
     code = "lease_ended"
 
 
+class LifeEndedError(ConflictError):
+    """This broker's life is over: its beats were missed, or another start took its name; begin a new one."""
+
+    code = "life_ended"
+
+
 class StaleDecisionError(ConflictError):
     """The state moved on since the snapshot; decide again."""
 

@@ -13,6 +13,10 @@ Nonce = NewType("Nonce", str)
 ModelName = NewType("ModelName", str)
 SlotId = NewType("SlotId", str)
 SessionHash = NewType("SessionHash", str)
+LifeId = NewType("LifeId", str)
+"""``<name>/<boot>`` of a broker: from its start to its end, or until its beats were missed. Never the same twice."""
+NO_LIFE = LifeId("")
+"""Of a lease that belongs to its holder, whatever becomes of brokers."""
 
 
 class Intent(StrEnum):
@@ -95,6 +99,7 @@ TRANSITIONS: dict[LeaseState, dict[LeaseEvent, LeaseState]] = {
         LeaseEvent.CANCEL: LeaseState.ENDED,
         LeaseEvent.TIME_OUT: LeaseState.ENDED,
         LeaseEvent.REJECT: LeaseState.ENDED,
+        LeaseEvent.LOSE: LeaseState.ENDED,
     },
     LeaseState.ACTIVE: {
         LeaseEvent.RENEW: LeaseState.ACTIVE,
@@ -162,6 +167,12 @@ class AcquireRequest:
     """Live leases this API key may have; 0: no limit."""
     single: bool = False
     """It is for one request and ends with it: asked back after ``request_run_s``, not after ``exchange_min_run_s``."""
+    life: LifeId = NO_LIFE
+    """The broker's life that alone can serve it, and with which it ends."""
+    place: str = ""
+    """Fingerprint of the request: one that comes back bears the same."""
+    named: bool = False
+    """Does the client name its session? Then any request of it may come back to a place that the session left."""
 
 
 @hot_value

@@ -7,9 +7,9 @@ moves the logical clock and notices a change of server, then validates, then wri
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.core import pool_leases, pool_orders, pool_slots
+from broker.core import pool_comeback, pool_leases, pool_lives, pool_orders, pool_slots
 from broker.core.errors import StoreUninitialisedError
-from broker.core.lease import LeaseId, ModelName, SlotId
+from broker.core.lease import LeaseId, LifeId, ModelName, SlotId
 from broker.core.pool_acquire import Ask, acquire
 from broker.core.pool_events import emit
 from broker.core.pool_handout import hand_out
@@ -65,7 +65,9 @@ class Pool(PoolState):
     def init(self, wall_ms: int, run: str, settings: Settings, models: Sequence[ModelSpec]) -> None:
         """Create the pool, or update its settings and catalogue."""
         if self.meta is None:
-            self.meta = Meta(inc=incarnation(run, wall_ms), run=run, clock_wall=wall_ms, clock_log=wall_ms)
+            self.meta = Meta(
+                inc=incarnation(run, wall_ms), run=run, clock_wall=wall_ms, clock_log=wall_ms, watched=wall_ms
+            )
             self.settings, self.now = settings, wall_ms
             emit(self, "initialised", who="scheduler", why=self.meta.inc)
         else:
@@ -103,6 +105,26 @@ class Pool(PoolState):
         """See ``pool_leases.release``."""
         return pool_leases.release(self, lease_id, nonce, who=who)
 
+    def send_away(self, lease_id: LeaseId, nonce: str, *, life: LifeId, back_ms: int, kept_ms: int) -> LeaseRow:
+        """See ``pool_comeback.send_away``."""
+        return pool_comeback.send_away(self, lease_id, nonce, life=life, back_ms=back_ms, kept_ms=kept_ms)
+
+    def begin_life(self, life: LifeId) -> None:
+        """See ``pool_lives.begin``."""
+        pool_lives.begin(self, life)
+
+    def rejoin(self, life: LifeId) -> None:
+        """See ``pool_lives.rejoin``."""
+        pool_lives.rejoin(self, life)
+
+    def beat(self, life: LifeId) -> None:
+        """See ``pool_lives.beat``."""
+        pool_lives.beat(self, life)
+
+    def end_life(self, life: LifeId) -> None:
+        """See ``pool_lives.finish``."""
+        pool_lives.finish(self, life)
+
     def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRow:
         """See ``pool_leases.end``."""
         return pool_leases.end(self, lease_id, Cause(who, why))
@@ -112,12 +134,13 @@ class Pool(PoolState):
         return pool_leases.preempt(self, lease_id, grace_ms=grace_ms, why=why)
 
     def tick(self) -> int | None:
-        """End what is due, notice silent workers, reject what nobody can serve, hand out.
+        """End what is due, notice silent brokers and workers, reject what nobody can serve, hand out.
 
         Returns:
             Milliseconds until the next deadline; ``None`` when there is none.
         """
         expire_due(self)
+        pool_lives.watch(self)
         pool_slots.silence(self)
         for model in sorted(self.models):
             if self.models[model].queued > 0:
@@ -179,6 +202,8 @@ class Pool(PoolState):
             if lease.ended == 0 or self.now < lease.ended + ttl:
                 kept[lease.id] = lease
         self.leases = kept
+        found = {key: {one: at for one, at in places.items() if one in kept} for key, places in self.left.items()}
+        self.left = {key: places for key, places in found.items() if places}
         self.ops = {op: row for op, row in self.ops.items() if self.now < row.made + rules.op_ttl_ms}
 
 

@@ -12,11 +12,14 @@ from broker.core.errors import (
     TenantFullError,
     UnknownModelError,
 )
-from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, Priority
+from broker.core.lease import NO_LIFE, Intent, LeaseId, LeaseState, LifeId, ModelName, Priority, SlotId
+from broker.core.pool_comeback import left_behind, take_up
 from broker.core.pool_events import emit_lease
 from broker.core.pool_handout import enqueue, grant, hand_out, places, set_deadline
 from broker.core.pool_leases import attend, expire_if_due, session_field, tenant_of
-from broker.core.pool_rows import LeaseRow, ModelRow, OperationRow, SessionRow
+from broker.core.pool_left import forget, join_life
+from broker.core.pool_lives import require
+from broker.core.pool_rows import LeaseRow, ModelRow, OperationRow, ResidencyRow, SessionRow
 from broker.core.pool_state import PoolState
 from broker.core.pool_stats import count_arrival, trusted
 
@@ -43,6 +46,9 @@ class Ask:
     body: str = ""
     max_open: int = 0
     single: bool = False
+    life: LifeId = NO_LIFE
+    place: str = ""
+    named: bool = False
 
 
 def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
@@ -53,28 +59,62 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
         OperationMismatchError: The idempotency key was used with another body.
         UnknownModelError, ModelTooLargeError, ModelQuarantinedError: It could never be served.
         TenantFullError, QueueFullError, SessionQueueFullError: Too many already.
+        LifeEndedError: The broker's life is over.
     """
     if ask.ttl_ms <= 0 or ask.waiter_ttl_ms <= 0 or ask.estimate_ms < 0:
         raise BadArgumentError("ttl and waiter_ttl must be positive")
+    if ask.life:
+        require(pool, ask.life)
     lease = _of_operation(pool, ask) or _of_id(pool, ask) or _of_session(pool, ask)
+    looked = lease is None and _has_left(pool, ask)
+    before = _left_behind(pool, ask) if looked else None
+    if before is not None and before.state is not LeaseState.ENDED:
+        take_up(pool, before, ask.life, holder=ask.holder, hh=ask.hh)
+        lease = before
     if lease is not None:
         attend(pool, lease, ask.waiter_ttl_ms)
         if ask.op:
             _note_operation(pool, ask, lease)
         return lease
     model = _servable(pool, ask)
-    free = places(pool, ask.model) if ask.intent is Intent.USE and model.queued == 0 else []
-    free = [place for place in free if place[2].admit > pool.known.arrival + 1]
+    free = _free_places(pool, ask, model, before)
+    if not free and not looked:
+        before = _left_behind(pool, ask)
+        free = _free_places(pool, ask, model, before)
     _refuse_overflow(pool, ask, at_once=bool(free))
-    lease = _open(pool, ask)
+    lease = _open(pool, ask, before)
     if ask.intent is Intent.WARM:
         _keep_warm(pool, lease)
     elif free:
         grant(pool, lease, free[0][1], claimed=True)
     else:
+        lease.place, lease.named = ask.place, ask.named
         enqueue(pool, lease, ask.waiter_ttl_ms)
         hand_out(pool, ask.model, claimer=lease.id)
     return lease
+
+
+def _free_places(
+    pool: PoolState, ask: Ask, model: ModelRow, before: LeaseRow | None
+) -> list[tuple[int, SlotId, ResidencyRow]]:
+    """Places that it may have at once: none while anybody waits."""
+    if ask.intent is Intent.WARM or model.queued > 0:
+        return []
+    arrival = pool.known.arrival + 1 if before is None else before.arrival
+    return [place for place in places(pool, ask.model) if place[2].admit > arrival]
+
+
+def _has_left(pool: PoolState, ask: Ask) -> bool:
+    """Is there a live lease of the session that its client left behind? Else only who must wait looks for a place."""
+    session = pool.sessions.get(ask.sh)
+    return session is not None and session.left > 0
+
+
+def _left_behind(pool: PoolState, ask: Ask) -> LeaseRow | None:
+    """Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease."""
+    if not ask.life or not ask.place or ask.intent is Intent.WARM:
+        return None
+    return left_behind(pool, ask.sh, ask.model, who=ask.who, place=ask.place, named=ask.named)
 
 
 def _of_operation(pool: PoolState, ask: Ask) -> LeaseRow | None:
@@ -153,9 +193,11 @@ def _refuse_overflow(pool: PoolState, ask: Ask, *, at_once: bool) -> None:
         raise SessionQueueFullError(f"the session has {session.queued} tickets waiting")
 
 
-def _open(pool: PoolState, ask: Ask) -> LeaseRow:
+def _open(pool: PoolState, ask: Ask, before: LeaseRow | None) -> LeaseRow:
+    """A new lease; where its client has lost one (``before``), with the arrival of that one."""
     meta = pool.known
-    meta.arrival += 1
+    if before is None:
+        meta.arrival += 1
     tenant = tenant_of(pool, ask.who)
     lease = LeaseRow(
         id=ask.id,
@@ -172,17 +214,21 @@ def _open(pool: PoolState, ask: Ask) -> LeaseRow:
         ttl_ms=ask.ttl_ms,
         estimate_ms=ask.estimate_ms,
         expected_ms=ask.estimate_ms if trusted(tenant) else 0,
-        arrival=meta.arrival,
-        enq=pool.now,
+        arrival=meta.arrival if before is None else before.arrival,
+        enq=pool.now if before is None else before.enq,
         op=ask.op,
         single=ask.single,
+        life=ask.life,
     )
     pool.leases[lease.id] = lease
     tenant.open += 1
     pool.sessions.setdefault(ask.sh, SessionRow()).live[session_field(lease)] = lease.id
     if ask.op:
         pool.ops[ask.op] = OperationRow(lease.id, ask.body, pool.now)
-    if ask.intent is Intent.USE:
+    join_life(pool, lease)
+    if before is not None:
+        forget(pool, before)
+    elif ask.intent is Intent.USE:
         count_arrival(pool.models[ask.model], pool.now)
     return lease
 

@@ -10,11 +10,12 @@ from itertools import islice
 
 from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, SlotId
 from broker.core.pool_leases import session_field
-from broker.core.pool_rows import LeaseRow, SlotRow
+from broker.core.pool_rows import LeaseRow, LifeRow, SlotRow
 from broker.core.pool_state import PoolState
 from broker.core.slot import Residency, SlotState
 
 CHECKED = 1000
+UNKNOWN = LifeRow(beat=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Broken:
 def check(pool: PoolState) -> list[Broken]:
     """Every broken invariant found."""
     found = [*_queues(pool), *_warm(pool), *_residencies(pool), *_slots(pool), *_sums(pool)]
+    found += _lives(pool)
     return sorted(found, key=lambda broken: (broken.invariant, broken.subject, broken.detail))
 
 
@@ -38,6 +40,10 @@ def _live(pool: PoolState, lease: LeaseRow) -> Iterator[Broken]:
         yield Broken("due_is_deadline", lease.id, f"{pool.due.get(lease.id)} is not {lease.deadline}")
     if session is None or session.live.get(session_field(lease)) != lease.id:
         yield Broken("one_live_lease_per_session", lease.id, "not the session's lease")
+    if lease.life and lease.id not in pool.lives.get(lease.life, UNKNOWN).leases:
+        yield Broken("lives_are_in_step", lease.id, f"not of {lease.life}")
+    if bool(lease.left) != (lease.id in pool.left.get((lease.sh, lease.model), {})):
+        yield Broken("left_are_in_step", lease.id, f"left {lease.left}")
 
 
 def _member(pool: PoolState, lease_id: LeaseId, states: tuple[LeaseState, ...], index: str) -> Iterator[Broken]:
@@ -118,6 +124,14 @@ def _orders(pool: PoolState, slot: SlotRow) -> Iterator[Broken]:
     for model, row in rows.items():
         if row.gen > slot.gen:
             yield Broken("generations_only_grow", f"{slot.slot}:{model}", f"{row.gen} above {slot.gen}")
+
+
+def _lives(pool: PoolState) -> Iterator[Broken]:
+    for life, row in pool.lives.items():
+        for lease_id in islice(sorted(row.leases), CHECKED):
+            lease = pool.leases.get(lease_id)
+            if lease is None or lease.state is LeaseState.ENDED or lease.life != life:
+                yield Broken("lives_are_in_step", life, f"has {lease_id}")
 
 
 def _sums(pool: PoolState) -> Iterator[Broken]:

@@ -91,3 +91,5 @@ def unqueue(pool: PoolState, lease: LeaseRow) -> None:
     model.estimated -= lease.expected_ms > 0
     pool.known.queued -= 1
     pool.sessions[lease.sh].queued -= 1
+    if model.queued == 0:
+        model.deserted = pool.now

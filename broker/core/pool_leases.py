@@ -12,10 +12,11 @@ from broker.core.errors import (
 from broker.core.lease import EndReason, Intent, LeaseEvent, LeaseId, LeaseState, ModelName, SlotId, next_state
 from broker.core.pool_events import emit_lease
 from broker.core.pool_handout import hand_out, set_deadline, unqueue
+from broker.core.pool_left import forget, leave_life
 from broker.core.pool_rows import MAX_LOOP, LeaseRow, TenantRow
 from broker.core.pool_shares import refund, settle
 from broker.core.pool_state import PoolState
-from broker.core.pool_stats import learn, learn_error
+from broker.core.pool_stats import discount_arrival, learn, learn_error
 
 REASON_OF = {
     LeaseEvent.RELEASE: EndReason.RELEASED,
@@ -66,6 +67,8 @@ def end_lease(pool: PoolState, lease: LeaseRow, event: LeaseEvent, cause: Cause)
     if was is LeaseState.QUEUED:
         unqueue(pool, lease)
         refund(pool, lease)
+        if event is LeaseEvent.CANCEL:
+            discount_arrival(pool.models[lease.model], lease.enq, pool.now)
     elif lease.intent is Intent.WARM:
         del pool.warm[lease.model][lease.id]
     else:
@@ -75,6 +78,8 @@ def end_lease(pool: PoolState, lease: LeaseRow, event: LeaseEvent, cause: Cause)
     lease.reason = f"{reason.value}: {cause.why}" if cause.why else reason.value
     lease.ended, lease.deadline = pool.now, 0
     pool.due.remove(lease.id)
+    leave_life(pool, lease)
+    forget(pool, lease)
     _leave_session(pool, lease)
     pool.tenants[lease.who].open -= 1
     emit_lease(pool, "ended", lease, who=cause.who, from_=was.value, why=lease.reason)
@@ -130,7 +135,12 @@ def attend(pool: PoolState, lease: LeaseRow, waiter_ttl_ms: int) -> None:
         emit_lease(pool, "renewed", lease, who=lease.who, from_=lease.state.value, why="claimed")
 
 
-def _checked(pool: PoolState, lease_id: LeaseId, nonce: str) -> LeaseRow:
+def checked(pool: PoolState, lease_id: LeaseId, nonce: str) -> LeaseRow:
+    """The lease, for who knows its nonce.
+
+    Raises:
+        LeaseNotFoundError, StaleNonceError
+    """
     lease = row_of(pool, lease_id)
     if lease.nonce != nonce:
         raise StaleNonceError(f"lease {lease_id} has another nonce")
@@ -154,7 +164,7 @@ def renew(pool: PoolState, lease_id: LeaseId, nonce: str | None, *, ttl_ms: int,
     """
     if ttl_ms <= 0:
         raise BadArgumentError("ttl must be positive")
-    lease = row_of(pool, lease_id) if nonce is None else _checked(pool, lease_id, nonce)
+    lease = row_of(pool, lease_id) if nonce is None else checked(pool, lease_id, nonce)
     expire_if_due(pool, lease)
     if lease.state is LeaseState.ENDED:
         raise LeaseEndedError(f"lease {lease_id} ended: {lease.reason}")
@@ -172,7 +182,7 @@ def renew(pool: PoolState, lease_id: LeaseId, nonce: str | None, *, ttl_ms: int,
 
 def release(pool: PoolState, lease_id: LeaseId, nonce: str | None, *, who: str) -> LeaseRow:
     """Give back, or leave the line; safe to repeat. ``nonce`` is ``None`` only for ingress, which knows the session."""
-    lease = row_of(pool, lease_id) if nonce is None else _checked(pool, lease_id, nonce)
+    lease = row_of(pool, lease_id) if nonce is None else checked(pool, lease_id, nonce)
     expire_if_due(pool, lease)
     if lease.state is not LeaseState.ENDED:
         queued = lease.state is LeaseState.QUEUED

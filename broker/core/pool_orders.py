@@ -12,6 +12,10 @@ from broker.core.pool_rows import OrdersRow, ResidencyRow, SlotRow
 from broker.core.pool_state import PoolState
 from broker.core.slot import Residency, SlotState
 
+FOR_WAITERS = frozenset({"waiters", "age_bound"})
+"""Causes of a load that somebody must wait for: by the time it is committed that one may have left."""
+DESERTED = "deserted"
+"""Cause of an unload: a load that nobody waits for any more is broken off."""
 OCCUPIED = (Residency.LOADING, Residency.READY)
 """States that are in the orders, so their memory is not free; what unloads is gone before the next load starts."""
 
@@ -52,6 +56,8 @@ def _refuse_want(pool: PoolState, at: At, *, generation: int, evict: Sequence[Mo
     target = pool.residency(at.slot, at.model)
     if target.state is not Residency.ABSENT or target.quarantined or target.retry_at > pool.now:
         raise StaleDecisionError(f"{at.model} is {target.state} or backing off on {at.slot}")
+    if at.cause.why in FOR_WAITERS and pool.models[at.model].queued == 0:
+        raise StaleDecisionError(f"nobody waits for {at.model} any more")
     used_mib = pool.models[at.model].memory_mib
     for model in evict:
         _refuse_withdrawal(pool, at.slot, model)
@@ -81,17 +87,26 @@ def unwant(pool: PoolState, at: At, *, generation: int) -> None:
 
     Raises:
         BadArgumentError: Unknown slot.
-        StaleDecisionError: Other orders, or the model is in use or not there.
+        StaleDecisionError: Other orders, or the model is in use or not there, or somebody waits for it after all.
     """
     slot = pool.slots.get(at.slot)
     if slot is None:
         raise BadArgumentError("unknown slot")
     _refuse_old_picture(slot, generation)
     _refuse_withdrawal(pool, at.slot, at.model)
+    if at.cause.why == DESERTED:
+        _give_up(pool, at)
     slot.gen += 1
     withdraw(pool, at)
     drop_order(pool, at)
     write_orders(pool, slot)
+
+
+def _give_up(pool: PoolState, at: At) -> None:
+    model = pool.models[at.model]
+    if model.queued > 0:
+        raise StaleDecisionError(f"{model.queued} wait for {at.model}")
+    model.given_up = pool.now
 
 
 def drop_order(pool: PoolState, at: At) -> None:

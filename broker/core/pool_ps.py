@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from broker.core.lease import ModelName
-from broker.core.pool_rows import LeaseRow, ResidencyRow, SlotRow
+from broker.core.lease import LifeId, ModelName
+from broker.core.pool_rows import GONE, LeaseRow, LifeRow, ResidencyRow, SlotRow
 from broker.core.pool_state import PoolState
 from broker.core.pool_views import in_order
 from broker.core.slot import Residency
@@ -14,9 +14,10 @@ SHOWN = 10
 
 
 def table(pool: PoolState) -> list[str]:
-    """One line per slot, residency, lease, queue and waiting ticket."""
+    """One line per broker, slot, residency, lease, queue and waiting ticket."""
     meta = pool.known
     lines = [f"POOL  inc={meta.inc} seq={meta.seq} queued={meta.queued}"]
+    lines += [_life_line(life, pool.lives[life]) for life in sorted(pool.lives)]
     for name in sorted(pool.slots):
         lines += _slot_lines(pool, pool.slots[name])
     for model in sorted(pool.models):
@@ -24,6 +25,11 @@ def table(pool: PoolState) -> list[str]:
     for model in sorted(pool.models):
         lines += _queue_lines(pool, model)
     return lines
+
+
+def _life_line(life: LifeId, row: LifeRow) -> str:
+    gone = " gone" if row.beat == GONE else ""
+    return f"BROKER {life} leases={len(row.leases)}{gone}"
 
 
 def _slot_lines(pool: PoolState, slot: SlotRow) -> Iterator[str]:

@@ -7,7 +7,7 @@ one transition at a time. Times are integer milliseconds of the pool's logical c
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, Priority, SlotId
+from broker.core.lease import NO_LIFE, Intent, LeaseId, LeaseState, LifeId, ModelName, Priority, SlotId
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_ALL
 
@@ -29,6 +29,7 @@ class Settings:
     ended_ttl_ms: int = 600_000
     max_step_ms: int = 5_000
     silence_ms: int = 10_000
+    broker_silence_ms: int = 3_000
     load_backoff_ms: int = 60_000
     max_fails: int = 3
     horizon_ms: int = 60_000
@@ -50,6 +51,10 @@ class Meta:
     clock_wall: int = 0
     clock_log: int = 0
     queued: int = 0
+    watch: int = 0
+    """Time that somebody was there to notice a missed beat: see ``pool_lives.watch``."""
+    watched: int = 0
+    """Logical clock of the last look."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +89,10 @@ class ModelRow:
     arrivals: int = 0
     """Decaying count of new ``use`` leases, in thousandths."""
     arrived_at: int = 0
+    deserted: int = 0
+    """When the last ticket left its line."""
+    given_up: int = 0
+    """When a load of it was last broken off because nobody waited for it any more."""
     hold: Statistic = field(default_factory=Statistic)
     load: Statistic = field(default_factory=Statistic)
     unload: Statistic = field(default_factory=Statistic)
@@ -178,6 +187,28 @@ class LeaseRow:
     claimed: bool = False
     op: str = ""
     single: bool = False
+    life: LifeId = NO_LIFE
+    """The broker's life it belongs to; empty: its holder's own, or left behind."""
+    place: str = ""
+    """Of a ticket: fingerprint of the request."""
+    named: bool = False
+    left: int = 0
+    """Left behind: when its client is expected back; 0: somebody attends to it."""
+    kept: int = 0
+    """Of a ticket that was lost with its broker: until when its place is kept."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LifeRow:
+    """One member of ``P:brokers``, and ``P:life:<life>``."""
+
+    beat: int
+    """``Meta.watch`` at its last beat; ``GONE``: its leases are being ended."""
+    leases: dict[LeaseId, int] = field(default_factory=dict)
+    """What it alone can serve, with the arrival numbers."""
+
+
+GONE = -1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,6 +216,8 @@ class SessionRow:
     """``P:session:<sh>``."""
 
     queued: int = 0
+    left: int = 0
+    """Of its live leases those that were left behind."""
     seq: int | None = None
     live: dict[str, LeaseId] = field(default_factory=dict)
 

@@ -4,11 +4,12 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from broker.core.lease import RANK, LeaseId, ModelName, SlotId
+from broker.core.lease import RANK, LeaseId, LifeId, ModelName, SlotId
 from broker.core.ordering import Head
 from broker.core.pool_rows import (
     EventRow,
     LeaseRow,
+    LifeRow,
     Meta,
     ModelRow,
     OperationRow,
@@ -121,6 +122,9 @@ class PoolState:
         self.sessions: dict[str, SessionRow] = {}
         self.ops: dict[str, OperationRow] = {}
         self.tenants: dict[str, TenantRow] = {}
+        self.lives: dict[LifeId, LifeRow] = {}
+        self.left: dict[tuple[str, ModelName], dict[LeaseId, int]] = {}
+        """Per session and model the tickets whose clients are away, with their arrival numbers: ``P:left:<sh>:<m>``."""
         self.events: list[EventRow] = []
         """Of the calls since somebody last took them out."""
         self.rings: list[SlotId] = []

@@ -37,6 +37,13 @@ def count_arrival(model: ModelRow, now_ms: int) -> None:
     model.arrived_at = now_ms
 
 
+def discount_arrival(model: ModelRow, arrived_ms: int, now_ms: int) -> None:
+    """One that was asked for left the line by itself: nothing was used, so nothing more is to be expected."""
+    its_part = rounded(1000 * math.exp((arrived_ms - now_ms) / ARRIVALS_TAU_MS))
+    model.arrivals = max(decayed_arrivals(model, now_ms) - its_part, 0)
+    model.arrived_at = now_ms
+
+
 def decayed_arrivals(model: ModelRow, now_ms: int) -> int:
     """The decaying count, in thousandths, as of now."""
     return rounded(model.arrivals * math.exp((model.arrived_at - now_ms) / ARRIVALS_TAU_MS))

@@ -134,6 +134,8 @@ def _model_view(pool: PoolState, row: ModelRow) -> ModelView:
         expected_arrivals=expected_arrivals(decayed_arrivals(row, pool.now), pool.settings.horizon_ms, warm),
         is_default=row.is_default,
         release_vram_after_s=row.release_ms / 1000 if row.release_ms >= 0 else None,
+        deserted_s=row.deserted / 1000,
+        given_up_s=row.given_up / 1000,
     )
 
 

@@ -53,6 +53,10 @@ class ModelView:
     """Use leases expected to be asked for within the policy's horizon (60 s), warm leases and hints included."""
     is_default: bool = False
     release_vram_after_s: float | None = None
+    deserted_s: float = 0.0
+    """Store time at which the last ticket left its line; 0: none ever did."""
+    given_up_s: float = 0.0
+    """Store time at which a load of it was last broken off because nobody waited for it any more; 0: never."""
 
     @property
     def waiting(self) -> int:

@@ -90,6 +90,9 @@ def ask_of(request: AcquireRequest) -> Ask:
         body=text_hash(request.body_hash) if request.operation else "",
         max_open=request.max_open,
         single=request.single,
+        life=request.life,
+        place=request.place,
+        named=request.named,
     )
 
 
@@ -104,6 +107,7 @@ def settings_of(settings: PoolSettings) -> Settings:
         ended_ttl_ms=to_ms(settings.ended_ttl_s, "ended_ttl"),
         max_step_ms=to_ms(settings.max_step_s, "max_step"),
         silence_ms=to_ms(settings.silence_s, "silence"),
+        broker_silence_ms=to_ms(settings.broker_silence_s, "broker_silence"),
         load_backoff_ms=to_ms(settings.load_backoff_s, "load_backoff"),
         max_fails=settings.max_fails,
         horizon_ms=to_ms(settings.horizon_s, "horizon"),

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from broker.core.lease import PRIORITIES, RANK, TRANSITIONS
 from broker.core.pool_leases import REASON_OF
+from broker.core.pool_orders import DESERTED, FOR_WAITERS
 from broker.core.pool_residencies import EVENT_KIND
 from broker.core.pool_rows import SCHEMA
 from broker.core.slot import RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
@@ -56,6 +57,8 @@ def render_tables() -> str:
         _table(SLOT_TRANSITIONS, "SLOT_TRANSITIONS"),
         _table(RESIDENCY_TRANSITIONS, "RESIDENCY_TRANSITIONS"),
         _flat(kinds, "RESIDENCY_KIND"),
+        _flat(dict.fromkeys(sorted(FOR_WAITERS), "true"), "FOR_WAITERS"),
+        f"local DESERTED = '{DESERTED}'",
     ]
     return "\n".join(parts) + "\n"
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from broker.core import pool_check, pool_ps, pool_views
 from broker.core.errors import LeaseNotFoundError, StoreFullError, StoreUninitialisedError
-from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, LifeId, ModelName, Nonce, SlotId
 from broker.core.pool import Pool
 from broker.core.pool_rows import EventRow, LeaseRow
 from broker.core.snapshot import Snapshot
@@ -161,6 +161,32 @@ class MemoryStore:
     async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
         """See the port."""
         await self.release(lease_id, nonce, who=who)
+
+    async def send_away(self, lease_id: LeaseId, nonce: Nonce, *, life: LifeId, back_s: float, kept_s: float) -> None:
+        """See the port."""
+        back_ms, kept_ms = to_ms(back_s, "back"), to_ms(kept_s, "kept")
+        with self._writing() as pool:
+            pool.send_away(lease_id, nonce, life=life, back_ms=back_ms, kept_ms=kept_ms)
+
+    async def begin_life(self, life: LifeId) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.begin_life(life)
+
+    async def rejoin(self, life: LifeId) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.rejoin(life)
+
+    async def beat(self, life: LifeId) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.beat(life)
+
+    async def end_life(self, life: LifeId) -> None:
+        """See the port."""
+        with self._writing() as pool:
+            pool.end_life(life)
 
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """See the port."""

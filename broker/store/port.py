@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, Priority, SlotId
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, LifeId, ModelName, Nonce, Priority, SlotId
 from broker.core.snapshot import Snapshot
 from broker.store.days import Days
 from broker.store.outside import Outside
@@ -45,6 +45,8 @@ class PoolSettings:
     """Most that the logical clock goes forward between two calls."""
     silence_s: float = 10.0
     """A slot whose worker reports nothing for this long is offline."""
+    broker_silence_s: float = 3.0
+    """A broker whose beats are missed for this long is dead, and what only it could serve ends."""
     load_backoff_s: float = 60.0
     max_fails: int = 3
     max_wait_s: Mapping[Priority, float] = field(default_factory=_max_wait_defaults)
@@ -132,6 +134,21 @@ class Store(Protocol):
     async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
         """As ``release``, for whoever does not look at the lease any more."""
 
+    async def send_away(self, lease_id: LeaseId, nonce: Nonce, *, life: LifeId, back_s: float, kept_s: float) -> None:
+        """Its client was told to come back in ``back_s``: at any broker it finds its place until ``kept_s`` after."""
+
+    async def begin_life(self, life: LifeId) -> None:
+        """A broker has started: other lives of its name are over."""
+
+    async def rejoin(self, life: LifeId) -> None:
+        """A broker whose life was over begins another, beside whoever bears its name now."""
+
+    async def beat(self, life: LifeId) -> None:
+        """It is there. Raises ``LifeEndedError`` where the store knows it as dead, or not at all."""
+
+    async def end_life(self, life: LifeId) -> None:
+        """A broker that stops says goodbye: what only it could serve ends; safe to repeat."""
+
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """End without the nonce: a queued lease is cancelled, a held one revoked; safe to repeat."""
 
@@ -148,7 +165,7 @@ class Store(Protocol):
         """What the policy decides upon."""
 
     async def tick(self) -> float | None:
-        """End what is due and notice silent workers.
+        """End what is due and notice silent workers and brokers.
 
         Returns:
             Seconds until the next deadline; None when nothing is due.

@@ -65,7 +65,8 @@ def ask_words(request: AcquireRequest) -> list[str]:
         request.model, request.intent.value, label(request.holder), request.priority.value, label(request.who),
         str(to_ms(request.ttl_s, "ttl")), str(to_ms(request.waiter_ttl_s, "waiter_ttl")), str(estimate_ms),
         operation_hash(request.who, request.operation), text_hash(request.body_hash) if request.operation else "",
-        str(request.max_open), "1" if request.single else "",
+        str(request.max_open), "1" if request.single else "", request.life, request.place,
+        "1" if request.named else "",
     ]  # fmt: skip
 
 
@@ -148,6 +149,8 @@ def _model_of(wire: ModelWire, horizon_ms: int) -> ModelView:
         expected_arrivals=expected_arrivals(wire.arrivals, horizon_ms, wire.warm),
         is_default=wire.is_default == "1",
         release_vram_after_s=wire.release_ms / 1000 if wire.release_ms >= 0 else None,
+        deserted_s=wire.deserted / 1000,
+        given_up_s=wire.given_up / 1000,
     )
 
 

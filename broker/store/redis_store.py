@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from broker.core.errors import BackendError, LibraryError, StoreFullError, StoreUninitialisedError
-from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, ModelName, Nonce, SlotId
+from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, LifeId, ModelName, Nonce, SlotId
 from broker.core.snapshot import Snapshot
 from broker.store import redis_codec as codec
 from broker.store import redis_wire as wire
@@ -161,6 +161,26 @@ class RedisStore:
     async def give_back(self, lease_id: LeaseId, nonce: Nonce, *, who: str) -> None:
         """See the port."""
         await self._call("FCALL", "hotseat1_release", 1, self._base, lease_id, nonce, label(who), "quiet")
+
+    async def send_away(self, lease_id: LeaseId, nonce: Nonce, *, life: LifeId, back_s: float, kept_s: float) -> None:
+        """See the port."""
+        await self._function("send_away", lease_id, nonce, life, to_ms(back_s, "back"), to_ms(kept_s, "kept"))
+
+    async def begin_life(self, life: LifeId) -> None:
+        """See the port."""
+        await self._function("begin_life", life)
+
+    async def rejoin(self, life: LifeId) -> None:
+        """See the port."""
+        await self._function("rejoin", life)
+
+    async def beat(self, life: LifeId) -> None:
+        """See the port."""
+        await self._function("beat", life)
+
+    async def end_life(self, life: LifeId) -> None:
+        """See the port."""
+        await self._function("end_life", life)
 
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """See the port."""

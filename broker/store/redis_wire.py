@@ -70,6 +70,8 @@ class ModelWire(msgspec.Struct):
     unload_ms: int = 0
     unload_var: int = 0
     unload_n: int = 0
+    deserted: int = 0
+    given_up: int = 0
 
 
 class ResidencyWire(msgspec.Struct):

@@ -83,8 +83,11 @@ def dump_pool(pool: Pool) -> Dump:
     out |= {f"held:{slot}:{name}": _scores(held) for (slot, name), held in pool.held.items()}
     out |= {f"warm:{name}": _scores(warm) for name, warm in pool.warm.items()}
     out["due"] = _scores(pool.due.items())
+    out["brokers"] = kept(_scores({life: row.beat for life, row in pool.lives.items()}))
+    out |= {f"life:{life}": _scores(row.leases) for life, row in pool.lives.items()}
+    out |= {f"left:{sh}:{model}": _scores(places) for (sh, model), places in pool.left.items()}
     for name, session in pool.sessions.items():
-        out[f"session:{name}"] = kept({"queued": session.queued}) | session.live
+        out[f"session:{name}"] = kept({"queued": session.queued, "left": session.left}) | session.live
         if session.seq is not None:
             out[f"session:{name}"]["seq"] = str(session.seq)
     for slot, orders in pool.orders.items():

@@ -94,7 +94,7 @@ def ask_words(ask: Ask) -> list[str]:
     return [
         ask.id, ask.nonce, ask.session, ask.sh, ask.hh, ask.model, ask.intent.value, ask.holder, ask.priority.value,
         ask.who, str(ask.ttl_ms), str(ask.waiter_ttl_ms), str(ask.estimate_ms), ask.op, ask.body, str(ask.max_open),
-        "1" if ask.single else "",
+        "1" if ask.single else "", ask.life, ask.place, "1" if ask.named else "",
     ]  # fmt: skip
 
 
@@ -219,6 +219,11 @@ ORDER = {
     "renew": ("lease_id", "nonce", "ttl_ms", "who"),
     "release": ("lease_id", "nonce", "who"),
     "end": ("lease_id", "who", "why"),
+    "send_away": ("lease_id", "nonce", "life", "back_ms", "kept_ms"),
+    "begin_life": ("life",),
+    "rejoin": ("life",),
+    "beat": ("life",),
+    "end_life": ("life",),
     "preempt": ("lease_id", "grace_ms", "why"),
     "tick": (),
     "want": ("slot", "generation", "model", "why", "key", "evict"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, Priority, SlotId
+from broker.core.lease import Intent, LeaseId, LeaseState, LifeId, ModelName, Priority, SlotId
 from broker.core.pool import Ask, ModelSpec, Pool
 from broker.core.pool_rows import LeaseRow, Settings
 from broker.core.slot import Residency, SlotState
@@ -127,8 +127,85 @@ class Walk:
         )  # fmt: skip
         if not ask.op:
             ask = replace(ask, body="")
+        if pick.random() < (0.4 if self.pool.lives else 0.02):
+            ask = self._of_a_life(ask)
         self._asks.append(ask)
         return Step("acquire", {"ask": ask})
+
+    def _of_a_life(self, ask: Ask) -> Ask:
+        """A request of ``/v1``: a holder of its own, known again by its place."""
+        pick = self.random
+        hh = ask.id if pick.random() < 0.9 else ask.hh
+        place, named = pick.choice(("p0", "p0", "p1", "")), pick.random() < 0.5
+        return replace(ask, hh=hh, life=self._life(), place=place, named=named, session="s0", sh="s0" * 3)
+
+    def _life(self) -> LifeId:
+        known = sorted(self.pool.lives)
+        return self.random.choice(known) if known and self.random.random() < 0.95 else LifeId("none/0")
+
+    def life(self) -> Step:
+        """A broker starts, is there, finds its life over, stops."""
+        name, pick = self.random.choice(("b1", "b2")), self.random.random()
+        if pick < 0.3 or not self.pool.lives:
+            boot = self._fresh() if self.random.random() < 0.95 else "/"
+            call = "begin_life" if self.random.random() < 0.7 else "rejoin"
+            return Step(call, {"life": LifeId(f"{name}/{boot}")})
+        return Step("beat" if pick < 0.9 else "end_life", {"life": self._life()})
+
+    def send_away(self) -> Step | None:
+        found = [lease for lease in self.pool.leases.values() if lease.life and lease.ended == 0]
+        lease = self.random.choice(found) if found else self._lease()
+        if lease is None:
+            return None
+        times = {"back_ms": self.random.choice((0, 500, 3000, -1)), "kept_ms": self.random.choice((1, 9000))}
+        life = lease.life if self.random.random() < 0.9 else self._life()
+        return Step("send_away", {"lease_id": lease.id, "nonce": self._nonce(lease), "life": life} | times)
+
+    def come_back(self) -> Step | None:
+        """A client asks again, with the same words, at whatever broker."""
+        gone = [lease for lease in self.pool.leases.values() if lease.left]
+        if not gone or not self.pool.lives:
+            return None
+        lease, number = self.random.choice(gone), self._fresh()
+        ask = Ask(
+            id=LeaseId(f"L{number}"), nonce=f"n{number}", session=lease.session, sh=lease.sh, hh=f"L{number}",
+            model=lease.model, intent=lease.intent, holder="", who=lease.who, priority=lease.priority, ttl_ms=5000,
+            waiter_ttl_ms=20_000, life=self._life(), place=lease.place or "p2", named=self.random.random() < 0.5,
+        )  # fmt: skip
+        return Step("acquire", {"ask": ask})
+
+    def return_elsewhere(self) -> Step:
+        """A client whose broker dies is at another one before anybody knows, or after."""
+        first, second = LifeId(f"b1/{self._fresh()}"), LifeId(f"b2/{self._fresh()}")
+        model, who = self.random.choice(NAMES[:3]), self.random.choice(("k1", "k2"))
+
+        def asks(life: LifeId, place: str) -> Callable[[], Step]:
+            def made() -> Step:
+                number = self._fresh()
+                ask = Ask(
+                    id=LeaseId(f"L{number}"), nonce=f"n{number}", session="s0", sh="s0" * 3, hh=f"L{number}",
+                    model=model, intent=Intent.USE, holder="", who=who, priority=Priority.NORMAL, ttl_ms=5000,
+                    waiter_ttl_ms=20_000, life=life, place=place, named=self.random.random() < 0.5, single=True,
+                )  # fmt: skip
+                return Step("acquire", {"ask": ask})
+
+            return made
+
+        script = [lambda: Step("begin_life", {"life": second})]
+        script += [asks(self.random.choice((first, first, second)), self.random.choice(("p0", "p1"))) for _ in range(3)]
+        if self.random.random() < 0.5:
+            script.append(self.send_away)
+        script.append(lambda: Step(self.random.choice(("end_life", "begin_life")), {"life": first}))
+        script += [asks(second, self.random.choice(("p0", "p1", "p2"))) for _ in range(2)]
+        self._script += script
+        return Step("begin_life", {"life": first})
+
+    def miss_beats(self) -> Step:
+        """Brokers look, and somebody's beats are missing."""
+        for _ in range(3):
+            self._script += [lambda: Step("time", {"ms": 900}), self.tick]
+        self._script += [self.come_back, self.come_back]
+        return self.tick()
 
     def _nonce(self, lease: LeaseRow) -> str:
         return lease.nonce if self.random.random() < 0.85 else "stale"
@@ -260,7 +337,8 @@ class Walk:
         if self.random.random() < 0.3:
             evict = evict[:1]
         generation = slot.gen if self.random.random() < 0.9 else slot.gen - 1
-        args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": "waiters"}
+        why = "waiters" if waiting or self.random.random() < 0.1 else "prefetch"
+        args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": why}
         return Step("want", args | {"key": f"key{self._fresh()}"})
 
     def unwant(self) -> Step | None:
@@ -269,7 +347,8 @@ class Walk:
             return None
         slot, model = self.random.choice(rows)
         generation = self.pool.slots[slot].gen - (self.random.random() < 0.1)
-        return Step("unwant", {"slot": slot, "model": model, "generation": generation, "why": "release_vram"})
+        why = self.random.choice(("release_vram", "deserted"))
+        return Step("unwant", {"slot": slot, "model": model, "generation": generation, "why": why})
 
     def admit(self) -> Step | None:
         rows = list(self.pool.residencies.items())
@@ -347,6 +426,7 @@ class Walk:
 CHOICES: tuple[Callable[[Walk], Step | None], ...] = (
     Walk.ask, Walk.poll, Walk.renew, Walk.release, Walk.end, Walk.preempt, Walk.tick, Walk.time, Walk.to_deadline,
     Walk.obey, Walk.disturb, Walk.want, Walk.unwant, Walk.admit, Walk.operate, Walk.restart, Walk.init, Walk.ingest,
-    Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model,
+    Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model, Walk.life, Walk.send_away, Walk.come_back,
+    Walk.miss_beats, Walk.return_elsewhere,
 )  # fmt: skip
-WEIGHTS = (22, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 3, 2, 1, 0.5, 3, 0.5, 0.7, 3, 0.7)
+WEIGHTS = (25, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 4, 2, 1.3, 0.5, 3, 0.5, 0.7, 3, 0.7, 3, 3, 3, 0.5, 1.5)

@@ -11,11 +11,11 @@ from tests.property.pool_machines import LuaMachine, PythonMachine, events_of, p
 from tests.property.pool_walk import Walk
 
 WALKS = int(os.environ.get("HOTSEAT_WALKS", "1000"))
-STEPS = 60
+STEPS = 65
 DEEP = {
     "granted": 2.0, "ready": 0.8, "renewed": 0.5, "load_failed": 0.2, "ended": 3.0, "recovered": 0.3, "registered": 1.0,
     "unloading": 0.4, "absent": 0.3, "ending": 0.2, "offline": 0.2, "admitted": 0.2, "progress": 0.1, "slot": 1.0,
-    "clock_step": 0.4, "ingress_rejected": 0.05,
+    "clock_step": 0.4, "ingress_rejected": 0.05, "broker": 1.0,
 }  # fmt: skip
 """Events per walk, at least: a walk that does not get anywhere proves nothing."""
 REASONS = ("released", "expired", "cancelled", "timed_out", "rejected", "preempted", "revoked", "lost")

@@ -11,7 +11,7 @@ import pytest
 from broker.core import pool_check
 from broker.core.lease import Intent, LeaseId, LeaseState, SlotId
 from broker.core.pool import Ask
-from broker.core.pool_rows import EventRow, LeaseRow
+from broker.core.pool_rows import GONE, EventRow, LeaseRow
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_ALL
 from schemas.messages import ResidencyReport, ResidencyState
@@ -30,6 +30,7 @@ class Trace:
     walk: Walk
     broken: list[str] = field(default_factory=list)
     grants_seen: int = 0
+    lost_seen: int = 0
 
 
 def after_each_step(trace: Trace, step: Step, told: int) -> Iterator[str]:
@@ -64,6 +65,12 @@ def _of_event(trace: Trace, event: EventRow) -> Iterator[str]:
             yield f"granted_only_when_ready: {event}"
     if event.kind == "ended" and pool.leases[LeaseId(fields["lease"])].state is not LeaseState.ENDED:
         yield f"ended_stays_ended: {event}"
+    if event.kind == "ended" and fields["why"] == "lost: broker_gone":
+        trace.lost_seen += 1
+        lease = pool.leases[LeaseId(fields["lease"])]
+        life = pool.lives.get(lease.life)
+        if not lease.life or (life is not None and life.beat != GONE):
+            yield f"only_a_dead_life_takes_leases_with_it: {event} of {lease.life!r}"
 
 
 def orders_of(trace: Trace) -> dict[tuple[str, str], list[int]]:
@@ -94,7 +101,8 @@ def traces():
 
 CHECKED = (
     "at_most_lease_limit_per_model", "granted_only_when_ready", "ended_stays_ended", "memory_fits", "due_is_deadline",
-    "one_live_lease_per_session", "queued_is_the_sum", "lists_are_in_step", "orders_are_in_step",
+    "one_live_lease_per_session", "queued_is_the_sum", "lists_are_in_step", "orders_are_in_step", "lives_are_in_step",
+    "left_are_in_step", "only_a_dead_life_takes_leases_with_it",
 )  # fmt: skip
 
 
@@ -103,6 +111,7 @@ def test_holds_after_every_step(traces, invariant):
     broken = [one for trace in traces for one in trace.broken if f": {invariant}: " in one]
     assert not broken, broken[:3]
     assert sum(trace.grants_seen for trace in traces) > WALKS
+    assert sum(trace.lost_seen for trace in traces) > WALKS / 2
 
 
 def test_generations_only_grow(traces):

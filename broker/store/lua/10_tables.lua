@@ -19,7 +19,7 @@ local REASON_OF = {
   lose = 'lost',
 }
 local TRANSITIONS = {
-  queued = {grant = 'active', cancel = 'ended', time_out = 'ended', reject = 'ended'},
+  queued = {grant = 'active', cancel = 'ended', time_out = 'ended', reject = 'ended', lose = 'ended'},
   active = {renew = 'active', preempt = 'ending', release = 'ended', expire = 'ended', revoke = 'ended', lose = 'ended'},
   ending = {renew = 'ending', release = 'ended', expire = 'ended', revoke = 'ended', lose = 'ended'},
   ended = {},
@@ -46,3 +46,8 @@ local RESIDENCY_KIND = {
   die = 'unloading',
   vanish = 'absent',
 }
+local FOR_WAITERS = {
+  age_bound = true,
+  waiters = true,
+}
+local DESERTED = 'deserted'

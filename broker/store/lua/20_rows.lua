@@ -124,7 +124,7 @@ local function add(row, field, number) put(row, field, s(int(row[field]) + numbe
 local LEASE_FIELDS = {
   'id', 'nonce', 'state', 'reason', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms',
   'estimate_ms', 'expected_ms', 'arrival', 'enq', 'granted', 'deadline', 'ended', 'slot', 'gen', 'claimed', 'op', 'turn',
-  'cost', 'single',
+  'cost', 'single', 'life', 'place', 'named', 'left', 'kept',
 }
 
 -- A lease is read as a whole: the answer shows nearly all of it.

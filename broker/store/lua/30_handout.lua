@@ -84,6 +84,7 @@ local function count_queued(c, lease, number)
   end
   c.queued = c.queued + number
   session_count(c, lease, number)
+  if number < 0 and int(model.queued) == 0 then put(model, 'deserted', c.now_text) end
 end
 
 local function enqueue(c, lease, waiter_ttl_ms)

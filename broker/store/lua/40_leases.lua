@@ -26,6 +26,19 @@ local function learn_error(c, lease, held_ms)
   redis.call('HSET', key, 'err', s(n == 0 and off or rounded(err + ALPHA * (off - err))), 'err_n', s(n + 1))
 end
 
+local ARRIVALS_TAU_MS = 1800000
+
+local function decayed_arrivals(c, model)
+  return rounded(int(model.arrivals) * math.exp((int(model.arrived_at) - c.now) / ARRIVALS_TAU_MS))
+end
+
+-- One that was asked for left the line by itself: nothing was used, so nothing more is to be expected.
+local function discount_arrival(c, model, arrived_ms)
+  local its_part = rounded(1000 * math.exp((arrived_ms - c.now) / ARRIVALS_TAU_MS))
+  put(model, 'arrivals', s(math.max(decayed_arrivals(c, model) - its_part, 0)))
+  put(model, 'arrived_at', c.now_text)
+end
+
 local function session_field(lease) return lease.intent .. '|' .. lease.hh .. '|' .. lease.model end
 
 local function leave_session(c, lease)
@@ -58,6 +71,7 @@ local function end_lease(c, lease, event, who, why)
   if was == 'queued' then
     unqueue(c, lease)
     refund(c, lease)
+    if event == 'cancel' then discount_arrival(c, model_row(c, lease.model), int(lease.enq)) end
   elseif lease.intent == 'warm' then
     redis.call('ZREM', c.P .. ':warm:' .. lease.model, lease.id)
   else
@@ -70,6 +84,8 @@ local function end_lease(c, lease, event, who, why)
   put(lease, 'ended', c.now_text)
   put(lease, 'deadline', '0')
   redis.call('ZREM', c.P .. ':due', lease.id)
+  leave_life(c, lease)
+  forget_left(c, lease)
   leave_session(c, lease)
   redis.call('HINCRBY', tenant_key(c, lease.who), 'open', -1)
   expire_key(c, c.P .. ':lease:' .. lease.id, rule(c, (lease.op or '') ~= '' and 'op_ttl_ms' or 'ended_ttl_ms'))

@@ -1,20 +1,19 @@
 -- Asking for a lease: the same one again, one at once, or a place in line. Twin of broker/core/pool_acquire.py.
-local ask_of, fits_nowhere, quarantined_everywhere, decayed_arrivals, acquire
+local ask_of, fits_nowhere, quarantined_everywhere, acquire
 do
 
-local ARRIVALS_TAU_MS = 1800000
 local TRUSTED_ERROR = 700
 
-local ASKED = 17
+local ASKED = 17 -- at least: a broker of an earlier version has no life, and nobody comes back to it
 
 function ask_of(args, from)
   if args[from + ASKED - 1] == nil then refuse('BAD_ARGUMENT', s(ASKED) .. ' arguments are needed') end
   local id, nonce, session, sh, hh, model, intent, holder, priority, who, ttl_ms, waiter_ttl_ms, estimate_ms, op, body,
-    max_open, single = unpack(args, from, from + ASKED - 1)
+    max_open, single, life, place, named = unpack(args, from, from + ASKED + 2)
   local ask = {
     id = id, nonce = nonce, session = session, sh = sh, hh = hh, model = model, intent = intent, holder = holder,
     priority = priority, who = who, ttl_ms = ttl_ms, waiter_ttl_ms = waiter_ttl_ms, estimate_ms = estimate_ms, op = op,
-    body = body, max_open = max_open, single = single,
+    body = body, max_open = max_open, single = single, life = life or '', place = place or '', named = named or '',
   }
   if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
     refuse('BAD_ARGUMENT', 'unknown priority or intent')
@@ -45,13 +44,15 @@ local function of_id(c, ask)
 end
 
 local function of_session(c, ask)
-  local found = redis.call('HMGET', c.P .. ':session:' .. ask.sh, session_field(ask), 'queued', 'seq')
-  ask.session_queued, ask.session_seq = int(found[2]), found[3]
+  local key = c.P .. ':session:' .. ask.sh
+  local found = redis.call('HMGET', key, session_field(ask), 'queued', 'seq', 'left')
+  ask.session_queued, ask.session_seq, ask.session_left = int(found[2]), found[3], int(found[4])
   if not found[1] then return nil end
   local lease = lease_row(c, found[1])
   expire_if_due(c, lease)
   if lease.state == 'ended' then
-    ask.session_queued = int(redis.call('HGET', c.P .. ':session:' .. ask.sh, 'queued'))
+    found = redis.call('HMGET', key, 'queued', 'left')
+    ask.session_queued, ask.session_left = int(found[1]), int(found[2])
     return nil
   end
   return lease
@@ -110,29 +111,26 @@ local function refuse_overflow(c, ask, at_once)
   end
 end
 
-function decayed_arrivals(c, model)
-  return rounded(int(model.arrivals) * math.exp((int(model.arrived_at) - c.now) / ARRIVALS_TAU_MS))
-end
-
 local function note_operation(c, ask, lease)
   redis.call('SET', c.P .. ':op:' .. ask.op, lease.id .. ' ' .. ask.body, 'PX', s(rule(c, 'op_ttl_ms')))
 end
 
 local LEASE_OF_ASK = {
   'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'estimate_ms', 'op',
-  'single',
+  'single', 'life',
 }
 
-local function open_lease(c, ask, model)
-  c.arrival = c.arrival + 1
+-- `before`: what its client has lost; the new lease has its arrival.
+local function open_lease(c, ask, model, before)
+  if before == nil then c.arrival = c.arrival + 1 end
   local lease, tenant = lease_row(c, ask.id), tenant_key(c, ask.who)
   for _, name in ipairs(LEASE_OF_ASK) do
     if ask[name] ~= '' and ask[name] ~= '0' then lease[name] = ask[name] end
   end
   changes_of[lease] = FRESH
   put(lease, 'state', 'queued')
-  put(lease, 'arrival', s(c.arrival))
-  put(lease, 'enq', c.now_text)
+  put(lease, 'arrival', before and before.arrival or s(c.arrival))
+  put(lease, 'enq', before and before.enq or c.now_text)
   if int(ask.estimate_ms) > 0 and int(redis.call('HGET', tenant, 'err')) <= TRUSTED_ERROR then
     put(lease, 'expected_ms', ask.estimate_ms)
   end
@@ -141,7 +139,10 @@ local function open_lease(c, ask, model)
   redis.call('HSET', session, session_field(lease), lease.id)
   if ask.session_seq then redis.call('PERSIST', session) end
   if ask.op ~= '' then note_operation(c, ask, lease) end
-  if ask.intent == 'use' then
+  join_life(c, lease)
+  if before ~= nil then
+    forget_left(c, before)
+  elseif ask.intent == 'use' then
     put(model, 'arrivals', s(decayed_arrivals(c, model) + 1000))
     put(model, 'arrived_at', c.now_text)
   end
@@ -157,17 +158,31 @@ local function keep_warm(c, lease)
   emit_lease(c, 'granted', lease, lease.who, '', '')
 end
 
--- The first ready residency with a place that admits the next arrival; nil while anybody waits.
-local function free_place(c, ask, model)
+-- The first ready residency with a place that admits this arrival; nil while anybody waits.
+local function free_place(c, ask, model, before)
   if ask.intent ~= 'use' or int(model.queued) > 0 then return nil end
+  local arrival = before and int(before.arrival) or c.arrival + 1
   for _, place in ipairs(places(c, model)) do
-    if int(place.residency.admit) > c.arrival + 1 then return place end
+    if int(place.residency.admit) > arrival then return place end
   end
   return nil
 end
 
+-- Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease.
+local function before_of(c, ask)
+  if ask.life == '' or ask.place == '' or ask.intent ~= 'use' then return nil end
+  return left_behind(c, ask)
+end
+
 function acquire(c, ask)
-  local lease = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask)
+  if ask.life ~= '' then require_life(c, ask.life) end
+  local lease, before = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask), nil
+  local looked = lease == nil and ask.session_left > 0 -- else only who must wait looks for a place
+  if looked then before = before_of(c, ask) end
+  if before ~= nil and before.state ~= 'ended' then
+    take_up(c, before, ask)
+    lease = before
+  end
   if lease ~= nil then
     attend(c, lease, int(ask.waiter_ttl_ms))
     if ask.op ~= '' and not ask.noted then
@@ -177,14 +192,20 @@ function acquire(c, ask)
     return lease
   end
   local model = servable(c, ask)
-  local place = free_place(c, ask, model)
+  local place = free_place(c, ask, model, before)
+  if place == nil and not looked then
+    before = before_of(c, ask)
+    place = free_place(c, ask, model, before)
+  end
   refuse_overflow(c, ask, place ~= nil)
-  lease = open_lease(c, ask, model)
+  lease = open_lease(c, ask, model, before)
   if ask.intent == 'warm' then
     keep_warm(c, lease)
   elseif place ~= nil then
     grant(c, lease, place.slot, place.residency, true, '')
   else
+    if ask.place ~= '' then put(lease, 'place', ask.place) end
+    if ask.named ~= '' then put(lease, 'named', ask.named) end
     enqueue(c, lease, int(ask.waiter_ttl_ms))
     hand_out(c, ask.model, lease.id)
   end

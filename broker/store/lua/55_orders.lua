@@ -63,6 +63,9 @@ local function want(c, at, gen, key, evict)
   if target.state ~= 'absent' or target.quarantined == '1' or int(target.retry_at) > c.now then
     refuse('STALE', at.model .. ' is ' .. target.state .. ' or backing off on ' .. at.slot)
   end
+  if FOR_WAITERS[at.why] and int(model.queued) == 0 then
+    refuse('STALE', 'nobody waits for ' .. at.model .. ' any more')
+  end
   for _, name in ipairs(evict) do refuse_withdrawal(c, at.slot, name) end
   refuse_room(c, at, slot, evict)
   add(slot, 'gen', 1)
@@ -86,6 +89,11 @@ local function unwant(c, at, gen)
   if not slot.state then refuse('BAD_ARGUMENT', 'unknown slot') end
   refuse_old_picture(slot, gen)
   refuse_withdrawal(c, at.slot, at.model)
+  if at.why == DESERTED then
+    local model = model_row(c, at.model)
+    if int(model.queued) > 0 then refuse('STALE', model.queued .. ' wait for ' .. at.model) end
+    put(model, 'given_up', c.now_text)
+  end
   withdraw(c, at)
   withdraw_order(c, at)
 end

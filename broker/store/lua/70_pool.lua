@@ -55,7 +55,7 @@ local function create(keys)
   -- In the order in which every call looks for them: small hashes are searched from the front.
   redis.call('HSET', c.P .. ':meta', 'clock_wall', s(c.wall), 'clock_log', c.now_text, 'seq', '0', 'arrival', '0',
     'queued', '0', 'run', c.run, 'inc', c.inc, 'max_step_ms', '0', 'ended_ttl_ms', '0', 'op_ttl_ms', '0',
-    'inc_no', '1')
+    'inc_no', '1', 'watched', c.now_text)
   emit(c, 'initialised', {'who', 'scheduler', 'why', c.inc})
   return c
 end
@@ -73,6 +73,7 @@ end
 
 local function tick(c)
   expire_due(c)
+  watch(c)
   silence(c)
   for _, name in ipairs(sorted(redis.call('SMEMBERS', c.P .. ':models'))) do
     if int(redis.call('HGET', c.P .. ':model:' .. name, 'queued')) > 0 or c.rows[c.P .. ':model:' .. name] then

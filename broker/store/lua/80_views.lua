@@ -71,6 +71,7 @@ end
 local MODEL_VIEW = {
   'name', 'memory_mib', 'lease_limit', 'is_default', 'release_ms', 'load_hint_ms', 'queued', 'expected_ms', 'estimated',
   'hold_ms', 'hold_var', 'hold_n', 'load_ms', 'load_var', 'load_n', 'unload_ms', 'unload_n',
+  'deserted', 'given_up',
 }
 
 local function model_json(c, name)
@@ -179,6 +180,10 @@ end
 
 function ps(c)
   local lines = {'POOL  inc=' .. c.inc .. ' seq=' .. s(c.seq) .. ' queued=' .. s(c.queued)}
+  for _, life in ipairs(lives_of(c)) do
+    local gone = int(redis.call('ZSCORE', c.P .. ':brokers', life)) < 0 and ' gone' or ''
+    lines[#lines + 1] = 'BROKER ' .. life .. ' leases=' .. s(redis.call('ZCARD', c.P .. ':life:' .. life)) .. gone
+  end
   for _, name in ipairs(slots_of(c)) do
     lines[#lines + 1] = slot_line(c, name)
     for _, model in ipairs(words(slot_row(c, name).models)) do

@@ -21,6 +21,14 @@ local function check_live(c, found, id, states, index)
   if redis.call('HGET', c.P .. ':session:' .. lease.sh, session_field(lease)) ~= id then
     broken(found, 'one_live_lease_per_session', id, "not the session's lease")
   end
+  local life = lease.life or ''
+  if life ~= '' and not redis.call('ZSCORE', c.P .. ':life:' .. life, id) then
+    broken(found, 'lives_are_in_step', id, 'not of ' .. life)
+  end
+  local left = redis.call('ZSCORE', c.P .. ':left:' .. lease.sh .. ':' .. lease.model, id)
+  if (int(lease.left) > 0) ~= (left and true or false) then
+    broken(found, 'left_are_in_step', id, 'left ' .. s(int(lease.left)))
+  end
   return lease
 end
 
@@ -105,6 +113,15 @@ local function check_memory(c, found, name)
   end
 end
 
+local function check_life(c, found, life)
+  for _, id in ipairs(redis.call('ZRANGE', c.P .. ':life:' .. life, 0, CHECKED - 1)) do
+    local lease = lease_row(c, id)
+    if lease.state == nil or lease.state == 'ended' or lease.life ~= life then
+      broken(found, 'lives_are_in_step', life, 'has ' .. id)
+    end
+  end
+end
+
 function check(c)
   local found, total = {}, 0
   for _, name in ipairs(models_of(c)) do total = total + check_queue(c, found, name) end
@@ -113,6 +130,7 @@ function check(c)
     check_orders(c, found, slot)
     check_memory(c, found, slot)
   end
+  for _, life in ipairs(lives_of(c)) do check_life(c, found, life) end
   if c.queued ~= total then broken(found, 'queued_is_the_sum', 'meta', s(c.queued) .. ' is not ' .. s(total)) end
   return '[' .. table.concat(found, ',') .. ']'
 end

@@ -182,6 +182,50 @@ async def test_nothing_is_granted_on_a_slot_that_is_not_open(rig):
     assert (await rig.store.lease(waiter.lease_id)).state is ACTIVE
 
 
+@pytest.mark.parametrize("why", ["waiters", "age_bound"])
+async def test_a_load_for_somebody_who_left_meanwhile_is_not_begun_and_evicts_nobody(rig, why):
+    await ready(rig, "a")
+    gen = (await rig.read_orders(GPU)).generation
+    load = {"slot": GPU, "generation": gen, "model": ModelName("big"), "evict": [ModelName("a")], "key": "k"}
+    left = await rig.store.acquire(rig.request(model="big"))
+    await release(rig, left)
+    with pytest.raises(errors.StaleDecisionError):
+        await rig.store.want(**load, why=why)
+    assert (await rig.read_orders(GPU)).generation == gen
+    await rig.store.acquire(rig.request(model="big"))
+    await rig.store.want(**load, why=why)
+
+
+async def test_a_load_that_nobody_waits_for_is_broken_off_unless_somebody_does_after_all(rig):
+    await HandWorker(rig).register()
+    await want(rig, "a")
+    gen = (await rig.read_orders(GPU)).generation
+    ticket = await rig.store.acquire(rig.request())
+    with pytest.raises(errors.StaleDecisionError):
+        await rig.store.unwant(slot=GPU, generation=gen, model=ModelName("a"), why="deserted")
+    model = (await rig.store.snapshot()).models["a"]
+    assert (model.deserted_s, model.given_up_s) == (0.0, 0.0)
+    await rig.advance(1.5)
+    await release(rig, ticket)
+    await rig.advance(2.0)
+    await rig.store.unwant(slot=GPU, generation=gen, model=ModelName("a"), why="deserted")
+    snapshot = await rig.store.snapshot()
+    model = snapshot.models["a"]
+    assert (snapshot.now_s - model.deserted_s, snapshot.now_s - model.given_up_s) == (2.0, 0.0)
+    assert [row.state for row in snapshot.slots[0].residencies] == ["unloading"]
+
+
+async def test_whoever_left_the_line_unserved_is_not_expected_again(rig):
+    kept = await rig.store.acquire(rig.request("stays"))
+    before = (await rig.store.snapshot()).models["a"].expected_arrivals
+    left = await rig.store.acquire(rig.request("leaves"))
+    assert (await rig.store.snapshot()).models["a"].expected_arrivals > 1.9 * before
+    await rig.pass_time(40.0)
+    await release(rig, left)
+    await release(rig, kept)
+    assert (await rig.store.snapshot()).models["a"].expected_arrivals == 0.0
+
+
 async def test_an_operators_cordon_survives_silence_and_recovery(rig):
     worker = await ready(rig, "a")
     await rig.store.set_slot(GPU, event="cordon", who="operator:x")
@@ -204,7 +248,7 @@ async def test_want_is_refused_when_the_picture_was_old(rig):
     ]
     for case in cases:
         with pytest.raises(errors.StaleDecisionError):
-            await rig.store.want(slot=GPU, key="k", why="waiters", **case)
+            await rig.store.want(slot=GPU, key="k", why="prefetch", **case)
     with pytest.raises(errors.BadArgumentError):
         await rig.store.want(slot=SlotId("none"), generation=0, model=ModelName("a"), evict=[], key="k", why="")
     assert (await rig.read_orders(GPU)).generation == gen

@@ -1,0 +1,115 @@
+"""Clients that come back: to the ticket they were sent away from, or to the place they had at a broker that died.
+
+How a client is known again, in this order:
+
+1. by the request, byte by byte (``place``), of the same API key, session and model: retries send the same bytes. Those
+   that are alike in all of it are interchangeable, and take up the oldest place first;
+2. where the client names its session: by API key, session and model, as soon as the one who left should have been back
+   (at once where the broker died under it): a client may build its retry anew.
+
+Nobody takes over the place of a client that is connected, at whatever broker, or still expected back; so nobody's place
+gets worse by another request of its session.
+"""
+
+from broker.core.errors import BadArgumentError
+from broker.core.lease import NO_LIFE, RANK, Intent, LeaseId, LeaseState, LifeId, ModelName
+from broker.core.pool_handout import set_deadline
+from broker.core.pool_leases import checked, expire_if_due, session_field
+from broker.core.pool_left import forget, join_life, leave_life, left_by, moved, remember
+from broker.core.pool_rows import GONE, LeaseRow
+from broker.core.pool_state import PoolState
+
+
+def send_away(pool: PoolState, lease_id: LeaseId, nonce: str, *, life: LifeId, back_ms: int, kept_ms: int) -> LeaseRow:
+    """Its client was told to come back in ``back_ms``; the place is kept for ``kept_ms`` longer, at every broker.
+
+    Nothing happens to what ended meanwhile, or is no longer this life's.
+    """
+    if back_ms < 0 or kept_ms <= 0:
+        raise BadArgumentError("back and kept must be positive")
+    lease = checked(pool, lease_id, nonce)
+    expire_if_due(pool, lease)
+    if lease.state is LeaseState.ENDED or not lease.life or lease.life != life:
+        return lease
+    leave_life(pool, lease)
+    lease.life = NO_LIFE
+    if lease.state is LeaseState.QUEUED:
+        set_deadline(pool, lease, pool.now + back_ms + kept_ms)
+    elif lease.state is LeaseState.ACTIVE and lease.claimed:
+        lease.claimed = False
+        set_deadline(pool, lease, min(lease.deadline, pool.now + pool.settings.claim_ttl_ms))
+    remember(pool, lease, pool.now + back_ms)
+    return lease
+
+
+def left_behind(pool: PoolState, sh: str, model: ModelName, *, who: str, place: str, named: bool) -> LeaseRow | None:
+    """What a client that asks now left behind: a ticket, the grant it became, or one whose place is kept."""
+    alike = overdue = None
+    for lease in left_by(pool, sh, model):
+        expire_if_due(pool, lease)
+        if lease.who != who or not _may_be_taken_up(pool, lease):
+            continue
+        if lease.place == place:
+            alike = alike or lease
+        elif named and pool.now >= lease.left:
+            overdue = overdue or lease
+    return alike or overdue
+
+
+def _may_be_taken_up(pool: PoolState, lease: LeaseRow) -> bool:
+    if lease.state is LeaseState.ENDED:
+        return lease.kept > pool.now
+    return lease.state is LeaseState.QUEUED or (lease.state is LeaseState.ACTIVE and not lease.claimed)
+
+
+def take_up(pool: PoolState, lease: LeaseRow, life: LifeId, *, holder: str, hh: str) -> None:
+    """Its client is back, at this life's broker.
+
+    It is found by its new holder from now on, so that an acquire whose reply was lost finds it again.
+    """
+    forget(pool, lease)
+    live = pool.sessions[lease.sh].live
+    del live[session_field(lease)]
+    lease.life, lease.holder, lease.hh = life, holder, hh
+    live[session_field(lease)] = lease.id
+    join_life(pool, lease)
+
+
+def pass_on(pool: PoolState, lost: LeaseRow) -> None:
+    """A client that came to another broker before its own was known to be dead stands where it stood.
+
+    The two change places, so that nobody loses one who was not that client: it finds the other when it comes back.
+    """
+    heir = _heir(pool, lost)
+    if heir is None:
+        return
+    queue, rank = pool.queues[heir.model], RANK[heir.priority]
+    queue.remove(rank, heir.arrival, heir.turn)
+    heir.arrival, lost.arrival = lost.arrival, heir.arrival
+    heir.enq, lost.enq = lost.enq, heir.enq
+    heir.turn = min(heir.turn, lost.turn)
+    queue.add(rank, heir.arrival, heir.turn, heir.id)
+    moved(pool, heir)
+    moved(pool, lost)
+
+
+def _heir(pool: PoolState, lost: LeaseRow) -> LeaseRow | None:
+    session = pool.sessions.get(lost.sh)
+    tickets = [pool.leases[lease_id] for lease_id in session.live.values()] if session else []
+    found = [lease for lease in tickets if _may_inherit(pool, lease, lost)]
+    return min(found, key=lambda lease: (lease.place != lost.place, lease.arrival, lease.id), default=None)
+
+
+def _may_inherit(pool: PoolState, lease: LeaseRow, lost: LeaseRow) -> bool:
+    """Is it a ticket that somebody attends to, younger, and perhaps of the client that lost its own?"""
+    life = pool.lives.get(lease.life)
+    return (
+        lease.state is LeaseState.QUEUED
+        and lease.intent is Intent.USE
+        and (lease.model, lease.who, lease.priority) == (lost.model, lost.who, lost.priority)
+        and (lease.place == lost.place or lost.named)
+        and lease.arrival > lost.arrival
+        and pool.now < lease.deadline
+        and life is not None
+        and life.beat != GONE
+    )

@@ -1,0 +1,215 @@
+-- Brokers' lives, and clients that come back. Twin of broker/core/pool_lives.py and pool_comeback.py.
+local require_life, lives_of, begin_life, rejoin_life, beat, finish_life, watch, send_away, left_behind, take_up
+do
+
+local WATCH_STEP_MS = 1000
+local GONE = -1
+
+local function brokers_key(c) return c.P .. ':brokers' end
+
+function lives_of(c) return sorted(redis.call('ZRANGE', brokers_key(c), 0, -1)) end
+
+-- nil: unknown, GONE: being buried, else `watch` at its last beat.
+local function beat_of(c, life)
+  local score = redis.call('ZSCORE', brokers_key(c), life)
+  return score and int(score) or nil
+end
+
+local function is_alive(c, life)
+  local last = beat_of(c, life)
+  return last ~= nil and last ~= GONE
+end
+
+function require_life(c, life)
+  if not is_alive(c, life) then refuse('LIFE_ENDED', 'the life ' .. life .. ' is over') end
+end
+
+-- ----------------------------------------------------------------------------------------------- coming back
+local function may_be_taken_up(c, lease)
+  if lease.state == 'ended' then return int(lease.kept) > c.now end
+  return lease.state == 'queued' or (lease.state == 'active' and lease.claimed ~= '1')
+end
+
+function left_behind(c, ask)
+  local alike, overdue, left = nil, nil, left_by(c, ask)
+  for _, lease in ipairs(left) do
+    expire_if_due(c, lease)
+    if lease.who == ask.who and may_be_taken_up(c, lease) then
+      if lease.place == ask.place then
+        alike = alike or lease
+      elseif ask.named == '1' and c.now >= int(lease.left) then
+        overdue = overdue or lease
+      end
+    end
+  end
+  if #left > 0 then -- some may have been due
+    ask.session_queued = int(redis.call('HGET', c.P .. ':session:' .. ask.sh, 'queued'))
+  end
+  return alike or overdue
+end
+
+function take_up(c, lease, ask)
+  local session = c.P .. ':session:' .. lease.sh
+  forget_left(c, lease)
+  redis.call('HDEL', session, session_field(lease))
+  put(lease, 'life', ask.life)
+  put(lease, 'holder', ask.holder)
+  put(lease, 'hh', ask.hh)
+  redis.call('HSET', session, session_field(lease), lease.id)
+  join_life(c, lease)
+end
+
+function send_away(c, id, nonce, life, back_ms, kept_ms)
+  if back_ms < 0 or kept_ms <= 0 then refuse('BAD_ARGUMENT', 'back and kept must be positive') end
+  local lease = checked_lease(c, id, nonce)
+  expire_if_due(c, lease)
+  if lease.state == 'ended' or (lease.life or '') == '' or lease.life ~= life then return end
+  leave_life(c, lease)
+  put(lease, 'life', '')
+  if lease.state == 'queued' then
+    set_deadline(c, lease, c.now + back_ms + kept_ms)
+  elseif lease.state == 'active' and lease.claimed == '1' then
+    put(lease, 'claimed', '')
+    set_deadline(c, lease, math.min(int(lease.deadline), c.now + rule(c, 'claim_ttl_ms')))
+  end
+  remember(c, lease, c.now + back_ms)
+end
+
+local function may_inherit(c, lease, lost)
+  return lease.state == 'queued' and lease.intent == 'use' and lease.model == lost.model and lease.who == lost.who
+    and lease.priority == lost.priority and ((lease.place or '') == (lost.place or '') or lost.named == '1')
+    and int(lease.arrival) > int(lost.arrival) and c.now < int(lease.deadline)
+    and (lease.life or '') ~= '' and is_alive(c, lease.life)
+end
+
+local function goes_before(lease, other, lost)
+  local alike, other_alike = (lease.place or '') == (lost.place or ''), (other.place or '') == (lost.place or '')
+  if alike ~= other_alike then return alike end
+  if int(lease.arrival) ~= int(other.arrival) then return int(lease.arrival) < int(other.arrival) end
+  return bytewise(lease.id, other.id)
+end
+
+local function heir_of(c, lost)
+  local heir, flat = nil, redis.call('HGETALL', c.P .. ':session:' .. lost.sh)
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i], 1, 4) == 'use|' then
+      local lease = lease_row(c, flat[i + 1])
+      if may_inherit(c, lease, lost) and (heir == nil or goes_before(lease, heir, lost)) then heir = lease end
+    end
+  end
+  return heir
+end
+
+-- Who came to another broker before its own was known to be dead stands where it stood: the two change places.
+local function pass_on(c, lost)
+  local heir = heir_of(c, lost)
+  if heir == nil then return end
+  local turns = c.P .. ':turn:' .. heir.model
+  redis.call('ZREM', turns, turn_member(heir))
+  local arrival, enq = heir.arrival, heir.enq
+  put(heir, 'arrival', lost.arrival)
+  put(heir, 'enq', lost.enq)
+  put(lost, 'arrival', arrival)
+  put(lost, 'enq', enq)
+  put(heir, 'turn', s(math.min(int(heir.turn), int(lost.turn))))
+  redis.call('ZADD', queue_key(c, heir.model), score(heir), heir.id)
+  redis.call('ZADD', turns, turn_score(heir), turn_member(heir))
+  moved(c, heir)
+  moved(c, lost)
+end
+
+-- ------------------------------------------------------------------------------------------------------ lives
+local function lose(c, lease)
+  local waited, kept = lease.claimed ~= '1', int(lease.deadline)
+  end_lease(c, lease, 'lose', 'scheduler', 'broker_gone')
+  if waited and kept > c.now then
+    put(lease, 'kept', s(kept))
+    remember(c, lease, c.now)
+    pass_on(c, lease)
+  end
+end
+
+-- End what belonged to lives that are gone, MAX_LOOP leases at most; a life is forgotten with its last lease.
+local function bury(c)
+  local models, more = {}, MAX_LOOP
+  for _, life in ipairs(lives_of(c)) do
+    if beat_of(c, life) == GONE then
+      local key = c.P .. ':life:' .. life
+      for _, id in ipairs(more > 0 and redis.call('ZRANGE', key, 0, more - 1) or {}) do
+        local lease = lease_row(c, id)
+        if not has(models, lease.model) then models[#models + 1] = lease.model end
+        lose(c, lease)
+        more = more - 1
+      end
+      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', brokers_key(c), life) end
+    end
+  end
+  for _, model in ipairs(sorted(models)) do hand_out(c, model) end
+end
+
+local function is_gone(c, life, why)
+  if beat_of(c, life) == GONE then return end
+  redis.call('ZADD', brokers_key(c), GONE, life)
+  emit(c, 'broker', {'who', 'broker:' .. life, 'why', why, 'to', 'gone'})
+end
+
+-- A beat is missed only where somebody was there to miss it: two signs of life further apart count for WATCH_STEP_MS.
+local function watched(c)
+  local meta = c.P .. ':meta'
+  local known = redis.call('HMGET', meta, 'watch', 'watched')
+  local now = int(known[1]) + math.min(math.max(c.now - int(known[2]), 0), WATCH_STEP_MS)
+  redis.call('HSET', meta, 'watch', s(now), 'watched', c.now_text)
+  return now
+end
+
+local function name_of(life)
+  local name = string.match(life, '^([^/ ]+)/[^/ ]+$')
+  if name == nil then refuse('BAD_ARGUMENT', 'a life is <name>/<boot>') end
+  return name
+end
+
+local function live(c, life, why)
+  if beat_of(c, life) == nil then
+    emit(c, 'broker', {'who', 'broker:' .. life, 'why', why, 'to', 'alive'})
+  else
+    require_life(c, life)
+  end
+  redis.call('ZADD', brokers_key(c), watched(c), life)
+end
+
+function begin_life(c, life)
+  local name = name_of(life)
+  if beat_of(c, life) == nil then
+    for _, other in ipairs(lives_of(c)) do
+      if name_of(other) == name then is_gone(c, other, 'superseded') end
+    end
+  end
+  live(c, life, 'started')
+  bury(c)
+end
+
+function rejoin_life(c, life)
+  name_of(life)
+  live(c, life, 'again')
+end
+
+function beat(c, life)
+  require_life(c, life)
+  redis.call('ZADD', brokers_key(c), watched(c), life)
+end
+
+function finish_life(c, life)
+  if beat_of(c, life) == nil then return end
+  is_gone(c, life, 'stopped')
+  bury(c)
+end
+
+function watch(c)
+  local now = watched(c)
+  for _, life in ipairs(lives_of(c)) do
+    if now - beat_of(c, life) >= rule(c, 'broker_silence_ms') then is_gone(c, life, 'missed') end
+  end
+  bury(c)
+end
+
+end
