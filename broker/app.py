@@ -38,6 +38,7 @@ from broker.gateway.routed_plan import Routing, routing_of
 from broker.ingress import Ingress
 from broker.key_config import KeyEntry
 from broker.leasing import Leasing
+from broker.life import Life
 from broker.listening import DrainingServer
 from broker.load_accounts import LoadAccounts
 from broker.lookout import Lookout
@@ -73,6 +74,7 @@ class Broker:
     scheduler: Scheduler
     ingress: Ingress
     book: Daybook
+    life: Life
     watch: StoreWatch
     marks: Marks | None = None
     """Of private sessions, where something can leave."""
@@ -82,6 +84,7 @@ class Broker:
         await self.loops.until_done("init", self._init)
         async with asyncio.TaskGroup() as group:
             for name, step in (
+                ("life", self.life.step),
                 ("events", self.feed.step),
                 ("scheduler", self.scheduler.step),
                 ("bells", self.scheduler.bells_step),
@@ -117,7 +120,8 @@ def build(config: Config, store: Store) -> Broker:
     waiters = Waiters(limit=config.limits.max_waiters)
     feed = EventFeed(store, waiters)
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
-    settings = config.pool_settings()
+    settings, desk = config.pool_settings(), config.gateway_settings()
+    life = Life(store=store, name=desk.broker, new_boot=randomness.boot, silence_s=settings.broker_silence_s)
     policy = config.policy.settings()
     every_s, kept_s = config.gateway.report_times()
     book = Daybook(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
@@ -136,8 +140,8 @@ def build(config: Config, store: Store) -> Broker:
     accounts = Accounts(metrics, book)
     routing = _routing(config, store, metrics, accounts, lambda: scheduler.last, randomness.process_name())
     gateway = gateway_of(
-        config.gateway_settings(),
-        leasing,
+        desk,
+        (leasing, life),
         waiters,
         accounts,
         lookout.prospect,
@@ -150,7 +154,7 @@ def build(config: Config, store: Store) -> Broker:
         forecasts.note,
         gateway.note,
     ]
-    feed.listeners.append(loads.note)
+    feed.listeners += [loads.note, life.note]
     scheduler.listeners.append(loads.committed)
     marks = routing.marks if routing else None
     if marks is not None:
@@ -192,6 +196,7 @@ def build(config: Config, store: Store) -> Broker:
         scheduler=scheduler,
         ingress=ingress,
         book=book,
+        life=life,
         marks=marks,
         watch=watch,
     )
@@ -230,6 +235,7 @@ def build_app(config: Config, store: Store) -> FastAPI:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
+            await broker.life.close()
             await broker.book.close()
             await store.close()
             log.info("broker_stopped")

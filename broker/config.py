@@ -131,6 +131,9 @@ class LimitsSection(Section):
     """Connections of one process that follow ``GET /events``; each reads the stream on its own."""
     silence_s: float = Field(default=10.0, ge=1, le=600)
     """A slot whose worker reports nothing for this long is offline, seconds: ten of the worker's beats."""
+    broker_silence_s: float = Field(default=3.0, ge=1, le=60)
+    """A broker that says nothing for this long while another one looks is dead, seconds: three of its beats. What only
+    it could serve, the requests of ``/v1`` in flight there, ends; their places are free."""
     load_backoff_s: float = Field(default=60.0, gt=0, le=3600)
     """First pause after a failed load, seconds; doubles with each failure."""
     max_fails: int = Field(default=3, ge=1, le=100)
@@ -264,6 +267,7 @@ class Config:
             max_queue_session=limits.max_queue_session,
             claim_ttl_s=limits.claim_ttl_s,
             silence_s=limits.silence_s,
+            broker_silence_s=limits.broker_silence_s,
             load_backoff_s=limits.load_backoff_s,
             max_fails=limits.max_fails,
             max_wait_s=self.policy.max_wait_s,

@@ -1,5 +1,7 @@
 """``[gateway]`` of ``hotseat.toml``: how ``/v1`` waits for its leases and what it may take."""
 
+import os
+import re
 import socket
 from typing import Self
 
@@ -12,6 +14,7 @@ from broker.upstream.pool import Timing
 from schemas.config_file import Section
 
 MIB = 1024 * 1024
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _LIMITS = Limits()
 _TIMING = Timing()
 _SUSPICION = SuspicionSettings()
@@ -21,8 +24,8 @@ class GatewaySection(Section):
     """``[gateway]``: the data path, ``/v1``."""
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    """Of this broker among those on one store, the same after a restart, so that a client that was sent away finds its
-    place again. None: host name and port; two brokers on one host and store with ``port = 0`` need names."""
+    """Of this broker among those on one store, no other's, and the same after a restart, so that what the process
+    before held is known to be over at once. None: host name and port, or process id where ``port = 0``."""
     commit_after_s: float = Field(default=_LIMITS.commit_after_s, ge=0, le=3600)
     """A streaming client waits so long in silence, seconds; then its answer begins with keepalives. Until then an error
     can still be an HTTP status; the shortest limit seen in clients and proxies is 10 s."""
@@ -116,7 +119,7 @@ class GatewaySection(Section):
 
     def broker_name(self, port: int) -> str:
         """See ``name``."""
-        return self.name or f"{socket.gethostname()[:48]}-{port}"
+        return self.name or f"{_UNFIT.sub('-', socket.gethostname())[:48]}-{port or f'p{os.getpid()}'}"
 
     def report_times(self) -> tuple[float, float]:
         """How often counts leave, and how long they are kept, seconds."""

@@ -13,12 +13,14 @@ import msgspec
 
 from broker.core.errors import BadArgumentError, ConflictError, LeaseNotFoundError
 from broker.core.lease import (
+    NO_LIFE,
     RANK,
     AcquireRequest,
     Intent,
     LeaseId,
     LeaseRecord,
     LeaseState,
+    LifeId,
     ModelName,
     Nonce,
     Priority,
@@ -69,6 +71,11 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     expected_s: float | None = None
     single: bool = False
     """For one request, and it ends with it."""
+    life: LifeId = NO_LIFE
+    """Of this broker, where nobody else could go on with it; then each wish is a holder of its own."""
+    place: str = ""
+    named: bool = False
+    """See ``AcquireRequest``."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,14 +120,15 @@ class Leasing:
             raise NotAllowedError(f"key {caller.name!r} may not use model {wish.model!r}; ask for one of: {allowed}")
         if RANK[wish.priority] < RANK[caller.max_priority]:
             raise NotAllowedError(f"key {caller.name!r} may ask for {caller.max_priority} at most, not {wish.priority}")
+        lease_id = self._new_id()
         return AcquireRequest(
-            lease_id=self._new_id(),
+            lease_id=lease_id,
             nonce=self._new_nonce(),
             session=wish.session,
             model=wish.model,
             intent=wish.intent,
             priority=wish.priority,
-            holder=wish.holder,
+            holder=f"{wish.holder}:{lease_id}" if wish.life else wish.holder,
             who=caller.name,
             ttl_s=self.ttl_of(caller, wish.ttl_s),
             waiter_ttl_s=self.bounds.waiter_ttl_s,
@@ -129,6 +137,9 @@ class Leasing:
             body_hash=body_hash,
             max_open=caller.max_open,
             single=wish.single,
+            life=wish.life,
+            place=wish.place,
+            named=wish.named,
         )
 
     def ttl_of(self, caller: Principal, ttl_s: float | None) -> float:
@@ -231,6 +242,19 @@ class Leasing:
     async def leave(self, caller: Principal, lease_id: LeaseId, nonce: Nonce) -> None:
         """Give up what a vanished client waited for; also when it was granted at the last moment."""
         await self._store.give_back(lease_id, nonce, who=caller.name)
+
+    async def take_back(self, caller: Principal, request: AcquireRequest) -> None:
+        """Give up what was asked for and not heard of: a new lease, or one that the client had left behind."""
+        try:
+            await self._store.give_back(request.lease_id, request.nonce, who=caller.name)
+        except LeaseNotFoundError:
+            lease_id = await self._store.find(request.session, request.model, request.intent, request.holder)
+            if lease_id is not None:
+                await self._store.give_back(lease_id, (await self.read(lease_id)).nonce, who=caller.name)
+
+    async def send_away(self, lease_id: LeaseId, nonce: Nonce, *, life: LifeId, back_s: float, kept_s: float) -> None:
+        """Keep the place of a client that was told to come back, for whatever broker it comes to."""
+        await self._store.send_away(lease_id, nonce, life=life, back_s=back_s, kept_s=kept_s)
 
     async def renew(self, caller: Principal, reference: Reference, ttl_s: float | None) -> LeaseRecord:
         """Prolong a lease, or keep its place in line.

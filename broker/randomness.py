@@ -26,6 +26,10 @@ class Randomness:
         """Of this process: readable, and never another one's."""
         return f"{label(platform.node())[:64]}-{os.getpid()}-{self._take(8)}"
 
+    def boot(self) -> str:
+        """32 bits in hexadecimal: one run of this broker among those of its name."""
+        return self._take(8)
+
     def _take(self, characters: int) -> str:
         if len(self._stock) < characters:
             self._stock = secrets.token_hex(512)

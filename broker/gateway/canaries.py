@@ -78,28 +78,32 @@ class Canaries:
 
     async def _in_line(self, model: ModelName) -> None:
         desk, loop = self._desk, asyncio.get_running_loop()
-        wish = Wish(session=SESSION, model=model, priority=Priority.BACKGROUND, holder=f"canary:{desk.settings.broker}")
-        request = desk.leasing.request_of(CALLER, wish)
-        given = Given(request.lease_id, request.nonce, CALLER)
+        holder = f"canary:{desk.settings.broker}"
+        given = None
         try:
+            life = await desk.life.now()
+            wish = Wish(session=SESSION, model=model, priority=Priority.BACKGROUND, holder=holder, life=life)
+            request = desk.leasing.request_of(CALLER, wish)
+            given = Given(CALLER, request)
             record = await desk.leasing.acquire(CALLER, request)
-            given = Given(record.lease_id, record.nonce, CALLER)
+            given = Given(CALLER, request, record)
             if record.state is LeaseState.QUEUED:
                 record = await desk.leasing.wait(record.lease_id, WAIT_S, loop.create_future())
             if record.state is LeaseState.ACTIVE:
-                await self._with_lease(record)
+                await self._with_lease(record, given)
             else:
                 self._put_off(model, record.reason or record.state)
         finally:
-            desk.holds.give_back(given, lambda: None)
+            if given is not None:
+                desk.holds.give_back(given)
 
     def _put_off(self, model: ModelName, reason: str) -> None:
         log.info("canary_put_off", extra={"model": model, "reason": reason})
         self._desk.reputations.put_off(model, asyncio.get_running_loop().time() + WAIT_S)
 
-    async def _with_lease(self, record: LeaseRecord) -> None:
+    async def _with_lease(self, record: LeaseRecord, given: Given) -> None:
         desk, loop = self._desk, asyncio.get_running_loop()
-        hold = desk.holds.take(record, CALLER, lambda: None)
+        hold = desk.holds.take(record, given, lambda: None)
         shown = Examined(finding=Finding.VOID)
         desk.deaths.flights.begin(record, _Passenger())
         try:

@@ -23,12 +23,12 @@ from broker.gateway.headers import EVENT_STREAM, Headers, Served
 from broker.gateway.holding import Holds
 from broker.gateway.identity import Asked, Identity
 from broker.gateway.patience import Limits
-from broker.gateway.places import Places
 from broker.gateway.profiles import Profile, Waiting, keepalive, takes_role
 from broker.gateway.reputations import Reputations
 from broker.gateway.settings import GatewaySettings, Prospects
 from broker.gateway.spans import Spans
 from broker.leasing import Leasing
+from broker.life import Life
 from broker.principals import Principal
 from broker.upstream.pool import Upstreams
 from broker.waiters import Waiters
@@ -210,9 +210,9 @@ class Desk:
     accounts: Accounts
     room: Room
     holds: Holds
+    life: Life
     reputations: Reputations
     deaths: DeathWatch
-    places: Places = field(default_factory=Places)
     spans: Spans = field(default_factory=Spans)
     sightings: Sightings = field(default_factory=Sightings)
     rule: Rule = as_named

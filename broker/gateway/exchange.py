@@ -1,7 +1,8 @@
 """One request, from its place in line to the last byte of its answer.
 
-1. The candidates are tried in order, each with a seat of its own; quarantined models are left out, suspects come last.
-2. A seat gets a lease, at once or after waiting in line.
+1. The candidates are tried in order, each with a lease of its own; quarantined models are left out, suspects come last.
+2. Each gets a lease, at once or after waiting in line; one that is lost in line, because this broker was away for too
+   long, is asked for again.
 3. The model server is asked; a break before its first byte, or an answer of no use that nobody saw, is tried once more,
    on a lease that is good then; where the model is suspect by now, by the next candidate.
 4. Its pieces are passed on as they come; a break after the first one ends the answer with an error in its protocol.
@@ -15,8 +16,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
-from broker.core.errors import BackendError, HotseatError
-from broker.core.lease import LeaseRecord, LeaseState
+from broker.core.errors import BackendError, HotseatError, LifeEndedError
+from broker.core.lease import EndReason, LeaseRecord, LeaseState
 from broker.gateway.candidates import Candidate, Plan, TooLateError
 from broker.gateway.contract import BrokenTryError, ContractBrokenError
 from broker.gateway.delivery import UselessAnswerError
@@ -24,13 +25,16 @@ from broker.gateway.desk import Call, Desk, Progress
 from broker.gateway.holding import Given, Hold
 from broker.gateway.line import Line, SentAwayError
 from broker.gateway.passing import Passing, RefusedError
-from broker.gateway.places import Seat
 from broker.gateway.reputations import LOCAL
 from broker.gateway.troubles import Trouble, TroubleError
 from broker.leasing import Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
 
 TRIES = 2
+LIVES = 3
+"""A lease that is lost in line with the broker's life is asked for again this often."""
+SLACK_S = 0.5
+"""A client may be this much early."""
 NOBODY = Trouble(status=503, code="unavailable", message="nothing may serve this request now", retry_after_s=5)
 
 
@@ -152,26 +156,19 @@ class Exchange:
             timer.cancel()
 
     async def _inside(self, candidate: Candidate) -> None:
-        call = self._call
-        wanted = Seat(
-            call.caller.name, call.identity.session, candidate.model, call.identity.named, call.fingerprint, 0
-        )
-        seat = self._desk.places.take(wanted, self._client.now_s())
         try:
-            await self._tries(candidate, seat)
+            await self._tries(candidate)
         except SentAwayError as error:
-            self._leave_seat(seat, error.back_after_s)
+            await self._leave_behind(error)
             raise
-        except BaseException:
-            self._let_go(seat)
-            raise
-        self._let_go(seat)
+        finally:
+            self._let_go()
 
-    async def _tries(self, candidate: Candidate, seat: Seat) -> None:
+    async def _tries(self, candidate: Candidate) -> None:
         tried = 1
         while True:
             if self._hold is None:
-                await self._take_lease(candidate, seat)
+                await self._take_lease(candidate)
             try:
                 return await self._with_lease(tries_left=0 if self._progress.had_useless else TRIES - tried)
             except BrokenTryError as broken:
@@ -201,30 +198,49 @@ class Exchange:
         self._forget_ended()
 
     # -------------------------------------------------------------------------------------------------------- lease
-    async def _take_lease(self, candidate: Candidate, seat: Seat) -> None:
-        leasing, call, progress = self._desk.leasing, self._call, self._progress
-        wish = Wish(
-            session=seat.session,
-            model=candidate.model,
-            priority=call.priority,
-            holder=seat.holder(self._desk.settings.broker),
-            single=True,
-        )
-        request = leasing.request_of(call.caller, wish)
-        # An interruption while the store is asked must not leave a lease behind.
-        self._given = Given(request.lease_id, request.nonce, call.caller)
-        record = await leasing.acquire(call.caller, request)
-        self._given = Given(record.lease_id, record.nonce, call.caller)
-        progress.lease_id = record.lease_id
-        waits = record.state is LeaseState.QUEUED
-        progress.reason = (candidate.in_line if waits else candidate.at_once) or candidate.reason
-        if waits:
-            record = await Line(self._desk, progress).wait(record)
+    async def _take_lease(self, candidate: Candidate) -> None:
+        progress = self._progress
+        record = await self._in_line(candidate)
+        for _ in range(LIVES):
+            if record is not None and not _was_lost(record):
+                break
+            record = await self._in_line(candidate)
+        if record is None:
+            raise TroubleError(RESTLESS)
         if record.state is not LeaseState.ACTIVE:
             raise TroubleError(_why_not(record))
         progress.waited_s, progress.position = progress.since_start_s(), 0
         progress.granted_s = self._client.now_s()
-        self._hold = self._desk.holds.take(record, call.caller, self._look_at_reader)
+        assert self._given is not None
+        self._hold = self._desk.holds.take(record, self._given, self._look_at_reader)
+
+    async def _in_line(self, candidate: Candidate) -> LeaseRecord | None:
+        """Ask for a lease and wait for it; None: this broker's life was over, and another one has to be begun."""
+        desk, call, progress = self._desk, self._call, self._progress
+        life = await desk.life.now()
+        wish = Wish(
+            session=call.identity.session,
+            model=candidate.model,
+            priority=call.priority,
+            holder=f"v1:{desk.settings.broker}",
+            single=True,
+            life=life,
+            place=call.fingerprint,
+            named=call.identity.named,
+        )
+        request = desk.leasing.request_of(call.caller, wish)
+        # An interruption while the store is asked must not leave a lease behind.
+        self._given = Given(call.caller, request)
+        try:
+            record = await desk.leasing.acquire(call.caller, request)
+        except LifeEndedError:
+            desk.life.is_over(life, "over")
+            return None
+        self._given = Given(call.caller, request, record)
+        progress.lease_id = record.lease_id
+        waits = record.state is LeaseState.QUEUED
+        progress.reason = (candidate.in_line if waits else candidate.at_once) or candidate.reason
+        return await Line(desk, progress).wait(record) if waits else record
 
     def _lost(self) -> None:
         self.interrupt(Cause.LEASE_ENDED)
@@ -275,22 +291,31 @@ class Exchange:
             self._desk.holds.drop(self._hold)
             self._hold = self._given = None
 
-    def _let_go(self, seat: Seat) -> None:
-        desk = self._desk
+    def _let_go(self) -> None:
+        holds = self._desk.holds
         hold, self._hold = self._hold, None
         given, self._given = self._given, None
         if hold is not None:
-            desk.holds.drop(hold)
-        if given is None or (hold is not None and hold.ended is not None):
-            desk.places.done(seat)
-        else:
-            desk.holds.give_back(given, lambda: desk.places.done(seat))
+            holds.drop(hold)
+        if given is not None and (hold is None or hold.ended is None):
+            holds.give_back(given)
 
-    def _leave_seat(self, seat: Seat, back_s: float) -> None:
-        """The ticket stays in the store."""
+    async def _leave_behind(self, sent: SentAwayError) -> None:
+        """The ticket stays in the store. Whoever goes away before it was told so leaves the line."""
+        assert self._given is not None
+        early_s, kept_s = max(0.0, sent.back_after_s - SLACK_S), self._desk.settings.kept_s + SLACK_S
+        await self._desk.holds.send_away(self._given, sent.record, back_s=early_s, kept_s=kept_s)
         self._given = None
-        now_s, kept_s = asyncio.get_running_loop().time(), self._desk.settings.kept_s
-        self._desk.places.leave(seat, now_s=now_s, back_after_s=back_s, kept_s=back_s + kept_s)
+
+
+RESTLESS = Trouble(
+    status=503, code="store_unavailable", message="the broker loses its store again and again", retry_after_s=5
+)
+
+
+def _was_lost(record: LeaseRecord) -> bool:
+    """With the life of the broker, in line; the client has waited on and knows of nothing."""
+    return record.state is LeaseState.ENDED and record.reason.startswith(EndReason.LOST)
 
 
 _REFUSALS = {

@@ -32,6 +32,7 @@ from broker.gateway.troubles import Trouble, TroubleError, body_of, last_event, 
 from broker.gateway.trusted import Trusted
 from broker.gateway.unpacking import codings_of
 from broker.leasing import ClientGoneError, Leasing
+from broker.life import Life
 from broker.principals import Principal
 from broker.store.port import Event
 from broker.upstream.pool import Timing, Upstreams
@@ -224,14 +225,17 @@ class Gateway:
 
 def gateway_of(
     settings: GatewaySettings,
-    leasing: Leasing,
+    ours: tuple[Leasing, Life],
     waiters: Waiters,
     accounts: Accounts,
     prospects: Prospects,
     timing: Timing,
     routing: Routing | None = None,
 ) -> Gateway:
-    """Put the data path together."""
+    """Put the data path together; ``ours`` is what this broker has in the store."""
+    leasing, life = ours
+    holds = Holds(leasing)
+    life.listeners += [holds.life_ended, lambda _life: waiters.wake_all()]
     reputations = Reputations(settings.suspicion, accounts.answers)
     return Gateway(
         Desk(
@@ -244,7 +248,8 @@ def gateway_of(
             reputations=reputations,
             deaths=DeathWatch(settings.deaths, reputations, accounts.answers, confirm_s=settings.dead_server_s),
             room=Room(max_body=settings.max_body, max_bytes=settings.max_bodies, max_open=settings.max_open),
-            holds=Holds(leasing),
+            holds=holds,
+            life=life,
             rule=routing.rule if routing else as_named,
             names=routing.names if routing else (),
         ),

@@ -6,12 +6,12 @@ request only when the store has confirmed it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from broker.core.errors import ConflictError, HotseatError, LeaseNotFoundError
-from broker.core.lease import LeaseId, LeaseRecord, Nonce
+from broker.core.lease import AcquireRequest, LeaseRecord, LifeId
 from broker.leasing import Leasing, Reference
 from broker.principals import Principal
 from broker.store.port import Event
@@ -27,10 +27,13 @@ GIVE_BACK_TRIES = 4
 class Hold:
     """One lease and its renewals."""
 
-    __slots__ = ("_caller", "_holds", "_on_tick", "_task", "_timer", "ended", "on_end", "record")
+    __slots__ = ("_caller", "_holds", "_on_tick", "_task", "_timer", "ended", "life", "on_end", "record")
 
-    def __init__(self, record: LeaseRecord, caller: Principal, holds: "Holds", on_tick: Callable[[], None]) -> None:
+    def __init__(
+        self, record: LeaseRecord, life: LifeId, caller: Principal, holds: "Holds", on_tick: Callable[[], None]
+    ) -> None:
         self.record = record
+        self.life = life
         self.ended: str | None = None
         """Why it ended under us."""
         self.on_end: Callable[[], None] | None = None
@@ -80,11 +83,13 @@ class Hold:
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What is given back."""
+    """What is given back, or left behind for its client."""
 
-    lease_id: LeaseId
-    nonce: Nonce
     caller: Principal
+    request: AcquireRequest
+    """The question it is the answer to."""
+    record: LeaseRecord | None = None
+    """None: not heard of yet."""
 
 
 class Holds:
@@ -95,9 +100,9 @@ class Holds:
         self._holds: dict[str, Hold] = {}
         self._giving_back: set[asyncio.Task[None]] = set()
 
-    def take(self, record: LeaseRecord, caller: Principal, on_tick: Callable[[], None]) -> Hold:
+    def take(self, record: LeaseRecord, given: Given, on_tick: Callable[[], None]) -> Hold:
         """A lease was granted."""
-        hold = self._holds[record.lease_id] = Hold(record, caller, self, on_tick)
+        hold = self._holds[record.lease_id] = Hold(record, given.request.life, given.caller, self, on_tick)
         return hold
 
     def drop(self, hold: Hold) -> None:
@@ -110,32 +115,46 @@ class Holds:
         if event.kind == "ended" and (hold := self._holds.get(event.fields.get("lease", ""))) is not None:
             hold.end(event.fields.get("why", "") or "ended")
 
-    def give_back(self, given: Given, then: Callable[[], None]) -> None:
-        """Release a lease or leave the line, in the background.
+    def life_ended(self, life: LifeId) -> None:
+        """Nothing of it is ours any more, whether or not an event says so of each."""
+        for hold in [hold for hold in self._holds.values() if hold.life == life]:
+            hold.end("broker_gone")
 
-        Args:
-            given: Granted, queued, ended meanwhile or never known.
-            then: Called when it is done, or given up.
-        """
-        task = asyncio.get_running_loop().create_task(self._give_back(given, then))
+    def give_back(self, given: Given) -> None:
+        """Release a lease or leave the line, in the background: granted, queued, ended meanwhile or never known."""
+        record = given.record
+        if record is None:
+            self._start(given, lambda: self.leasing.take_back(given.caller, given.request))
+        else:
+            self._start(given, lambda: self.leasing.leave(given.caller, record.lease_id, record.nonce))
+
+    async def send_away(self, given: Given, record: LeaseRecord, *, back_s: float, kept_s: float) -> None:
+        """Keep the place for its client; done before that is told, so that it cannot come back too early."""
+        life = given.request.life
+
+        async def call() -> None:
+            await self.leasing.send_away(record.lease_id, record.nonce, life=life, back_s=back_s, kept_s=kept_s)
+
+        await asyncio.wait({self._start(given, call)}, timeout=FIRST_PAUSE_S)
+
+    def _start(self, given: Given, call: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._until_told(given, call))
         self._giving_back.add(task)
         task.add_done_callback(self._giving_back.discard)
+        return task
 
-    async def _give_back(self, given: Given, then: Callable[[], None]) -> None:
+    async def _until_told(self, given: Given, call: Callable[[], Awaitable[None]]) -> None:
         pause_s = FIRST_PAUSE_S
-        try:
-            for _ in range(GIVE_BACK_TRIES):
-                try:
-                    return await self.leasing.leave(given.caller, given.lease_id, given.nonce)
-                except (ConflictError, LeaseNotFoundError):
-                    return None
-                except HotseatError as error:
-                    log.warning("release_failed", extra={"lease_id": given.lease_id, "reason": error.code})
-                await asyncio.sleep(pause_s)
-                pause_s *= 2
-            return None
-        finally:
-            then()
+        for _ in range(GIVE_BACK_TRIES):
+            try:
+                return await call()
+            except (ConflictError, LeaseNotFoundError):
+                return None
+            except HotseatError as error:
+                log.warning("release_failed", extra={"lease_id": given.request.lease_id, "reason": error.code})
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+        return None
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until everything is given back."""

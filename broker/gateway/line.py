@@ -21,8 +21,9 @@ class SentAwayError(TroubleError):
     ``back_after_s`` is what it was told.
     """
 
-    def __init__(self, trouble: Trouble, back_after_s: float) -> None:
+    def __init__(self, trouble: Trouble, record: LeaseRecord, back_after_s: float) -> None:
         super().__init__(trouble)
+        self.record = record
         self.back_after_s = back_after_s
 
 
@@ -126,4 +127,4 @@ class Line:
             position=record.position,
             eta_s=self._progress.eta_s,
         )
-        return SentAwayError(trouble, after_s)
+        return SentAwayError(trouble, record, after_s)

@@ -83,7 +83,8 @@ class Cluster:
         hotseat = [sys.executable, "-m", "hotseat.cli"]
         for number, port in enumerate(self.broker_ports, start=1):
             name = f"broker-{number}"
-            config = self._toml(name, f"[broker]\nhost = '127.0.0.1'\nport = {port}\n{self._settings}")
+            section = f"[broker]\nhost = '127.0.0.1'\nport = {port}\n{self._settings}[gateway]\nname = '{name}'\n"
+            config = self._toml(name, section)
             self.parts[name] = self._part(name, [*hotseat, "broker", "--config", str(config)])
         config = self._toml("worker", self._worker_section())
         self.parts["worker"] = self._part("worker", [*hotseat, "worker", "--config", str(config), "--stop-servers"])

@@ -9,17 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.burial import FREE_WITHIN_S, Burial, bury
 from tests.chaos.clients import Client, Journal
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import Cluster, until_ready
 from tests.chaos.faults import Fault, Nemesis, draw
 from tests.chaos.parts import wait_for
 from tests.chaos.replay import Catalogue
 from tests.chaos.scenery import BUDGET_MIB, LEASE_LIMIT, MEMORY_MIB, SETTINGS, models_of
+from tests.chaos.streamers import Endings, Streamer
 from tests.chaos.trace import Entry, Violation, dump
 from tests.chaos.trace_check import EndState, Run, judge
 from tests.chaos.witness import Witness, check_store, final_entries, final_leases
 
 CLIENTS = 8
+STREAMERS = 4
 START_TIMEOUT_S = 60.0
 PROGRESS_TIMEOUT_S = 60.0
 """After a fault has passed somebody is granted within this, or the run has found a hang."""
@@ -59,6 +62,8 @@ class Outcome:
     recovery_s: list[float] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     journal: Journal = field(default_factory=Journal)
+    endings: Endings = field(default_factory=Endings)
+    burials: list[Burial] = field(default_factory=list)
     took_s: float = 0.0
 
 
@@ -119,7 +124,13 @@ class _Stage:
             Client(f"agent-{number}", urls, models, journal, random.Random(f"{self._plan.seed}/{number}"))
             for number in range(CLIENTS)
         ]
-        return [asyncio.create_task(client.run(lambda: self._stopping)) for client in self._clients]
+        streamers = [
+            Streamer(
+                f"stream-{number}", urls, models, self.outcome.endings, random.Random(f"{self._plan.seed}/s{number}")
+            )
+            for number in range(STREAMERS)
+        ]
+        return [asyncio.create_task(one.run(lambda: self._stopping)) for one in (*self._clients, *streamers)]
 
     def _broken(self, invariant: str, detail: str) -> None:
         self._plan.say(f"VIOLATION {invariant}: {detail}")
@@ -162,11 +173,29 @@ class _Stage:
             self._plan.say(f"  VIOLATION {violation}")
         return granted is not None and not self.witness.replay.violations
 
+    # ----------------------------------------------------------------------------------------------- one more death
+
+    async def _bury(self) -> None:
+        """In fair weather a broker dies with streams in its hands: once to be missed, once to be back at once."""
+        for broker, port, down_s in zip(("broker-1", "broker-2"), self._cluster.broker_ports, (8.0, 0.0), strict=True):
+            try:
+                burial = await bury(self._cluster, self.witness, broker, down_s=down_s)
+            except TimeoutError:
+                self._broken("a_dead_broker_lets_go", f"nobody streams through {broker}")
+                continue
+            self.outcome.burials.append(burial)
+            self._plan.say(f"{broker} killed with {burial.held} leases in use: free after {burial.took_s:.1f} s")
+            if burial.took_s > FREE_WITHIN_S:
+                self._broken("a_dead_broker_lets_go", f"{broker}: not within {FREE_WITHIN_S:g} s")
+            await until_ready(port)
+
     # -------------------------------------------------------------------------------------------------- heal, end
 
     async def _drain(self, tasks: Sequence[asyncio.Task[None]]) -> EndState:
         """No more faults: everybody who waits is served, every lease ends, everything stops."""
         await self._cluster.heal()
+        await asyncio.sleep(HEALING_S)
+        await self._bury()
         await asyncio.sleep(HEALING_S)
         self._calm_s = time.monotonic()
         await asyncio.sleep(CALM_S)
@@ -212,6 +241,7 @@ class _Stage:
         for invariant, details in (
             ("clients_are_answered", outcome.journal.complaints),
             ("nobody_ends_by_himself", unexpected),
+            ("streams_end_in_words", outcome.endings.silent),
         ):
             outcome.violations += [Violation(invariant=invariant, subject="run", detail=one) for one in details]
         dump(outcome.folder / "events.jsonl", witness.entries)

@@ -23,6 +23,11 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"  leases       {events['granted']} granted; ended: {_counted(reasons)}"
     yield f"  waits        {_spread(outcome.journal.waits_s)}"
     yield f"  completions  {_counted(uses)}"
+    yield f"  streams      {_counted(outcome.endings.counts)}"
+    killed = [
+        f"{one.broker} with {one.held} in use, {one.waiting} in line: {one.took_s:.1f} s" for one in outcome.burials
+    ]
+    yield f"  killed       {'; '.join(killed)}"
     yield f"  events       {_counted(events)}"
     yield f"  operations   {_counted(Counter(f'{one.kind} {one.outcome}' for one in outcome.journal.operations))}"
     yield f"  violations   {len(outcome.violations)}"

@@ -38,7 +38,7 @@ END = "-- end of command --"
 async def scene() -> AsyncIterator[Path]:
     """Ada holds the small model, Ben waits for the large one; yields the store's socket."""
     server = RedisServer(VALKEY, aof=True).start()
-    broker = BrokerProcess(server.url, models=MODELS)
+    broker = BrokerProcess(server.url, models=MODELS, extra='[gateway]\nname = "gpuhost"\n')
     try:
         await asyncio.to_thread(broker.until_ready)
         async with httpx.AsyncClient(base_url=broker.url, timeout=30) as client, AsyncExitStack() as stack:

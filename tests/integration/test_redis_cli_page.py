@@ -19,6 +19,7 @@ def shape(output: str) -> str:
     output = re.sub(r'("(?:nonce|op)"\n *\d+\) )"[^"]*"', r'\1"…"', output)
     output = re.sub(r"L[0-9a-f]{20}", "LEASE", output)
     output = re.sub(r"[0-9a-f]{12}-\d+|\b[0-9a-f]{40}\b", "INCARNATION", output)
+    output = re.sub(r"gpuhost/[0-9a-f]{8}", "LIFE", output)
     return re.sub(r"\d+", "#", output)
 
 

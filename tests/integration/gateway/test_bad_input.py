@@ -50,7 +50,7 @@ async def still_serves(scene) -> None:
     assert (answer.status_code, answer.content) == (200, b'{"fine": true}')
     await scene.all_given_back()
     assert (scene.desk.room.open, scene.desk.room.bytes) == (0, 0)
-    assert scene.desk.places._open == set()
+    assert scene.desk.holds._holds == {}
 
 
 async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_server():

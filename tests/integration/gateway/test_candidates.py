@@ -24,7 +24,7 @@ async def test_the_next_candidate_serves_what_the_first_one_cannot():
             assert answer.headers["x-hotseat-model"] == "b"
             assert answer.headers["x-hotseat-reason"] == f"choice-{len(models) - 1}"
         await scene.all_given_back()
-        assert scene.desk.places._open == set()
+        assert scene.desk.holds._holds == {}
 
 
 async def test_the_next_candidate_takes_over_a_stream_that_has_nothing_but_keepalives():

@@ -196,6 +196,42 @@ async def test_a_broker_that_stops_sends_waiting_clients_away_and_its_successor_
         assert len(scene.leases("queued")) == 1
 
 
+async def test_a_client_that_was_sent_away_finds_its_place_at_another_broker():
+    config = config_of(gateway=QUICK | {"name": "one"})
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
+        first = await scene.client.post(CHAT, json=body_of(user="me"))
+        later = await scene.client.post(CHAT, json=body_of(user="later"))
+        assert [answer.status_code for answer in (first, later)] == [429, 429]
+        async with broker_on(scene.store, config_of(gateway=QUICK | {"name": "two"})) as other:
+            again = await other.client.post(CHAT, json=body_of(user="me"))
+        assert again.headers["x-hotseat-lease"] == first.headers["x-hotseat-lease"]
+        assert again.json()["error"]["position"] == 1
+        back = await scene.client.post(CHAT, json=body_of(user="me"))
+        assert back.headers["x-hotseat-lease"] == first.headers["x-hotseat-lease"], "and at the first one again"
+        assert len(scene.leases("queued")) == 2
+
+
+async def test_a_client_that_goes_away_while_its_acquire_is_under_way_leaves_nothing_of_what_it_had_left_behind():
+    config = config_of(gateway=QUICK | {"max_silent_s": 0.3})
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
+        body = json.dumps(body_of(user="me")).encode()
+        assert (await scene.client.post(CHAT, content=body)).status_code == 429
+        real, asked, answered = scene.store.acquire, asyncio.Event(), asyncio.Event()
+
+        async def slow(request):
+            record = await real(request)
+            asked.set()
+            await answered.wait()
+            return record
+
+        scene.store.acquire = slow
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, body)
+        await asked.wait()
+        client.close()
+        await until(lambda: not scene.leases("queued"))
+
+
 async def test_a_broker_that_stops_ends_a_stream_in_flight_with_an_error_event_and_gives_its_lease_back():
     async with gateway_scene({"a": [[STREAM_HEAD, chunk(word("one")), 60.0]]}) as scene:
         client = await RawClient.to(scene.url)

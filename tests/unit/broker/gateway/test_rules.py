@@ -13,7 +13,7 @@ from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint, Shape
 from broker.gateway.forms import FormError, form_of, form_with
 from broker.gateway.identity import UnknownNameError, UnreadableError, asked_of, priority_for
 from broker.gateway.patience import Limits, Move, Wait, at_work, in_line, retry_after_s, silent_until_s, within
-from broker.gateway.places import Places, Seat, fingerprint
+from broker.gateway.places import fingerprint
 from broker.gateway.profiles import Profile, Waiting, keepalive, profile_for, takes_role
 from broker.gateway.spans import Spans
 from broker.gateway.troubles import Trouble, last_event
@@ -187,42 +187,6 @@ def test_who_is_known_to_wait_comes_back_at_once_to_be_held_again():
 
 
 # --------------------------------------------------------------------------------------------------------- places
-def seat(print_: str = "f", *, session: str = "s", named: bool = True, number: int = 0) -> Seat:
-    return Seat("key", session, "a", named, print_, number)
-
-
-def test_requests_alike_have_seats_of_their_own():
-    places = Places()
-    first, second = places.take(seat(), 0.0), places.take(seat(), 0.0)
-    assert [first.number, second.number] == [0, 1]
-    assert first.holder("b") != second.holder("b")
-    places.done(first)
-    assert places.take(seat(), 0.0).number == 0
-
-
-def test_who_comes_back_gets_the_seat_it_left_and_nobody_elses():
-    places = Places()
-    mine, other = places.take(seat("mine"), 0.0), places.take(seat("other"), 0.0)
-    for left in (mine, other):
-        places.leave(left, now_s=0.0, back_after_s=10.0, kept_s=40.0)
-    assert places.take(seat("other"), 1.0) == other
-    assert places.take(seat("anew"), 1.0).fingerprint == "anew", "the one who left is still expected back"
-    assert places.take(seat("built anew"), 10.0) == mine, "it is overdue, and the session has a name"
-    places.leave(mine, now_s=20.0, back_after_s=10.0, kept_s=40.0)
-    assert places.take(seat("mine", session="s2"), 21.0) != mine
-    assert places.take(seat("unnamed", named=False), 35.0).fingerprint == "unnamed"
-    assert places.take(seat("mine"), 61.0) == mine, "the same holder, as nothing in it is random"
-    assert places._left == {}
-
-
-def test_left_behind_places_are_bounded():
-    places = Places(limit=3)
-    for number in range(10):
-        places.leave(places.take(seat(f"f{number}"), 0.0), now_s=0.0, back_after_s=1.0, kept_s=100.0)
-    assert len(places._left) == 3
-    assert sum(len(left) for left in places._by_asker.values()) == 3
-
-
 def test_a_fingerprint_tells_keys_paths_and_bodies_apart():
     assert (
         len({fingerprint(*of) for of in (("k", "/p", b"b"), ("l", "/p", b"b"), ("k", "/q", b"b"), ("k", "/p", b"c"))})
