@@ -111,6 +111,8 @@ class Scheduler:
             return
         if event.kind in {"queued", "granted"} and not event.fields.get("from"):
             self._activity.observe_arrival(session, model, event.at_s)
+        elif event.kind == "ended" and event.fields.get("from") == "queued":
+            self._activity.observe_leave(session, model, event.at_s)
         elif event.kind == "ended":
             self._activity.observe_end(session, model, event.at_s)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 POLL_S = 5.0
 """How often somebody who waits hears of it; far below the broker's patience with a silent waiter (60 s)."""
+LEAVES = "cancelOnDisconnect=true"
+"""This process may be killed while it waits: then nobody waits any more."""
 COMPLETION_TTL_S = 60.0
 RELEASE_S = 5.0
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -102,7 +104,12 @@ class Desk:
         Raises:
             DeskError: Refused.
         """
-        lease = await self._asked(ask, wait_s=wait_s, waiting=waiting)
+        try:
+            lease = await self._asked(ask, wait_s=wait_s, waiting=waiting)
+        except anyio.get_cancelled_exc_class():
+            if (ask.session, ask.model) not in self._kept:
+                await self._give_back(ask)  # nothing is loaded for who asks no more
+            raise
         if ask.intent == "use":
             self._kept.add((ask.session, ask.model))
         return lease
@@ -171,7 +178,7 @@ class Desk:
         lease = await self._call("POST", "/lease", ask.body())
         while lease["state"] == "queued" and (left_s := deadline_s - loop.time()) > 0:
             await waiting(place_of(lease))
-            held = await self._call("GET", f"/lease/{lease['leaseId']}?wait={min(left_s, POLL_S):.2f}")
+            held = await self._call("GET", f"/lease/{lease['leaseId']}?wait={min(left_s, POLL_S):.2f}&{LEAVES}")
             lease = {"nonce": lease["nonce"], **held}
         if lease["state"] == "ended":
             raise DeskError(f"the broker ended the lease on {ask.model}: {lease.get('reason', 'unknown')}")

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import re
 import secrets
+import select
 import socket
 from http import HTTPStatus
 from typing import Any, cast
@@ -26,6 +27,8 @@ from broker.gateway.headers import Headers
 
 TURNED_AWAY_S = 0.25
 """A connection over a bound is told so when its request comes, or after this, seconds; as long again it may read it."""
+HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
+"""The client will send nothing more: uvicorn takes that for the end of the connection, and so do we."""
 _ONCE = (b"host", b"origin", b"sec-fetch-site")
 _ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _PROCESS = secrets.token_hex(5).encode()
@@ -43,6 +46,7 @@ class GuardedProtocol(WholeRequests):
     guard = Guard(Names(), Origins())
     log = RefusalLog()
     _turned_away: Refusal | None = None
+    _poll: "select.poll | None" = None
 
     # ------------------------------------------------------------------------------------------------- the connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -72,6 +76,15 @@ class GuardedProtocol(WholeRequests):
             self._rest = data
             self._refuse(self._turned_away)
 
+    def _has_closed(self) -> bool:
+        """Has the client closed? Asked of the kernel, as the loop may be busy with what came before the end."""
+        if self.transport.is_closing():
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), HUNG_UP)
+        return bool(self._poll.poll(0))
+
     # ------------------------------------------------------------------------------------------------------ the guard
     def on_headers_complete(self) -> None:
         """The head is read. As uvicorn's, without what is switched off here, with our cycle and behind the guard."""
@@ -89,7 +102,8 @@ class GuardedProtocol(WholeRequests):
         given = seen.get(b"x-request-id")
         request_id = given if given is not None and _ID.fullmatch(given) else _new_id()
         verdict = self.guard.judge(method, path, seen, url.host)
-        about: dict[Any, Any] = {"id": request_id.decode(), "is_page": verdict.page, "when_gone": self._when_gone}
+        about: dict[Any, Any] = {"id": request_id.decode(), "is_page": verdict.page}
+        about |= {"when_gone": self._when_gone, "has_closed": self._has_closed}
         scope["extensions"] = {REQUEST: about}
         self.expect_100_continue = seen.get(b"expect", b"").lower() == b"100-continue"
         self._app = self.app if verdict is LET_IN else self._application(verdict, path, about)

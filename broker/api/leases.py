@@ -28,6 +28,7 @@ from broker.api.views import (
 )
 from broker.core.errors import HotseatError, LeaseNotFoundError
 from broker.core.lease import LeaseId, LeaseRecord, LeaseState
+from broker.gateway.client_side import has_closed
 from broker.leasing import ClientGoneError
 from broker.principals import NotAllowedError, Principal
 from broker.principals import Scope as KeyScope
@@ -102,6 +103,8 @@ class LeaseRoutes:
         request = self._leasing.request_of(
             caller, asked.wish(), operation=operation, body_hash=body_hash(asked) if operation else ""
         )
+        if has_closed(scope):
+            raise ClientGoneError
         record = await self._leasing.acquire(caller, request)
         if asked.wait > 0 and record.state is LeaseState.QUEUED:
             record = await self._wait_after_asking(caller, record, asked, receive)
@@ -133,6 +136,8 @@ class LeaseRoutes:
             await self._leasing.require_owner(caller, lease_id)
         except LeaseNotFoundError:
             return await self._observe(caller, lease_id)
+        if has_closed(scope):
+            raise ClientGoneError  # nobody is there to claim a grant
         if wait_s <= 0:
             return self._answer(200, await self._leasing.poll(lease_id), secrets=True)
         try:

@@ -15,6 +15,7 @@ from broker.api.services import Services
 from broker.api.views import NO_OUTLOOK, Lease, encode, lease_view
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseId, LeaseRecord, LeaseState
+from broker.gateway.client_side import has_closed
 from broker.leasing import ClientGoneError
 from broker.principals import Principal
 from broker.principals import Scope as KeyScope
@@ -117,6 +118,8 @@ class Streams:
         if cancel not in {"true", "false"}:
             raise InvalidError("cancelOnDisconnect must be true or false")
         await services.leasing.require_owner(caller, lease_id)
+        if has_closed(scope):
+            raise ClientGoneError
         with services.waiters.open(lease_id, disconnected(receive)) as waiter:
             try:
                 async for frame in _guarded(self._follow(lease_id, waiter), scope):

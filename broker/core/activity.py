@@ -45,6 +45,8 @@ class _Session:
     quiet_since_s: float
     open: int = 0
     """Leases asked for and not ended."""
+    left: bool = False
+    """It left the line unserved and has not asked since."""
     own: dict[tuple[ModelName, ModelName], float] = field(default_factory=dict)
     """Its own last-model to next-model counts: an agent goes back to its main model, whatever others do."""
 
@@ -56,8 +58,8 @@ class _Rate:
     count: float = 0.0
     at_s: float = 0.0
 
-    def add(self, at_s: float) -> None:
-        self.count = self.value(at_s) + 1.0
+    def add(self, at_s: float, number: float = 1.0) -> None:
+        self.count = max(0.0, self.value(at_s) + number)
         self.at_s = at_s
 
     def value(self, now_s: float) -> float:
@@ -98,18 +100,29 @@ class Activity:
                 self._count_gap(at_s - known.quiet_since_s)
             self._count_step(known, model)
         known.open += 1
+        known.left = False
         known.last_model, known.quiet_since_s = model, at_s
         self._sessions.move_to_end(session)
         while len(self._sessions) > self.max_sessions:
             self._sessions.popitem(last=False)
 
     def observe_end(self, session: str, model: ModelName, at_s: float) -> None:
-        """A lease of a session ended (or its ticket did)."""
+        """A lease of a session ended."""
         self._touch(at_s)
         known = self._sessions.get(session)
         if known is not None:
             known.open = max(0, known.open - 1)
             known.last_model, known.quiet_since_s = model, at_s
+
+    def observe_leave(self, session: str, model: ModelName, at_s: float) -> None:
+        """A ticket ended unserved: who left the line has used nothing and is not expected back."""
+        known = self._sessions.get(session)
+        if known is None:
+            return
+        self.observe_end(session, model, at_s)
+        known.left = known.open == 0
+        if known.left and not known.own and model in self._fresh:  # nor was it a session that began
+            self._fresh[model].add(at_s, -1.0)
 
     def observe_warm(self, model: ModelName, leases: int) -> None:
         """How many warm leases there are on a model now."""
@@ -164,7 +177,7 @@ class Activity:
         found: dict[ModelName, float] = {}
         rows = {last: self._row(last) for last in self._next}
         for session in self._sessions.values():
-            if session.open:
+            if session.open or session.left:
                 continue
             quiet_s = now_s - session.quiet_since_s
             chance = 1.0 - self._survival(quiet_s + self.horizon_s) / self._survival(quiet_s)

@@ -23,6 +23,8 @@ class Why(StrEnum):
     RESTORE = "restore"
     """The default model comes back after ``idle_restore_s``."""
     RELEASE_VRAM = "release_vram"
+    DESERTED = "deserted"
+    """Whoever the load began for has left."""
     DRAIN = "drain"
     REOPEN = "reopen"
 
@@ -62,7 +64,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unload:
-    """Give up an idle residency, or abort a prefetch that is loading."""
+    """Give up an idle residency, or break off a load that nobody waits for."""
 
     slot: SlotId
     generation: int

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from broker.core.board import EPSILON_S, Board, Place, lay_out
 from broker.core.decisions import Decision, Load, Plan, PreemptLease, SetAdmission, Unload, Why
+from broker.core.deserted import break_off
 from broker.core.idle import use_the_quiet
 from broker.core.lease import SlotId
 from broker.core.settings import PolicySettings, Preemption
@@ -30,8 +31,9 @@ def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
     3. For the target, leases on that set are asked back and its models closed, when their time has come (``turns``).
     4. The target is loaded when nobody uses the set and nobody it still admits waits; a prefetch that loads is dropped.
     5. A model that finds all its places taken for longer than a load takes a second slot that is idle (``targets``).
-    6. While nobody waits for a load, a slot gives memory back, restores the default model or prefetches (``idle``).
-    7. Every other resident model admits everybody.
+    6. A load for somebody who left is broken off where that is cheaper than finishing it (``deserted``).
+    7. While nobody waits for a load, a slot gives memory back, restores the default model or prefetches (``idle``).
+    8. Every other resident model admits everybody.
     """
     board = lay_out(snapshot, settings)
     draft = _Draft(board)
@@ -48,9 +50,10 @@ def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
         if place.slot not in draft.targets:
             turn = draft.turns.setdefault(place.slot, Turn())
             end_overlong_of_own(board, place, turn)
+            draft.let_go(place, turn)  # 6
             if quiet:
-                draft.rest(place, turn)  # 6
-    return draft.plan()  # 7
+                draft.rest(place, turn)  # 7
+    return draft.plan()  # 8
 
 
 def _drain(slot: SlotView) -> list[Unload]:
@@ -86,6 +89,12 @@ class _Draft:
         )
         turn.closed.clear()
         turn.preempted = {i: order for i, order in turn.preempted.items() if order.why is Why.MAX_HOLD}
+
+    def let_go(self, place: Place, turn: Turn) -> None:
+        """A slot that may be loading for nobody."""
+        unload = break_off(self.board, place, turn.moments)
+        if unload is not None:
+            self.unloads.append(unload)
 
     def rest(self, place: Place, turn: Turn) -> None:
         """A slot nobody waits for."""

@@ -5,8 +5,9 @@ Rule: pieces go out as they came, cut as they were, and are waited for: a slow r
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from broker.gateway.headers import Headers, is_event_stream
 
@@ -15,10 +16,16 @@ PIECES = "hotseat.response.pieces"
 REQUEST = "hotseat.request"
 """An extension beside ASGI's: ``id``, by which the request is known to its client and in the log; ``is_page``, whether
 a web page of another origin asks, one that may; ``when_gone``, a list of what is to be called when the connection is
-lost."""
+lost; ``has_closed`` says whether the client has closed it, also where that was not read yet."""
 TAIL = 4
 """Last pieces that are remembered: how a stream ended is in them."""
 _FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+def has_closed(scope: Scope) -> bool:
+    """Is there nobody any more to whom an answer could go? Then nothing is begun for it."""
+    extension = scope.get("extensions", {}).get(REQUEST)
+    return extension is not None and extension["has_closed"]()
 
 
 class ClientSide:
@@ -28,6 +35,7 @@ class ClientSide:
         "_send",
         "answered",
         "first_byte_s",
+        "has_closed",
         "is_stream",
         "now_s",
         "sending_since_s",
@@ -37,8 +45,10 @@ class ClientSide:
         "tail",
     )
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, has_closed: Callable[[], bool]) -> None:
         self._send = send
+        self.has_closed = has_closed
+        """Has the client gone away?"""
         self.now_s = asyncio.get_running_loop().time
         """Loop time."""
         self.status = 0

@@ -9,7 +9,8 @@
 5. The lease is given back after the last byte, when the client goes away (also from the line), and on every error; only
    a client that was sent away keeps its place.
 
-Everything may be interrupted, at any wait: the client goes, the lease ends, the client stops reading.
+Everything may be interrupted, at any wait: the client goes, the lease ends, the client stops reading. For a client that
+has closed its connection already nothing is begun.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from broker.gateway.line import Line, SentAwayError
 from broker.gateway.passing import Passing, RefusedError
 from broker.gateway.reputations import LOCAL
 from broker.gateway.troubles import Trouble, TroubleError
-from broker.leasing import Wish
+from broker.leasing import ClientGoneError, Wish
 from broker.upstream.errors import BrokenAnswerError, UnreachableError, UpstreamError
 
 TRIES = 2
@@ -91,6 +92,7 @@ class Exchange:
 
         Raises:
             HotseatError, TroubleError: What to tell the client.
+            ClientGoneError: It had gone before anything was asked for.
             CancelledError: Interrupted; ``cause`` says why, None: the process ends.
         """
         self._task = asyncio.current_task()
@@ -110,6 +112,8 @@ class Exchange:
             self._task = None
 
     async def _by(self, candidate: Candidate, plan: Plan) -> None:
+        if self._client.has_closed():
+            raise ClientGoneError
         progress = self._progress
         progress.model, progress.route, progress.reason = candidate.model, candidate.route, candidate.reason
         progress.lease_id, progress.position, progress.eta_s, progress.granted_s = "", 0, None, None

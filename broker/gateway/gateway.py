@@ -78,14 +78,15 @@ class Gateway:
         """
         headers = by_name(arrived.scope["headers"])
         room = self.desk.room
-        client = ClientSide(send)
+        about = arrived.scope["extensions"][REQUEST]
+        client = ClientSide(send, about["has_closed"])
         progress: Progress | None = None
         try:
             room.enter(_length(headers))
         except HotseatError as error:
             await self._tell(client, trouble_of(error), arrived.endpoint, None)
             return client.status
-        arrived.scope["extensions"][REQUEST]["is_logged"] = True
+        about["is_logged"] = True
         body = Body(room)
         started_s = client.now_s()
         outcome = "served"
@@ -99,7 +100,7 @@ class Gateway:
             shape = Shape(call.endpoint.shape.value)
             strictness = self.desk.settings.strictness
             progress.checks = checks_of(headers, shape, call.body, call.caller.name, strictness)
-            outcome = await self._exchange(progress, arrived.scope["extensions"][REQUEST]["when_gone"])
+            outcome = await self._exchange(progress, about["when_gone"])
         except ClientGoneError:
             outcome = "client_gone"
         except TroubleError as error:

@@ -45,6 +45,11 @@ class FakeWorker:
         self.foreign = ""
         self._ready_at: dict[str, tuple[int, float]] = {}
 
+    @property
+    def loads(self) -> set[str]:
+        """What it loads, or has loaded."""
+        return set(self._ready_at)
+
     @classmethod
     def on_memory(cls, store: MemoryStore, slot: str = "gpu0", **more: object) -> "FakeWorker":
         async def read() -> Orders:

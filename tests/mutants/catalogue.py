@@ -6,7 +6,7 @@ STORE = "tests/contract/store"
 LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"{STORE}/test_ingress.py"
 LIVES, BACK = f"{STORE}/test_lives.py", f"{STORE}/test_coming_back.py"
 OUTSIDE = f"{STORE}/test_outside.py"
-POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns"))
+POLICY = tuple(f"tests/unit/broker/core/test_{name}.py" for name in ("policy", "policy_moments", "turns", "deserted"))
 LUA = "broker/store/lua"
 GUARD, CUTS = "tests/unit/broker/test_guard.py", "tests/property/test_request_cuts.py"
 ANSWERS = ("tests/unit/broker/answers", "tests/property/test_suspicion.py", "tests/property/test_deaths.py")
@@ -240,6 +240,12 @@ MUTANTS = (
            "        if board.now_s + EPSILON_S < ran_until_s:", "        if board.now_s + EPSILON_S < 0:"),
     policy("nobody is asked back after max_hold", "turns.py",
            "        if board.now_s + EPSILON_S >= until_s:", "        if board.now_s < 0:"),
+    policy("who left a moment ago is not waited for", "deserted.py",
+           "if board.now_s + EPSILON_S < patient_until_s:", "if board.now_s < 0:"),
+    policy("a load is broken off however little is left", "deserted.py",
+           "left_s <= spent_s + demand.view.unload_s + demand.keep_s", "left_s <= 0"),
+    policy("a load is broken off again and again", "deserted.py",
+           "if _was_broken_off_lately(demand.view, load) or left_s", "if left_s"),
     # ------------------------------------------------------------------------------------------ in front of the routes
     api("any name will do", "guard.py",
         "if host not in self._known_hosts and not self._names.has(host):", "if host is None:", GUARD),

@@ -123,6 +123,18 @@ def http_server(*argv: str) -> Iterator[str]:
         assert process.wait(10) in {0, -15}
 
 
+@contextlib.contextmanager
+def http_server_killed(*argv: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same, for a test that kills it."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, *argv, "--http", str(port)], env=environment())
+    try:
+        yield f"http://127.0.0.1:{port}/mcp", process
+    finally:
+        process.kill()
+        process.wait()
+
+
 @contextlib.asynccontextmanager
 async def client_of(way: str, url: str) -> AsyncIterator[Client]:
     """The official client, connected to a process of its own."""
@@ -234,14 +246,47 @@ async def test_the_place_in_line_is_kept_and_served(pool: BrokerProcess):
         assert told(await waiting)["text"].strip() == "tok0"
 
 
-async def test_a_client_that_cancels_leaves_the_line(pool: BrokerProcess):
+@pytest.mark.parametrize("tool", ["complete", "lease_model"])
+async def test_a_client_that_cancels_leaves_the_line(tool: str, pool: BrokerProcess):
     await asyncio.to_thread(hold, pool, "b")
     async with Client(build(pool.url, "", session=None, stdio=True)) as client:
-        asking = {"model": "a", "prompt": "hello", "wait_s": 60}
-        waiting = asyncio.create_task(client.call_tool("complete", asking))
+        asking = {"model": "a", "wait_s": 60} | ({"prompt": "hello"} if tool == "complete" else {})
+        waiting = asyncio.create_task(client.call_tool(tool, asking))
         await until(lambda: queued(pool) == 1)
         waiting.cancel()
         await until(lambda: queued(pool) == 0)
+
+
+async def test_a_cancelled_question_for_a_lease_that_the_session_has_gives_nothing_back(pool: BrokerProcess):
+    async with Client(build(pool.url, "", session="s", stdio=True)) as client:
+        told(await client.call_tool("lease_model", {"model": "a", "wait_s": 20}))
+        asking = asyncio.create_task(client.call_tool("lease_model", {"model": "a", "wait_s": 20}))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        [lease] = told(await client.call_tool("queue_position", {}))["leases"]
+        assert lease["state"] == "active"
+
+
+@pytest.mark.parametrize("tool", ["complete", "lease_model"])
+async def test_a_killed_process_leaves_the_line(tool: str, pool: BrokerProcess):
+    await asyncio.to_thread(hold, pool, "b")
+    argv = ["-m", "hotseat.cli", "mcp", "--url", pool.url]
+    asking = {"model": "a", "wait_s": 60} | ({"prompt": "hello"} if tool == "complete" else {})
+    seen = []
+    with http_server_killed(*argv) as (address, process):
+        await until(lambda: answers(address), 30)
+        with contextlib.suppress(Exception):  # of the client whose server is gone
+            async with Client(address) as client:
+                waiting = asyncio.create_task(client.call_tool(tool, asking))
+                await until(lambda: queued(pool) == 1)
+                seen.append("in line")
+                await asyncio.sleep(0.5)  # until it holds on
+                process.kill()
+                await until(lambda: queued(pool) == 0)
+                seen.append("gone")
+                waiting.cancel()
+    assert seen == ["in line", "gone"]
 
 
 def queued(broker: BrokerProcess) -> int:
