@@ -45,6 +45,8 @@ class _Session:
     quiet_since_s: float
     open: int = 0
     """Leases asked for and not ended."""
+    step: tuple[ModelName, ModelName] | None = None
+    """The last one counted; None: it has just begun."""
     left: bool = False
     """It left the line unserved and has not asked since."""
     own: dict[tuple[ModelName, ModelName], float] = field(default_factory=dict)
@@ -115,14 +117,17 @@ class Activity:
             known.last_model, known.quiet_since_s = model, at_s
 
     def observe_leave(self, session: str, model: ModelName, at_s: float) -> None:
-        """A ticket ended unserved: who left the line has used nothing and is not expected back."""
+        """A ticket ended unserved: who left the line has used nothing, and is not expected back."""
+        self.observe_end(session, model, at_s)
         known = self._sessions.get(session)
         if known is None:
             return
-        self.observe_end(session, model, at_s)
         known.left = known.open == 0
-        if known.left and not known.own and model in self._fresh:  # nor was it a session that began
-            self._fresh[model].add(at_s, -1.0)
+        if known.step is None:
+            if model in self._fresh:
+                self._fresh[model].add(at_s, -1.0)
+        elif known.step[1] == model:
+            self._uncount_step(known, known.step)
 
     def observe_warm(self, model: ModelName, leases: int) -> None:
         """How many warm leases there are on a model now."""
@@ -154,9 +159,17 @@ class Activity:
     def _count_step(self, session: _Session, model: ModelName) -> None:
         row = self._next.setdefault(session.last_model, {})
         row[model] = row.get(model, 0.0) + 1.0
-        step = (session.last_model, model)
+        session.step = step = (session.last_model, model)
         if step in session.own or len(session.own) < MOST_STEPS:
             session.own[step] = session.own.get(step, 0.0) + 1.0
+
+    def _uncount_step(self, session: _Session, step: tuple[ModelName, ModelName]) -> None:
+        last, model = step
+        row = self._next[last]
+        row[model] = max(0.0, row[model] - 1.0)
+        if step in session.own:
+            session.own[step] = max(0.0, session.own[step] - 1.0)
+        session.last_model = last
 
     def _count_gap(self, gap_s: float) -> None:
         self._gaps[min(BINS - 1, bisect_right(EDGES_S, gap_s) - 1)] += 1.0

@@ -32,7 +32,7 @@ def break_off(board: Board, place: Place, moments: list[float]) -> Unload | None
     if load is None:
         return None
     demand = board.demands[load.model]
-    was_left = demand.waiting == 0 and demand.view.deserted_s >= load.started_s
+    was_left = demand.waiting == 0 and demand.view.deserted_s >= load.started_s and demand.view.deserted_s > 0
     if load.prefetched or not was_left or demand.view.warm_leases or demand.view.is_default:  # 1
         return None
     patient_until_s = demand.view.deserted_s + PATIENCE_S

@@ -80,6 +80,23 @@ async def test_a_load_given_up_after_a_second_and_a_half_is_broken_off_and_leave
         assert not scene.worker.loads
 
 
+async def test_nobody_learns_from_a_request_that_was_given_up_that_its_model_will_be_asked_for():
+    async with gateway_scene({"a": [whole(GOOD)], "b": [whole(GOOD)]}) as scene:
+        for session in ("agent", "other"):
+            answer = await scene.client.post(CHAT, json=body_of("a"), headers={"x-hotseat-session": session})
+            assert answer.status_code == 200
+        scene.worker.load_s = SECONDS
+        client = await RawClient.to(scene.url)
+        client.post(CHAT, json.dumps(body_of("b")).encode(), "x-hotseat-session: agent")
+        await until(lambda: says(scene, "loading", "b", "waiters"))
+        await asyncio.sleep(0.5)
+        client.close()
+        await until(lambda: says(scene, "unloading", "b", "deserted"))
+        await until(lambda: "b" not in scene.worker.loads)
+        await asyncio.sleep(2.0)
+        assert [model for kind, model, _ in await kinds(scene) if kind == "loading"].count("b") == 1
+
+
 async def test_who_comes_back_at_once_finds_the_load_going_on():
     async with gateway_scene({"a": [whole(GOOD)]}, load_s=2.5) as scene:
         client = await RawClient.to(scene.url)

@@ -91,3 +91,17 @@ def test_the_same_story_teaches_the_same():
         return activity.all_expected(1300.0)
 
     assert story() == story()
+
+
+def test_who_left_the_line_unserved_taught_nothing_and_is_not_expected_back():
+    activity = Activity()
+    now_s = talk(activity, "agent", [A] * 6) + 20.0
+    before = activity.expected(A, now_s)
+    for session in ("agent", "stranger"):
+        activity.observe_arrival(session, B, now_s)
+        activity.observe_leave(session, B, now_s + 1.5)
+    assert activity.expected(B, now_s + 5.0) == 0.0
+    assert activity.expected(A, now_s + 5.0) < before / 2, "a new session may still begin with it"
+    activity.observe_arrival("agent", A, now_s + 10.0)
+    activity.observe_end("agent", A, now_s + 20.0)
+    assert activity.expected(A, now_s + 30.0) > before / 2
