@@ -202,8 +202,8 @@ class Pool(PoolState):
             if lease.ended == 0 or self.now < lease.ended + ttl:
                 kept[lease.id] = lease
         self.leases = kept
-        found = {key: {one: at for one, at in places.items() if one in kept} for key, places in self.left.items()}
-        self.left = {key: places for key, places in found.items() if places}
+        found = {name: {one: at for one, at in places.items() if one in kept} for name, places in self.left.items()}
+        self.left = {name: places for name, places in found.items() if places}
         self.ops = {op: row for op, row in self.ops.items() if self.now < row.made + rules.op_ttl_ms}
 
 

@@ -66,21 +66,17 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
     if ask.life:
         require(pool, ask.life)
     lease = _of_operation(pool, ask) or _of_id(pool, ask) or _of_session(pool, ask)
-    looked = lease is None and _has_left(pool, ask)
-    before = _left_behind(pool, ask) if looked else None
+    before = _left_behind(pool, ask) if lease is None else None
     if before is not None and before.state is not LeaseState.ENDED:
-        take_up(pool, before, ask.life, holder=ask.holder, hh=ask.hh)
+        take_up(pool, before, ask.life, session=ask.session, sh=ask.sh, holder=ask.holder, hh=ask.hh)
         lease = before
     if lease is not None:
         attend(pool, lease, ask.waiter_ttl_ms)
         if ask.op:
             _note_operation(pool, ask, lease)
         return lease
-    model = _servable(pool, ask)
-    free = _free_places(pool, ask, model, before)
-    if not free and not looked:
-        before = _left_behind(pool, ask)
-        free = _free_places(pool, ask, model, before)
+    _refuse_unservable(pool, ask)
+    free = _free_places(pool, ask, before)
     _refuse_overflow(pool, ask, at_once=bool(free))
     lease = _open(pool, ask, before)
     if ask.intent is Intent.WARM:
@@ -94,25 +90,25 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
     return lease
 
 
-def _free_places(
-    pool: PoolState, ask: Ask, model: ModelRow, before: LeaseRow | None
-) -> list[tuple[int, SlotId, ResidencyRow]]:
+def _free_places(pool: PoolState, ask: Ask, before: LeaseRow | None) -> list[tuple[int, SlotId, ResidencyRow]]:
     """Places that it may have at once: none while anybody waits."""
-    if ask.intent is Intent.WARM or model.queued > 0:
+    model = pool.models.get(ask.model)
+    if ask.intent is Intent.WARM or model is None or model.queued > 0:
         return []
     arrival = pool.known.arrival + 1 if before is None else before.arrival
     return [place for place in places(pool, ask.model) if place[2].admit > arrival]
 
 
-def _has_left(pool: PoolState, ask: Ask) -> bool:
-    """Is there a live lease of the session that its client left behind? Else only who must wait looks for a place."""
-    session = pool.sessions.get(ask.sh)
-    return session is not None and session.left > 0
-
-
 def _left_behind(pool: PoolState, ask: Ask) -> LeaseRow | None:
-    """Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease."""
+    """What the client left behind when it was here before.
+
+    Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease. Who is served at once
+    needs no place, so it looks only where its session has left a live lease.
+    """
     if not ask.life or not ask.place or ask.intent is Intent.WARM:
+        return None
+    session = pool.sessions.get(ask.sh)
+    if (session is None or session.left == 0) and _free_places(pool, ask, None):
         return None
     return left_behind(pool, ask.sh, ask.model, who=ask.who, place=ask.place, named=ask.named)
 
@@ -149,17 +145,16 @@ def _of_session(pool: PoolState, ask: Ask) -> LeaseRow | None:
     return None if lease.state is LeaseState.ENDED else lease
 
 
-def _servable(pool: PoolState, ask: Ask) -> ModelRow:
+def _refuse_unservable(pool: PoolState, ask: Ask) -> None:
     model = pool.models.get(ask.model)
     if model is None:
         raise UnknownModelError(f"no model {ask.model}")
     if model.ready:
-        return model
+        return
     if fits_nowhere(pool, model):
         raise ModelTooLargeError(f"{ask.model} needs {model.memory_mib} MiB, more than any slot has")
     if quarantined_everywhere(pool, ask.model):
         raise ModelQuarantinedError(f"{ask.model} failed to load too often")
-    return model
 
 
 def fits_nowhere(pool: PoolState, model: ModelRow) -> bool:

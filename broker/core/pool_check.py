@@ -42,8 +42,11 @@ def _live(pool: PoolState, lease: LeaseRow) -> Iterator[Broken]:
         yield Broken("one_live_lease_per_session", lease.id, "not the session's lease")
     if lease.life and lease.id not in pool.lives.get(lease.life, UNKNOWN).leases:
         yield Broken("lives_are_in_step", lease.id, f"not of {lease.life}")
-    if bool(lease.left) != (lease.id in pool.left.get((lease.sh, lease.model), {})):
-        yield Broken("left_are_in_step", lease.id, f"left {lease.left}")
+    waits = lease.state is LeaseState.QUEUED and lease.left == 0
+    if lease.place and waits != (lease.id in pool.places.get(lease.place, {})):
+        yield Broken("left_are_in_step", lease.id, f"left {lease.left}, waited for as {lease.place}")
+    if lease.place and bool(lease.left) != (lease.id in pool.left.get(lease.place, {})):
+        yield Broken("left_are_in_step", lease.id, f"left {lease.left}, as {lease.place}")
 
 
 def _member(pool: PoolState, lease_id: LeaseId, states: tuple[LeaseState, ...], index: str) -> Iterator[Broken]:

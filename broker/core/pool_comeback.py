@@ -2,11 +2,13 @@
 
 How a client is known again, in this order:
 
-1. by the request, byte by byte (``place``), of the same API key, session and model: retries send the same bytes. Those
-   that are alike in all of it are interchangeable, and take up the oldest place first;
-2. where the client names its session: by API key, session and model, as soon as the one who left should have been back
-   (at once where the broker died under it): a client may build its retry anew.
+1. by API key, session, model and the request, byte by byte (``place``): retries send the same bytes. Those that are
+   alike in all of it are interchangeable, and take up the oldest place first;
+2. by the request alone, unless both clients name their sessions: of one without a name each broker knows what it has
+   seen, and may call it otherwise than another one does;
+3. where the client names its session, by that: a client may build its retry anew.
 
+By 2 and 3 only from the moment on at which the one who left should have been back; at once where its broker died.
 Nobody takes over the place of a client that is connected, at whatever broker, or still expected back; so nobody's place
 gets worse by another request of its session.
 """
@@ -14,9 +16,21 @@ gets worse by another request of its session.
 from broker.core.errors import BadArgumentError
 from broker.core.lease import NO_LIFE, RANK, Intent, LeaseId, LeaseState, LifeId, ModelName
 from broker.core.pool_handout import set_deadline
-from broker.core.pool_leases import checked, expire_if_due, session_field
-from broker.core.pool_left import forget, join_life, leave_life, left_by, moved, remember
-from broker.core.pool_rows import GONE, LeaseRow
+from broker.core.pool_leases import checked, expire_if_due, leave_session, session_field
+from broker.core.pool_left import (
+    attended,
+    by_session,
+    forget,
+    join_life,
+    join_place,
+    leave_life,
+    leave_place,
+    left_as,
+    moved,
+    remember,
+)
+from broker.core.pool_rows import GONE, LeaseRow, SessionRow
+from broker.core.pool_shares import charge_again, refund
 from broker.core.pool_state import PoolState
 
 
@@ -34,6 +48,7 @@ def send_away(pool: PoolState, lease_id: LeaseId, nonce: str, *, life: LifeId, b
     leave_life(pool, lease)
     lease.life = NO_LIFE
     if lease.state is LeaseState.QUEUED:
+        leave_place(pool, lease)
         set_deadline(pool, lease, pool.now + back_ms + kept_ms)
     elif lease.state is LeaseState.ACTIVE and lease.claimed:
         lease.claimed = False
@@ -44,34 +59,48 @@ def send_away(pool: PoolState, lease_id: LeaseId, nonce: str, *, life: LifeId, b
 
 def left_behind(pool: PoolState, sh: str, model: ModelName, *, who: str, place: str, named: bool) -> LeaseRow | None:
     """What a client that asks now left behind: a ticket, the grant it became, or one whose place is kept."""
-    alike = overdue = None
-    for lease in left_by(pool, sh, model):
-        expire_if_due(pool, lease)
-        if lease.who != who or not _may_be_taken_up(pool, lease):
-            continue
-        if lease.place == place:
-            alike = alike or lease
-        elif named and pool.now >= lease.left:
-            overdue = overdue or lease
-    return alike or overdue
+    overdue = None
+    for lease in left_as(pool, place):
+        if _may_be_taken_up(pool, lease, model, who):
+            if lease.sh == sh:  # 1
+                return lease
+            if overdue is None and pool.now >= lease.left and not (lease.named and named):
+                overdue = lease  # 2
+    if overdue is not None or not named:
+        return overdue
+    for lease in left_as(pool, by_session(sh, model)):  # 3
+        if pool.now >= lease.left and _may_be_taken_up(pool, lease, model, who):
+            return lease
+    return None
 
 
-def _may_be_taken_up(pool: PoolState, lease: LeaseRow) -> bool:
+def _may_be_taken_up(pool: PoolState, lease: LeaseRow, model: ModelName, who: str) -> bool:
+    expire_if_due(pool, lease)
+    if (lease.model, lease.who) != (model, who):
+        return False
     if lease.state is LeaseState.ENDED:
         return lease.kept > pool.now
     return lease.state is LeaseState.QUEUED or (lease.state is LeaseState.ACTIVE and not lease.claimed)
 
 
-def take_up(pool: PoolState, lease: LeaseRow, life: LifeId, *, holder: str, hh: str) -> None:
-    """Its client is back, at this life's broker.
+def take_up(pool: PoolState, lease: LeaseRow, life: LifeId, *, session: str, sh: str, holder: str, hh: str) -> None:
+    """Its client is back, at this life's broker, under the session and holder that it goes by there.
 
-    It is found by its new holder from now on, so that an acquire whose reply was lost finds it again.
+    So an acquire whose reply was lost finds it again.
     """
     forget(pool, lease)
-    live = pool.sessions[lease.sh].live
-    del live[session_field(lease)]
-    lease.life, lease.holder, lease.hh = life, holder, hh
-    live[session_field(lease)] = lease.id
+    waits = lease.state is LeaseState.QUEUED
+    if waits:
+        pool.sessions[lease.sh].queued -= 1
+        refund(pool, lease)
+    leave_session(pool, lease)
+    lease.life, lease.session, lease.sh, lease.holder, lease.hh = life, session, sh, holder, hh
+    now = pool.sessions.setdefault(sh, SessionRow())
+    now.live[session_field(lease)] = lease.id
+    if waits:
+        now.queued += 1
+        charge_again(pool, lease)
+        join_place(pool, lease)
     join_life(pool, lease)
 
 
@@ -94,21 +123,22 @@ def pass_on(pool: PoolState, lost: LeaseRow) -> None:
 
 
 def _heir(pool: PoolState, lost: LeaseRow) -> LeaseRow | None:
-    session = pool.sessions.get(lost.sh)
+    for lease in attended(pool, lost.place, lost.arrival):
+        if (lease.sh == lost.sh or not (lease.named and lost.named)) and _may_inherit(pool, lease, lost):
+            return lease
+    session = pool.sessions.get(lost.sh) if lost.named else None
     tickets = [pool.leases[lease_id] for lease_id in session.live.values()] if session else []
-    found = [lease for lease in tickets if _may_inherit(pool, lease, lost)]
-    return min(found, key=lambda lease: (lease.place != lost.place, lease.arrival, lease.id), default=None)
+    found = [lease for lease in tickets if lease.arrival > lost.arrival and _may_inherit(pool, lease, lost)]
+    return min(found, key=lambda lease: (lease.arrival, lease.id), default=None)
 
 
 def _may_inherit(pool: PoolState, lease: LeaseRow, lost: LeaseRow) -> bool:
-    """Is it a ticket that somebody attends to, younger, and perhaps of the client that lost its own?"""
+    """Is it a ticket that somebody attends to, and perhaps of the client that lost its own?"""
     life = pool.lives.get(lease.life)
     return (
         lease.state is LeaseState.QUEUED
         and lease.intent is Intent.USE
         and (lease.model, lease.who, lease.priority) == (lost.model, lost.who, lost.priority)
-        and (lease.place == lost.place or lost.named)
-        and lease.arrival > lost.arrival
         and pool.now < lease.deadline
         and life is not None
         and life.beat != GONE

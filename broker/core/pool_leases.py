@@ -80,7 +80,7 @@ def end_lease(pool: PoolState, lease: LeaseRow, event: LeaseEvent, cause: Cause)
     pool.due.remove(lease.id)
     leave_life(pool, lease)
     forget(pool, lease)
-    _leave_session(pool, lease)
+    leave_session(pool, lease)
     pool.tenants[lease.who].open -= 1
     emit_lease(pool, "ended", lease, who=cause.who, from_=was.value, why=lease.reason)
 
@@ -99,7 +99,8 @@ def _give_back(pool: PoolState, lease: LeaseRow, event: LeaseEvent) -> None:
             learn_error(pool.tenants[lease.who], lease, held_ms)
 
 
-def _leave_session(pool: PoolState, lease: LeaseRow) -> None:
+def leave_session(pool: PoolState, lease: LeaseRow) -> None:
+    """It is no longer one of its session's live leases."""
     session = pool.sessions[lease.sh]
     del session.live[session_field(lease)]
     if not session.live and session.seq is None:

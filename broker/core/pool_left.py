@@ -4,16 +4,22 @@ A request of ``/v1`` belongs to the life of the broker at which its connection i
 ticket belongs to nobody until it comes back, at any broker, and is *left behind* meanwhile: it keeps its place, and the
 grant it becomes waits for a claim. When the broker dies its tickets are lost, but their places are kept (``kept``): who
 comes back to one stands where it stood, and until then nobody stands behind it.
+
+What is left behind is found by the request (``P:left:<place>``), and where the client names its session by that too
+(``P:left:<sh>:<m>``); a ticket that somebody attends to is found by the request only (``P:place:<place>``).
 """
 
+from collections.abc import Iterator
+
 from broker.core.lease import LeaseId, LeaseState, ModelName
-from broker.core.pool_rows import LeaseRow
+from broker.core.pool_rows import MAX_LOOP, LeaseRow
 from broker.core.pool_state import PoolState
 
-MOST_LEFT = 200
-"""Places remembered per session and model; the oldest are forgotten first."""
+MOST_LEFT = 10_000
+"""Places remembered under one name; the oldest are forgotten first."""
 
 
+# ---------------------------------------------------------------------------------------------------- who attends to it
 def join_life(pool: PoolState, lease: LeaseRow) -> None:
     """It is served by the life that it names."""
     if lease.life:
@@ -26,18 +32,34 @@ def leave_life(pool: PoolState, lease: LeaseRow) -> None:
         pool.lives[lease.life].leases.pop(lease.id, None)
 
 
+def join_place(pool: PoolState, lease: LeaseRow) -> None:
+    """A client waits for it."""
+    if lease.place:
+        pool.places.setdefault(lease.place, {})[lease.id] = lease.arrival
+
+
+def leave_place(pool: PoolState, lease: LeaseRow) -> None:
+    """It left the line, or its client did."""
+    if lease.id in pool.places.get(lease.place, {}):
+        _drop(pool.places, lease.place, lease.id)
+
+
+def attended(pool: PoolState, place: str, after: int) -> list[LeaseRow]:
+    """Tickets for requests alike that arrived later, the oldest first; not more than ``MAX_LOOP`` are looked at."""
+    found = sorted((arrival, lease_id) for lease_id, arrival in pool.places.get(place, {}).items() if arrival > after)
+    return [pool.leases[lease_id] for _, lease_id in found[:MAX_LOOP]]
+
+
+# ------------------------------------------------------------------------------------------------------- who is awaited
 def remember(pool: PoolState, lease: LeaseRow, back_ms: int) -> None:
     """Its client is away; expected back from ``back_ms`` on."""
     lease.left = back_ms
     _count(pool, lease, 1)
-    places = pool.left.setdefault((lease.sh, lease.model), {})
-    places[lease.id] = lease.arrival
-    if len(places) > MOST_LEFT:
-        oldest = _in_order(places)[0]
-        if oldest in pool.leases:
-            forget(pool, pool.leases[oldest])
-        else:
-            _drop(pool, lease.sh, lease.model, oldest)
+    for name in _names(lease):
+        places = pool.left.setdefault(name, {})
+        places[lease.id] = lease.arrival
+        if len(places) > MOST_LEFT:
+            _forget_oldest(pool, name)
 
 
 def forget(pool: PoolState, lease: LeaseRow) -> None:
@@ -45,7 +67,49 @@ def forget(pool: PoolState, lease: LeaseRow) -> None:
     if lease.left:
         lease.left = 0
         _count(pool, lease, -1)
-        _drop(pool, lease.sh, lease.model, lease.id)
+        for name in _names(lease):
+            if lease.id in pool.left.get(name, {}):
+                _drop(pool.left, name, lease.id)
+
+
+def _forget_oldest(pool: PoolState, name: str) -> None:
+    lease_id = _in_order(pool.left[name])[0]
+    if lease_id in pool.leases:
+        forget(pool, pool.leases[lease_id])
+    else:
+        _drop(pool.left, name, lease_id)
+
+
+def moved(pool: PoolState, lease: LeaseRow) -> None:
+    """It has another arrival number."""
+    if lease.left:
+        for name in _names(lease):
+            pool.left[name][lease.id] = lease.arrival
+    else:
+        join_life(pool, lease)
+        join_place(pool, lease)
+
+
+def left_as(pool: PoolState, name: str) -> Iterator[LeaseRow]:
+    """What was left behind under a name, the oldest ``MAX_LOOP`` in order; what is over is forgotten on the way."""
+    for lease_id in _in_order(pool.left.get(name, {}))[:MAX_LOOP]:
+        lease = pool.leases.get(lease_id)
+        if lease is None:
+            _drop(pool.left, name, lease_id)
+        elif lease.state is LeaseState.ENDED and pool.now >= lease.kept:
+            forget(pool, lease)
+        else:
+            yield lease
+
+
+def by_session(sh: str, model: ModelName) -> str:
+    """The name of what a session left behind."""
+    return f"{sh}:{model}"
+
+
+def _names(lease: LeaseRow) -> list[str]:
+    names = [lease.place] if lease.place else []
+    return [*names, by_session(lease.sh, lease.model)] if lease.named else names
 
 
 def _count(pool: PoolState, lease: LeaseRow, number: int) -> None:
@@ -54,34 +118,11 @@ def _count(pool: PoolState, lease: LeaseRow, number: int) -> None:
         pool.sessions[lease.sh].left += number
 
 
-def moved(pool: PoolState, lease: LeaseRow) -> None:
-    """It has another arrival number."""
-    if lease.left:
-        pool.left[lease.sh, lease.model][lease.id] = lease.arrival
-    else:
-        join_life(pool, lease)
-
-
-def left_by(pool: PoolState, sh: str, model: ModelName) -> list[LeaseRow]:
-    """Everything that a session left behind, the oldest first; what is over is forgotten here."""
-    found = []
-    for lease_id in _in_order(pool.left.get((sh, model), {})):
-        lease = pool.leases.get(lease_id)
-        if lease is None:
-            _drop(pool, sh, model, lease_id)
-        elif lease.state is LeaseState.ENDED and pool.now >= lease.kept:
-            forget(pool, lease)
-        else:
-            found.append(lease)
-    return found
-
-
 def _in_order(places: dict[LeaseId, int]) -> list[LeaseId]:
     return sorted(places, key=lambda lease_id: (places[lease_id], lease_id))
 
 
-def _drop(pool: PoolState, sh: str, model: ModelName, lease_id: LeaseId) -> None:
-    places = pool.left.get((sh, model), {})
-    places.pop(lease_id, None)
-    if not places:
-        pool.left.pop((sh, model), None)
+def _drop(index: dict[str, dict[LeaseId, int]], name: str, lease_id: LeaseId) -> None:
+    del index[name][lease_id]
+    if not index[name]:
+        del index[name]

@@ -33,6 +33,12 @@ def charge(pool: PoolState, lease: LeaseRow) -> None:
     shares[lease.sh] = lease.turn + lease.cost
 
 
+def charge_again(pool: PoolState, lease: LeaseRow) -> None:
+    """A ticket that was refunded stays in line after all, for another session perhaps; it keeps its turn."""
+    model, shares = pool.models[lease.model], pool.shares.setdefault(lease.model, {})
+    shares[lease.sh] = max(model.turn, shares.get(lease.sh, 0)) + lease.cost
+
+
 def refund(pool: PoolState, lease: LeaseRow) -> None:
     """A ticket left the line unserved."""
     _settle(pool, lease, 0)

@@ -123,8 +123,10 @@ class PoolState:
         self.ops: dict[str, OperationRow] = {}
         self.tenants: dict[str, TenantRow] = {}
         self.lives: dict[LifeId, LifeRow] = {}
-        self.left: dict[tuple[str, ModelName], dict[LeaseId, int]] = {}
-        """Per session and model the tickets whose clients are away, with their arrival numbers: ``P:left:<sh>:<m>``."""
+        self.places: dict[str, dict[LeaseId, int]] = {}
+        """``P:place:<place>``: per request the tickets that a client waits for, with their arrival numbers."""
+        self.left: dict[str, dict[LeaseId, int]] = {}
+        """``P:left:<place>``, ``P:left:<sh>:<m>``: those whose clients are away, and the lost whose places are kept."""
         self.events: list[EventRow] = []
         """Of the calls since somebody last took them out."""
         self.rings: list[SlotId] = []

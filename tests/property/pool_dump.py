@@ -85,7 +85,8 @@ def dump_pool(pool: Pool) -> Dump:
     out["due"] = _scores(pool.due.items())
     out["brokers"] = kept(_scores({life: row.beat for life, row in pool.lives.items()}))
     out |= {f"life:{life}": _scores(row.leases) for life, row in pool.lives.items()}
-    out |= {f"left:{sh}:{model}": _scores(places) for (sh, model), places in pool.left.items()}
+    out |= {f"left:{name}": _scores(places) for name, places in pool.left.items()}
+    out |= {f"place:{place}": _scores(places) for place, places in pool.places.items()}
     for name, session in pool.sessions.items():
         out[f"session:{name}"] = kept({"queued": session.queued, "left": session.left}) | session.live
         if session.seq is not None:

@@ -137,7 +137,8 @@ class Walk:
         pick = self.random
         hh = ask.id if pick.random() < 0.9 else ask.hh
         place, named = pick.choice(("p0", "p0", "p1", "")), pick.random() < 0.5
-        return replace(ask, hh=hh, life=self._life(), place=place, named=named, session="s0", sh="s0" * 3)
+        session = pick.choice(("s0", "s0", "s1"))
+        return replace(ask, hh=hh, life=self._life(), place=place, named=named, session=session, sh=session * 3)
 
     def _life(self) -> LifeId:
         known = sorted(self.pool.lives)
@@ -167,8 +168,9 @@ class Walk:
         if not gone or not self.pool.lives:
             return None
         lease, number = self.random.choice(gone), self._fresh()
+        session = lease.session if self.random.random() < 0.7 else "s1"
         ask = Ask(
-            id=LeaseId(f"L{number}"), nonce=f"n{number}", session=lease.session, sh=lease.sh, hh=f"L{number}",
+            id=LeaseId(f"L{number}"), nonce=f"n{number}", session=session, sh=session * 3, hh=f"L{number}",
             model=lease.model, intent=lease.intent, holder="", who=lease.who, priority=lease.priority, ttl_ms=5000,
             waiter_ttl_ms=20_000, life=self._life(), place=lease.place or "p2", named=self.random.random() < 0.5,
         )  # fmt: skip
@@ -181,9 +183,9 @@ class Walk:
 
         def asks(life: LifeId, place: str) -> Callable[[], Step]:
             def made() -> Step:
-                number = self._fresh()
+                number, session = self._fresh(), self.random.choice(("s0", "s0", "s1"))
                 ask = Ask(
-                    id=LeaseId(f"L{number}"), nonce=f"n{number}", session="s0", sh="s0" * 3, hh=f"L{number}",
+                    id=LeaseId(f"L{number}"), nonce=f"n{number}", session=session, sh=session * 3, hh=f"L{number}",
                     model=model, intent=Intent.USE, holder="", who=who, priority=Priority.NORMAL, ttl_ms=5000,
                     waiter_ttl_ms=20_000, life=life, place=place, named=self.random.random() < 0.5, single=True,
                 )  # fmt: skip
@@ -429,4 +431,4 @@ CHOICES: tuple[Callable[[Walk], Step | None], ...] = (
     Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model, Walk.life, Walk.send_away, Walk.come_back,
     Walk.miss_beats, Walk.return_elsewhere,
 )  # fmt: skip
-WEIGHTS = (25, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 4, 2, 1.3, 0.5, 3, 0.5, 0.7, 3, 0.7, 3, 3, 3, 0.5, 1.5)
+WEIGHTS = (25, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 4, 2, 1.8, 0.5, 3, 0.5, 0.7, 3, 0.7, 3, 3, 3, 0.5, 1.5)

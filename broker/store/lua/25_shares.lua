@@ -1,5 +1,5 @@
 -- Sessions take turns: start-time fair queueing on lease time. Twin of broker/core/pool_shares.py.
-local charge, refund, advance, settle, turn_member, turn_score, in_turn
+local charge, charge_again, refund, advance, settle, turn_member, turn_score, in_turn
 do
 
 local MEAN_LEASE, SHORTEST, LONGEST = 1000, 100, 10000
@@ -54,6 +54,13 @@ local function correct(c, lease, used)
   else
     redis.call('ZREM', key, lease.sh)
   end
+end
+
+-- It was refunded and stays in line after all, for another session perhaps; it keeps its turn.
+function charge_again(c, lease)
+  local key = shares_key(c, lease.model)
+  local finish = math.max(int(model_row(c, lease.model).turn), int(redis.call('ZSCORE', key, lease.sh)))
+  redis.call('ZADD', key, s(finish + int(lease.cost)), lease.sh)
 end
 
 function refund(c, lease) correct(c, lease, 0) end

@@ -1,5 +1,5 @@
 -- Brokers' lives, and clients that come back. Twin of broker/core/pool_lives.py and pool_comeback.py.
-local require_life, lives_of, begin_life, rejoin_life, beat, finish_life, watch, send_away, left_behind, take_up
+local lives = {}
 do
 
 local WATCH_STEP_MS = 1000
@@ -7,7 +7,7 @@ local GONE = -1
 
 local function brokers_key(c) return c.P .. ':brokers' end
 
-function lives_of(c) return sorted(redis.call('ZRANGE', brokers_key(c), 0, -1)) end
+function lives.all(c) return sorted(redis.call('ZRANGE', brokers_key(c), 0, -1)) end
 
 -- nil: unknown, GONE: being buried, else `watch` at its last beat.
 local function beat_of(c, life)
@@ -20,81 +20,100 @@ local function is_alive(c, life)
   return last ~= nil and last ~= GONE
 end
 
-function require_life(c, life)
+function lives.require(c, life)
   if not is_alive(c, life) then refuse('LIFE_ENDED', 'the life ' .. life .. ' is over') end
 end
 
 -- ----------------------------------------------------------------------------------------------- coming back
-local function may_be_taken_up(c, lease)
+local function may_be_taken_up(c, lease, ask)
+  expire_if_due(c, lease)
+  if lease.model ~= ask.model or lease.who ~= ask.who then return false end
   if lease.state == 'ended' then return int(lease.kept) > c.now end
   return lease.state == 'queued' or (lease.state == 'active' and lease.claimed ~= '1')
 end
 
-function left_behind(c, ask)
-  local alike, overdue, left = nil, nil, left_by(c, ask)
-  for _, lease in ipairs(left) do
-    expire_if_due(c, lease)
-    if lease.who == ask.who and may_be_taken_up(c, lease) then
-      if lease.place == ask.place then
-        alike = alike or lease
-      elseif ask.named == '1' and c.now >= int(lease.left) then
-        overdue = overdue or lease
-      end
+function lives.left_behind(c, ask)
+  local own, overdue = nil, nil
+  left.look_through(c, ask.place, function(lease)
+    if not may_be_taken_up(c, lease, ask) then return false end
+    if lease.sh == ask.sh then
+      own = lease
+    elseif overdue == nil and c.now >= int(lease.left) and not (lease.named == '1' and ask.named == '1') then
+      overdue = lease
     end
+    return own ~= nil
+  end)
+  local lease = own or overdue
+  if lease == nil and ask.named == '1' then
+    left.look_through(c, left.by_session(ask), function(one)
+      if c.now >= int(one.left) and may_be_taken_up(c, one, ask) then lease = one end
+      return lease ~= nil
+    end)
   end
-  if #left > 0 then -- some may have been due
-    ask.session_queued = int(redis.call('HGET', c.P .. ':session:' .. ask.sh, 'queued'))
-  end
-  return alike or overdue
+  ask.session_queued = int(redis.call('HGET', c.P .. ':session:' .. ask.sh, 'queued')) -- some may have been due
+  return lease
 end
 
-function take_up(c, lease, ask)
+function lives.take_up(c, lease, ask)
+  local waits = lease.state == 'queued'
+  left.forget(c, lease)
+  if waits then
+    session_count(c, lease, -1)
+    refund(c, lease)
+  end
+  leave_session(c, lease)
+  for _, field in ipairs({'life', 'session', 'sh', 'holder', 'hh'}) do put(lease, field, ask[field]) end
   local session = c.P .. ':session:' .. lease.sh
-  forget_left(c, lease)
-  redis.call('HDEL', session, session_field(lease))
-  put(lease, 'life', ask.life)
-  put(lease, 'holder', ask.holder)
-  put(lease, 'hh', ask.hh)
   redis.call('HSET', session, session_field(lease), lease.id)
-  join_life(c, lease)
+  redis.call('PERSIST', session)
+  if waits then
+    session_count(c, lease, 1)
+    charge_again(c, lease)
+    left.join_place(c, lease)
+  end
+  left.join_life(c, lease)
 end
 
-function send_away(c, id, nonce, life, back_ms, kept_ms)
+function lives.send_away(c, id, nonce, life, back_ms, kept_ms)
   if back_ms < 0 or kept_ms <= 0 then refuse('BAD_ARGUMENT', 'back and kept must be positive') end
   local lease = checked_lease(c, id, nonce)
   expire_if_due(c, lease)
   if lease.state == 'ended' or (lease.life or '') == '' or lease.life ~= life then return end
-  leave_life(c, lease)
+  left.leave_life(c, lease)
   put(lease, 'life', '')
   if lease.state == 'queued' then
+    left.leave_place(c, lease)
     set_deadline(c, lease, c.now + back_ms + kept_ms)
   elseif lease.state == 'active' and lease.claimed == '1' then
     put(lease, 'claimed', '')
     set_deadline(c, lease, math.min(int(lease.deadline), c.now + rule(c, 'claim_ttl_ms')))
   end
-  remember(c, lease, c.now + back_ms)
+  left.remember(c, lease, c.now + back_ms)
 end
 
 local function may_inherit(c, lease, lost)
   return lease.state == 'queued' and lease.intent == 'use' and lease.model == lost.model and lease.who == lost.who
-    and lease.priority == lost.priority and ((lease.place or '') == (lost.place or '') or lost.named == '1')
-    and int(lease.arrival) > int(lost.arrival) and c.now < int(lease.deadline)
+    and lease.priority == lost.priority and c.now < int(lease.deadline)
     and (lease.life or '') ~= '' and is_alive(c, lease.life)
 end
 
-local function goes_before(lease, other, lost)
-  local alike, other_alike = (lease.place or '') == (lost.place or ''), (other.place or '') == (lost.place or '')
-  if alike ~= other_alike then return alike end
+local function goes_before(lease, other)
   if int(lease.arrival) ~= int(other.arrival) then return int(lease.arrival) < int(other.arrival) end
   return bytewise(lease.id, other.id)
 end
 
 local function heir_of(c, lost)
+  for _, lease in ipairs(left.attended(c, lost.place or '', lost.arrival)) do
+    local may_be_its = lease.sh == lost.sh or not (lease.named == '1' and lost.named == '1')
+    if may_be_its and may_inherit(c, lease, lost) then return lease end
+  end
+  if lost.named ~= '1' then return nil end
   local heir, flat = nil, redis.call('HGETALL', c.P .. ':session:' .. lost.sh)
   for i = 1, #flat, 2 do
     if string.sub(flat[i], 1, 4) == 'use|' then
       local lease = lease_row(c, flat[i + 1])
-      if may_inherit(c, lease, lost) and (heir == nil or goes_before(lease, heir, lost)) then heir = lease end
+      if int(lease.arrival) > int(lost.arrival) and may_inherit(c, lease, lost)
+        and (heir == nil or goes_before(lease, heir)) then heir = lease end
     end
   end
   return heir
@@ -114,8 +133,8 @@ local function pass_on(c, lost)
   put(heir, 'turn', s(math.min(int(heir.turn), int(lost.turn))))
   redis.call('ZADD', queue_key(c, heir.model), score(heir), heir.id)
   redis.call('ZADD', turns, turn_score(heir), turn_member(heir))
-  moved(c, heir)
-  moved(c, lost)
+  left.moved(c, heir)
+  left.moved(c, lost)
 end
 
 -- ------------------------------------------------------------------------------------------------------ lives
@@ -124,7 +143,7 @@ local function lose(c, lease)
   end_lease(c, lease, 'lose', 'scheduler', 'broker_gone')
   if waited and kept > c.now then
     put(lease, 'kept', s(kept))
-    remember(c, lease, c.now)
+    left.remember(c, lease, c.now)
     pass_on(c, lease)
   end
 end
@@ -132,7 +151,7 @@ end
 -- End what belonged to lives that are gone, MAX_LOOP leases at most; a life is forgotten with its last lease.
 local function bury(c)
   local models, more = {}, MAX_LOOP
-  for _, life in ipairs(lives_of(c)) do
+  for _, life in ipairs(lives.all(c)) do
     if beat_of(c, life) == GONE then
       local key = c.P .. ':life:' .. life
       for _, id in ipairs(more > 0 and redis.call('ZRANGE', key, 0, more - 1) or {}) do
@@ -172,15 +191,15 @@ local function live(c, life, why)
   if beat_of(c, life) == nil then
     emit(c, 'broker', {'who', 'broker:' .. life, 'why', why, 'to', 'alive'})
   else
-    require_life(c, life)
+    lives.require(c, life)
   end
   redis.call('ZADD', brokers_key(c), watched(c), life)
 end
 
-function begin_life(c, life)
+function lives.begin(c, life)
   local name = name_of(life)
   if beat_of(c, life) == nil then
-    for _, other in ipairs(lives_of(c)) do
+    for _, other in ipairs(lives.all(c)) do
       if name_of(other) == name then is_gone(c, other, 'superseded') end
     end
   end
@@ -188,25 +207,25 @@ function begin_life(c, life)
   bury(c)
 end
 
-function rejoin_life(c, life)
+function lives.rejoin(c, life)
   name_of(life)
   live(c, life, 'again')
 end
 
-function beat(c, life)
-  require_life(c, life)
+function lives.beat(c, life)
+  lives.require(c, life)
   redis.call('ZADD', brokers_key(c), watched(c), life)
 end
 
-function finish_life(c, life)
+function lives.finish(c, life)
   if beat_of(c, life) == nil then return end
   is_gone(c, life, 'stopped')
   bury(c)
 end
 
-function watch(c)
+function lives.watch(c)
   local now = watched(c)
-  for _, life in ipairs(lives_of(c)) do
+  for _, life in ipairs(lives.all(c)) do
     if now - beat_of(c, life) >= rule(c, 'broker_silence_ms') then is_gone(c, life, 'missed') end
   end
   bury(c)

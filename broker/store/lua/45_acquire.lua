@@ -78,17 +78,16 @@ function quarantined_everywhere(c, name)
   return true
 end
 
-local function servable(c, ask)
+local function refuse_unservable(c, ask)
   local model = model_row(c, ask.model)
   if not model.name then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
-  if (model.ready or '') ~= '' then return model end
+  if (model.ready or '') ~= '' then return end
   if fits_nowhere(c, model) then
     refuse('MODEL_TOO_LARGE', ask.model .. ' needs ' .. model.memory_mib .. ' MiB, more than any slot has')
   end
   if quarantined_everywhere(c, ask.model) then
     refuse('MODEL_QUARANTINED', ask.model .. ' failed to load too often')
   end
-  return model
 end
 
 local function refuse_overflow(c, ask, at_once)
@@ -139,9 +138,9 @@ local function open_lease(c, ask, model, before)
   redis.call('HSET', session, session_field(lease), lease.id)
   if ask.session_seq then redis.call('PERSIST', session) end
   if ask.op ~= '' then note_operation(c, ask, lease) end
-  join_life(c, lease)
+  left.join_life(c, lease)
   if before ~= nil then
-    forget_left(c, before)
+    left.forget(c, before)
   elseif ask.intent == 'use' then
     put(model, 'arrivals', s(decayed_arrivals(c, model) + 1000))
     put(model, 'arrived_at', c.now_text)
@@ -168,19 +167,21 @@ local function free_place(c, ask, model, before)
   return nil
 end
 
--- Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease.
-local function before_of(c, ask)
-  if ask.life == '' or ask.place == '' or ask.intent ~= 'use' then return nil end
-  return left_behind(c, ask)
-end
+-- Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease. Who is served at once
+-- needs no place, so it looks only where its session has left a live lease.
+local function is_bound(ask) return ask.life ~= '' and ask.place ~= '' and ask.intent == 'use' end
 
 function acquire(c, ask)
-  if ask.life ~= '' then require_life(c, ask.life) end
+  if ask.life ~= '' then lives.require(c, ask.life) end
   local lease, before = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask), nil
-  local looked = lease == nil and ask.session_left > 0 -- else only who must wait looks for a place
-  if looked then before = before_of(c, ask) end
+  local model, place, looked = model_row(c, ask.model), nil, false
+  if lease == nil then
+    place = free_place(c, ask, model, nil)
+    looked = is_bound(ask) and (place == nil or ask.session_left > 0)
+    if looked then before = lives.left_behind(c, ask) end
+  end
   if before ~= nil and before.state ~= 'ended' then
-    take_up(c, before, ask)
+    lives.take_up(c, before, ask)
     lease = before
   end
   if lease ~= nil then
@@ -191,12 +192,8 @@ function acquire(c, ask)
     end
     return lease
   end
-  local model = servable(c, ask)
-  local place = free_place(c, ask, model, before)
-  if place == nil and not looked then
-    before = before_of(c, ask)
-    place = free_place(c, ask, model, before)
-  end
+  refuse_unservable(c, ask)
+  if looked then place = free_place(c, ask, model, before) end
   refuse_overflow(c, ask, place ~= nil)
   lease = open_lease(c, ask, model, before)
   if ask.intent == 'warm' then

@@ -73,7 +73,7 @@ end
 
 local function tick(c)
   expire_due(c)
-  watch(c)
+  lives.watch(c)
   silence(c)
   for _, name in ipairs(sorted(redis.call('SMEMBERS', c.P .. ':models'))) do
     if int(redis.call('HGET', c.P .. ':model:' .. name, 'queued')) > 0 or c.rows[c.P .. ':model:' .. name] then

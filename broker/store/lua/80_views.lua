@@ -180,7 +180,7 @@ end
 
 function ps(c)
   local lines = {'POOL  inc=' .. c.inc .. ' seq=' .. s(c.seq) .. ' queued=' .. s(c.queued)}
-  for _, life in ipairs(lives_of(c)) do
+  for _, life in ipairs(lives.all(c)) do
     local gone = int(redis.call('ZSCORE', c.P .. ':brokers', life)) < 0 and ' gone' or ''
     lines[#lines + 1] = 'BROKER ' .. life .. ' leases=' .. s(redis.call('ZCARD', c.P .. ':life:' .. life)) .. gone
   end

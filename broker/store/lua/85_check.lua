@@ -25,9 +25,15 @@ local function check_live(c, found, id, states, index)
   if life ~= '' and not redis.call('ZSCORE', c.P .. ':life:' .. life, id) then
     broken(found, 'lives_are_in_step', id, 'not of ' .. life)
   end
-  local left = redis.call('ZSCORE', c.P .. ':left:' .. lease.sh .. ':' .. lease.model, id)
-  if (int(lease.left) > 0) ~= (left and true or false) then
-    broken(found, 'left_are_in_step', id, 'left ' .. s(int(lease.left)))
+  local place, is_left = lease.place or '', int(lease.left) > 0
+  if place ~= '' then
+    local waited_for, awaited = redis.call('ZSCORE', c.P .. ':place:' .. place, id), redis.call('ZSCORE', c.P .. ':left:' .. place, id)
+    if (lease.state == 'queued' and not is_left) ~= (waited_for and true or false) then
+      broken(found, 'left_are_in_step', id, 'left ' .. s(int(lease.left)) .. ', waited for as ' .. place)
+    end
+    if is_left ~= (awaited and true or false) then
+      broken(found, 'left_are_in_step', id, 'left ' .. s(int(lease.left)) .. ', as ' .. place)
+    end
   end
   return lease
 end
@@ -130,7 +136,7 @@ function check(c)
     check_orders(c, found, slot)
     check_memory(c, found, slot)
   end
-  for _, life in ipairs(lives_of(c)) do check_life(c, found, life) end
+  for _, life in ipairs(lives.all(c)) do check_life(c, found, life) end
   if c.queued ~= total then broken(found, 'queued_is_the_sum', 'meta', s(c.queued) .. ' is not ' .. s(total)) end
   return '[' .. table.concat(found, ',') .. ']'
 end

@@ -37,17 +37,17 @@ function_of('release', writer(function(c, args)
 end), 'allow-oom')
 
 function_of('send_away', writer(function(c, args)
-  send_away(c, args[1], args[2], args[3], whole(args[4]), whole(args[5]))
+  lives.send_away(c, args[1], args[2], args[3], whole(args[4]), whole(args[5]))
 end), 'allow-oom')
 
 -- Brokers: they must be able to say that they live, and to be buried, also in a full store.
-function_of('begin_life', writer(function(c, args) begin_life(c, args[1]) end), 'allow-oom')
+function_of('begin_life', writer(function(c, args) lives.begin(c, args[1]) end), 'allow-oom')
 
-function_of('rejoin', writer(function(c, args) rejoin_life(c, args[1]) end), 'allow-oom')
+function_of('rejoin', writer(function(c, args) lives.rejoin(c, args[1]) end), 'allow-oom')
 
-function_of('beat', writer(function(c, args) beat(c, args[1]) end), 'allow-oom')
+function_of('beat', writer(function(c, args) lives.beat(c, args[1]) end), 'allow-oom')
 
-function_of('end_life', writer(function(c, args) finish_life(c, args[1]) end), 'allow-oom')
+function_of('end_life', writer(function(c, args) lives.finish(c, args[1]) end), 'allow-oom')
 
 function_of('end', writer(function(c, args)
   return lease_json(c, finish(c, known_lease(c, args[1]), 'revoke', args[2], args[3]))

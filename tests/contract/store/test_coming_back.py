@@ -19,8 +19,8 @@ async def rig(rig):
     return rig
 
 
-async def asks(rig, life, session="s", place="body", model="a", **more):
-    return await served_by(rig, life, session, model, place=place, **more)
+async def asks(rig, life, session="s", place="", model="a", **more):
+    return await served_by(rig, life, session, model, place=place or f"body of {session}", **more)
 
 
 async def sent_away(rig, record, life=ONE, *, back_s=5.0, kept_s=30.0):
@@ -91,7 +91,7 @@ async def test_requests_alike_come_back_to_the_oldest_place_first(rig):
 STRANGERS = {
     "another key": {"who": "another"},
     "another model": {"model": "b"},
-    "another session": {"session": "t"},
+    "another session, expected back": {"session": "t", "place": "body of s"},
     "another body, no name": {"place": "other"},
     "another body, expected back": {"place": "other", "named": True},
 }
@@ -107,7 +107,7 @@ async def test_nobody_else_finds_a_place_that_is_kept(rig, who):
 
 
 async def test_a_session_with_a_name_may_build_its_retry_anew_and_comes_when_it_was_told_to(rig):
-    first, second = await asks(rig, ONE, place="1"), await asks(rig, ONE, place="2")
+    first, second = await asks(rig, ONE, place="1", named=True), await asks(rig, ONE, place="2", named=True)
     for ticket in (first, second):
         await sent_away(rig, ticket, back_s=5.0)
     await rig.advance(5.0)
@@ -115,10 +115,41 @@ async def test_a_session_with_a_name_may_build_its_retry_anew_and_comes_when_it_
     assert (await asks(rig, TWO, place="2", named=True)).lease_id == second.lease_id
 
 
+@pytest.mark.parametrize("names, found", [((False, False), True), ((True, False), True), ((True, True), False)])
+async def test_a_retry_whose_session_goes_by_another_name_there_is_known_by_its_bytes(rig, names, found):
+    """Brokers know a session without an id by what they have seen of it; two that are named are two."""
+    first = await asks(rig, ONE, "key@here#1", place="same", named=names[0])
+    ahead = await asks(rig, TWO, "ahead")
+    await sent_away(rig, first, back_s=3.0)
+    await rig.advance(3.0)
+    again = await asks(rig, TWO, "key@there", place="same", named=names[1])
+    assert (again.lease_id == first.lease_id) is found
+    if found:
+        assert (again.session, again.position) == ("key@there", 1)
+        assert await rig.store.find("key@here#1", "a", again.intent, "") is None
+        await release(rig, again)
+        assert await position(rig, ahead) == 1
+    assert await rig.store.check() == []
+
+
+async def test_so_is_one_whose_broker_died_before_and_after_it_came(rig):
+    for when in ("before", "after"):
+        first, between = await asks(rig, ONE, f"{when} here", place=when), await asks(rig, TWO, f"{when} between")
+        if when == "before":
+            again = await asks(rig, TWO, f"{when} there", place=when)
+        await rig.store.begin_life(LifeId(f"one/{when}"))
+        if when == "after":
+            again = await asks(rig, TWO, f"{when} there", place=when)
+        assert (await rig.store.lease(again.lease_id)).arrival == first.arrival
+        assert await position(rig, again) < await position(rig, between)
+        await rig.store.begin_life(ONE)
+    assert await rig.store.check() == []
+
+
 async def test_an_acquire_whose_reply_was_lost_finds_what_it_took_up(rig):
     first = await asks(rig, ONE)
     await sent_away(rig, first)
-    request = request_of(rig, TWO, place="body")
+    request = request_of(rig, TWO, place="body of s")
     found = [(await rig.store.acquire(request)).lease_id for _ in range(2)]
     assert found == [first.lease_id] * 2
 
@@ -154,13 +185,13 @@ async def test_what_somebody_claimed_by_its_id_is_taken_from_nobody(rig):
     assert await rig.store.check() == []
 
 
-async def test_places_left_behind_are_bounded(rig):
-    tickets = [await asks(rig, ONE, f"s{n}", place="x") for n in range(3)]
+async def test_whoever_goes_and_comes_again_and_again_keeps_its_place(rig):
+    tickets = [await asks(rig, ONE, f"s{n}") for n in range(3)]
     for ticket in tickets:
         await sent_away(rig, ticket)
     for _ in range(5):
         for ticket in tickets:
-            again = await asks(rig, TWO, ticket.session, place="x")
+            again = await asks(rig, TWO, ticket.session)
             assert again.lease_id == ticket.lease_id
             await sent_away(rig, again, TWO)
     assert await rig.store.check() == []
