@@ -17,6 +17,8 @@ from broker.store.port import Event, Store
 log = logging.getLogger("hotseat.life")
 
 BEATS_PER_SILENCE = 3
+TRIES_PER_SILENCE = 12
+"""While the store does not answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,14 +59,21 @@ class Life:
             return life
 
     async def step(self) -> None:
-        """Say that it lives, and sleep until that is due again."""
-        life = await self.now()
+        """Say that it lives, and sleep until that is due again.
+
+        A store that was away must hear of it soon after it is back: whoever is there before us begins to miss us. So it
+        is tried again without the pause of other loops, which grows; they tell the operator.
+        """
         try:
+            life = await self.now()
             await self.store.beat(life)
         except LifeEndedError:
-            self.is_over(life, "over")
-            return
-        await asyncio.sleep(self.silence_s / BEATS_PER_SILENCE)
+            if self._now is not None:
+                self.is_over(self._now, "over")
+        except StoreUnavailableError:
+            await asyncio.sleep(self.silence_s / TRIES_PER_SILENCE)
+        else:
+            await asyncio.sleep(self.silence_s / BEATS_PER_SILENCE)
 
     def is_over(self, life: LifeId, why: str) -> None:
         """The store says so; the next lease, or the next beat, begins another. Safe to repeat."""

@@ -199,6 +199,25 @@ async def test_a_client_that_waits_at_a_broker_that_was_paused_waits_on_in_its_p
         await scene.is_sound()
 
 
+@pytest.mark.parametrize("how", ["paused", "killed"])
+async def test_a_store_that_was_away_is_nobodys_death(how: str):
+    words = [STREAM_HEAD, chunk(word("one")), 12.0, *stream(*SAID)[1:]]
+    async with stage("one", "two", a=[words, words]) as scene:
+        async with scene.streaming("one", "s1", "a") as first, scene.streaming("two", "s2", "a") as second:
+            if how == "paused":
+                scene.server.signal(signal.SIGSTOP)
+                await asyncio.sleep(6.0)
+                scene.server.signal(signal.SIGCONT)
+            else:
+                scene.server.kill()
+                await asyncio.sleep(4.0)
+                await asyncio.to_thread(scene.server.start)
+            for answer in (first, second):
+                assert "".join([line async for line in answer.extensions["lines"]]).endswith("[DONE]")
+        assert not await scene.was_lost()
+        assert not any("life_lost" in broker.log.read_text() for broker in scene.brokers.values())
+
+
 async def test_a_lone_broker_that_is_paused_keeps_its_streams():
     words = [STREAM_HEAD, chunk(word("one")), 6.0, *stream(*SAID)[1:]]
     async with stage("one", a=[words]) as scene, scene.streaming("one", "s1", "a") as answer:

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
+from broker.routing.budget import periods
 from schemas.config_file import ModelEntry
 from tests.fakes.broker_scene import config_of, until
+from tests.fakes.cloud_scene import routed, routed_scene, stub, upstream
 from tests.fakes.gateway_scene import CHAT, RawClient, body_of, gateway_scene, streamed
 from tests.fakes.scripted_server import GOOD, whole
 
@@ -59,6 +62,18 @@ async def test_a_grant_is_not_claimed_by_a_client_that_has_closed_already(path):
         client.writer.close()
         await until(lambda: len(scene.server.server_state.connections) <= 1)
         assert not scene.leases("active")[0].claimed
+
+
+async def test_an_upstream_is_neither_asked_nor_paid_for_a_client_that_has_closed_already(tmp_path):
+    async with stub() as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url))
+        async with routed_scene({"a": [whole(GOOD)]}, config) as scene:
+            client = await RawClient.to(scene.url)
+            client.post(CHAT, json.dumps(body_of("cloud/acme")).encode())
+            client.writer.close()
+            await settled(scene)
+            spent = await scene.store.outside.spent([("*", periods(time.time())[0])])
+            assert (cloud.accepted, spent) == (0, [0])
 
 
 async def says(scene, kind: str, model: str, why: str) -> bool:
