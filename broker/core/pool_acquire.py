@@ -17,7 +17,7 @@ from broker.core.pool_comeback import left_behind, take_up
 from broker.core.pool_events import emit_lease
 from broker.core.pool_handout import enqueue, grant, hand_out, places, set_deadline
 from broker.core.pool_leases import attend, expire_if_due, session_field, tenant_of
-from broker.core.pool_left import forget, join_life
+from broker.core.pool_left import forget
 from broker.core.pool_lives import require
 from broker.core.pool_rows import LeaseRow, ModelRow, OperationRow, ResidencyRow, SessionRow
 from broker.core.pool_state import PoolState
@@ -64,7 +64,7 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
     if ask.ttl_ms <= 0 or ask.waiter_ttl_ms <= 0 or ask.estimate_ms < 0:
         raise BadArgumentError("ttl and waiter_ttl must be positive")
     if ask.life:
-        require(pool, ask.life)
+        _refuse_unbindable(pool, ask)
     lease = _of_operation(pool, ask) or _of_id(pool, ask) or _of_session(pool, ask)
     before = _left_behind(pool, ask) if lease is None else None
     if before is not None and before.state is not LeaseState.ENDED:
@@ -90,6 +90,12 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
     return lease
 
 
+def _refuse_unbindable(pool: PoolState, ask: Ask) -> None:
+    if ask.intent is Intent.WARM:
+        raise BadArgumentError("a warm lease is its holder's")
+    require(pool, ask.life)
+
+
 def _free_places(pool: PoolState, ask: Ask, before: LeaseRow | None) -> list[tuple[int, SlotId, ResidencyRow]]:
     """Places that it may have at once: none while anybody waits."""
     model = pool.models.get(ask.model)
@@ -105,7 +111,7 @@ def _left_behind(pool: PoolState, ask: Ask) -> LeaseRow | None:
     Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease. Who is served at once
     needs no place, so it looks only where its session has left a live lease.
     """
-    if not ask.life or not ask.place or ask.intent is Intent.WARM:
+    if not ask.life or not ask.place:
         return None
     session = pool.sessions.get(ask.sh)
     if (session is None or session.left == 0) and _free_places(pool, ask, None):
@@ -220,7 +226,6 @@ def _open(pool: PoolState, ask: Ask, before: LeaseRow | None) -> LeaseRow:
     pool.sessions.setdefault(ask.sh, SessionRow()).live[session_field(lease)] = lease.id
     if ask.op:
         pool.ops[ask.op] = OperationRow(lease.id, ask.body, pool.now)
-    join_life(pool, lease)
     if before is not None:
         forget(pool, before)
     elif ask.intent is Intent.USE:

@@ -10,12 +10,11 @@ from itertools import islice
 
 from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, SlotId
 from broker.core.pool_leases import session_field
-from broker.core.pool_rows import LeaseRow, LifeRow, SlotRow
+from broker.core.pool_rows import LeaseRow, SlotRow
 from broker.core.pool_state import PoolState
 from broker.core.slot import Residency, SlotState
 
 CHECKED = 1000
-UNKNOWN = LifeRow(beat=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,10 @@ def _live(pool: PoolState, lease: LeaseRow) -> Iterator[Broken]:
         yield Broken("due_is_deadline", lease.id, f"{pool.due.get(lease.id)} is not {lease.deadline}")
     if session is None or session.live.get(session_field(lease)) != lease.id:
         yield Broken("one_live_lease_per_session", lease.id, "not the session's lease")
-    if lease.life and lease.id not in pool.lives.get(lease.life, UNKNOWN).leases:
-        yield Broken("lives_are_in_step", lease.id, f"not of {lease.life}")
     waits = lease.state is LeaseState.QUEUED and lease.left == 0
+    life = pool.lives.get(lease.life)
+    if lease.life and (life is None or waits != (lease.id in life.tickets)):
+        yield Broken("lives_are_in_step", lease.id, f"not of {lease.life}")
     if lease.place and waits != (lease.id in pool.places.get(lease.place, {})):
         yield Broken("left_are_in_step", lease.id, f"left {lease.left}, waited for as {lease.place}")
     if lease.place and bool(lease.left) != (lease.id in pool.left.get(lease.place, {})):
@@ -131,9 +131,9 @@ def _orders(pool: PoolState, slot: SlotRow) -> Iterator[Broken]:
 
 def _lives(pool: PoolState) -> Iterator[Broken]:
     for life, row in pool.lives.items():
-        for lease_id in islice(sorted(row.leases), CHECKED):
+        for lease_id in islice(sorted(row.tickets), CHECKED):
             lease = pool.leases.get(lease_id)
-            if lease is None or lease.state is LeaseState.ENDED or lease.life != life:
+            if lease is None or lease.state is not LeaseState.QUEUED or lease.life != life:
                 yield Broken("lives_are_in_step", life, f"has {lease_id}")
 
 

@@ -14,21 +14,10 @@ gets worse by another request of its session.
 """
 
 from broker.core.errors import BadArgumentError
-from broker.core.lease import NO_LIFE, RANK, Intent, LeaseId, LeaseState, LifeId, ModelName
+from broker.core.lease import NO_LIFE, RANK, LeaseId, LeaseState, LifeId, ModelName
 from broker.core.pool_handout import set_deadline
 from broker.core.pool_leases import checked, expire_if_due, leave_session, session_field
-from broker.core.pool_left import (
-    attended,
-    by_session,
-    forget,
-    join_life,
-    join_place,
-    leave_life,
-    leave_place,
-    left_as,
-    moved,
-    remember,
-)
+from broker.core.pool_left import attended, by_session, forget, join, leave, left_as, moved, remember
 from broker.core.pool_rows import GONE, LeaseRow, SessionRow
 from broker.core.pool_shares import charge_again, refund
 from broker.core.pool_state import PoolState
@@ -45,10 +34,9 @@ def send_away(pool: PoolState, lease_id: LeaseId, nonce: str, *, life: LifeId, b
     expire_if_due(pool, lease)
     if lease.state is LeaseState.ENDED or not lease.life or lease.life != life:
         return lease
-    leave_life(pool, lease)
+    leave(pool, lease)
     lease.life = NO_LIFE
     if lease.state is LeaseState.QUEUED:
-        leave_place(pool, lease)
         set_deadline(pool, lease, pool.now + back_ms + kept_ms)
     elif lease.state is LeaseState.ACTIVE and lease.claimed:
         lease.claimed = False
@@ -100,8 +88,7 @@ def take_up(pool: PoolState, lease: LeaseRow, life: LifeId, *, session: str, sh:
     if waits:
         now.queued += 1
         charge_again(pool, lease)
-        join_place(pool, lease)
-    join_life(pool, lease)
+        join(pool, lease)
 
 
 def pass_on(pool: PoolState, lost: LeaseRow) -> None:
@@ -137,7 +124,6 @@ def _may_inherit(pool: PoolState, lease: LeaseRow, lost: LeaseRow) -> bool:
     life = pool.lives.get(lease.life)
     return (
         lease.state is LeaseState.QUEUED
-        and lease.intent is Intent.USE
         and (lease.model, lease.who, lease.priority) == (lost.model, lost.who, lost.priority)
         and pool.now < lease.deadline
         and life is not None

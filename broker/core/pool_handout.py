@@ -3,7 +3,7 @@
 from broker.core.lease import RANK, LeaseEvent, LeaseId, LeaseState, ModelName, SlotId, next_state
 from broker.core.ordering import next_ticket
 from broker.core.pool_events import emit_lease
-from broker.core.pool_left import join_place, leave_place
+from broker.core.pool_left import join, leave
 from broker.core.pool_rows import MAX_LOOP, LeaseRow, ResidencyRow
 from broker.core.pool_shares import advance, charge
 from broker.core.pool_state import PoolState
@@ -79,7 +79,7 @@ def enqueue(pool: PoolState, lease: LeaseRow, waiter_ttl_ms: int) -> None:
     model.estimated += lease.expected_ms > 0
     pool.known.queued += 1
     pool.sessions[lease.sh].queued += 1
-    join_place(pool, lease)
+    join(pool, lease)
     set_deadline(pool, lease, pool.now + waiter_ttl_ms)
     emit_lease(pool, "queued", lease, who=lease.who, from_="")
 
@@ -93,6 +93,6 @@ def unqueue(pool: PoolState, lease: LeaseRow) -> None:
     model.estimated -= lease.expected_ms > 0
     pool.known.queued -= 1
     pool.sessions[lease.sh].queued -= 1
-    leave_place(pool, lease)
+    leave(pool, lease)
     if model.queued == 0:
         model.deserted = pool.now

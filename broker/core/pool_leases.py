@@ -12,7 +12,7 @@ from broker.core.errors import (
 from broker.core.lease import EndReason, Intent, LeaseEvent, LeaseId, LeaseState, ModelName, SlotId, next_state
 from broker.core.pool_events import emit_lease
 from broker.core.pool_handout import hand_out, set_deadline, unqueue
-from broker.core.pool_left import forget, leave_life
+from broker.core.pool_left import forget
 from broker.core.pool_rows import MAX_LOOP, LeaseRow, TenantRow
 from broker.core.pool_shares import refund, settle
 from broker.core.pool_state import PoolState
@@ -78,7 +78,6 @@ def end_lease(pool: PoolState, lease: LeaseRow, event: LeaseEvent, cause: Cause)
     lease.reason = f"{reason.value}: {cause.why}" if cause.why else reason.value
     lease.ended, lease.deadline = pool.now, 0
     pool.due.remove(lease.id)
-    leave_life(pool, lease)
     forget(pool, lease)
     leave_session(pool, lease)
     pool.tenants[lease.who].open -= 1

@@ -6,7 +6,8 @@ grant it becomes waits for a claim. When the broker dies its tickets are lost, b
 comes back to one stands where it stood, and until then nobody stands behind it.
 
 What is left behind is found by the request (``P:left:<place>``), and where the client names its session by that too
-(``P:left:<sh>:<m>``); a ticket that somebody attends to is found by the request only (``P:place:<place>``).
+(``P:left:<sh>:<m>``); a ticket that somebody attends to by the request (``P:place:<place>``) and by the broker's life
+(``P:life:<life>``). Leases in use need no index: there are never many, and a dead broker's are looked for only then.
 """
 
 from collections.abc import Iterator
@@ -20,26 +21,18 @@ MOST_LEFT = 10_000
 
 
 # ---------------------------------------------------------------------------------------------------- who attends to it
-def join_life(pool: PoolState, lease: LeaseRow) -> None:
-    """It is served by the life that it names."""
+def join(pool: PoolState, lease: LeaseRow) -> None:
+    """A client waits for this ticket, at the broker of its life."""
     if lease.life:
-        pool.lives[lease.life].leases[lease.id] = lease.arrival
-
-
-def leave_life(pool: PoolState, lease: LeaseRow) -> None:
-    """It ended, or its client was sent away."""
-    if lease.life in pool.lives:
-        pool.lives[lease.life].leases.pop(lease.id, None)
-
-
-def join_place(pool: PoolState, lease: LeaseRow) -> None:
-    """A client waits for it."""
+        pool.lives[lease.life].tickets[lease.id] = lease.arrival
     if lease.place:
         pool.places.setdefault(lease.place, {})[lease.id] = lease.arrival
 
 
-def leave_place(pool: PoolState, lease: LeaseRow) -> None:
+def leave(pool: PoolState, lease: LeaseRow) -> None:
     """It left the line, or its client did."""
+    if lease.life in pool.lives:
+        pool.lives[lease.life].tickets.pop(lease.id, None)
     if lease.id in pool.places.get(lease.place, {}):
         _drop(pool.places, lease.place, lease.id)
 
@@ -86,8 +79,7 @@ def moved(pool: PoolState, lease: LeaseRow) -> None:
         for name in _names(lease):
             pool.left[name][lease.id] = lease.arrival
     else:
-        join_life(pool, lease)
-        join_place(pool, lease)
+        join(pool, lease)
 
 
 def left_as(pool: PoolState, name: str) -> Iterator[LeaseRow]:

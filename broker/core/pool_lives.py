@@ -9,7 +9,7 @@ A life that is over is never alive again: who finds its own over begins another;
 """
 
 from broker.core.errors import BadArgumentError, LifeEndedError
-from broker.core.lease import LeaseEvent, LeaseId, LifeId, ModelName
+from broker.core.lease import LeaseEvent, LeaseId, LifeId, ModelName, SlotId
 from broker.core.pool_comeback import pass_on
 from broker.core.pool_events import emit
 from broker.core.pool_handout import hand_out
@@ -119,25 +119,33 @@ def _is_gone(pool: PoolState, life: LifeId, why: str) -> None:
 def bury(pool: PoolState) -> None:
     """End what belonged to lives that are gone, ``MAX_LOOP`` leases at most, and serve who waits for their places.
 
-    A life is forgotten with its last lease; the next look goes on with what is left.
+    Leases in use first; a life is forgotten with its last ticket, the next look goes on with what is left.
     """
-    models: set[ModelName] = set()
-    more = MAX_LOOP
-    for life in [life for life in sorted(pool.lives) if pool.lives[life].beat == GONE]:
-        row = pool.lives[life]
-        for lease_id in _oldest(row, more):
-            lease = pool.leases[lease_id]
-            models.add(lease.model)
-            _lose(pool, lease)
-            more -= 1
-        if not row.leases:
+    gone = [life for life in sorted(pool.lives) if pool.lives[life].beat == GONE]
+    if not gone:
+        return
+    found = _held_by(pool, gone) + [ticket for life in gone for ticket in _oldest(pool.lives[life].tickets)]
+    models = {pool.leases[lease_id].model for lease_id in found[:MAX_LOOP]}
+    for lease_id in found[:MAX_LOOP]:
+        _lose(pool, pool.leases[lease_id])
+    if len(found) <= MAX_LOOP:
+        for life in gone:
             del pool.lives[life]
     for model in sorted(models):
         hand_out(pool, model)
 
 
-def _oldest(row: LifeRow, most: int) -> list[LeaseId]:
-    return sorted(row.leases, key=lambda lease_id: (row.leases[lease_id], lease_id))[:most]
+def _held_by(pool: PoolState, lives: list[LifeId]) -> list[LeaseId]:
+    held = [lease_id for slot, row in sorted(pool.slots.items()) for lease_id in _held_on(pool, slot, row.models)]
+    return [lease_id for lease_id in held if pool.leases[lease_id].life in lives]
+
+
+def _held_on(pool: PoolState, slot: SlotId, models: tuple[ModelName, ...]) -> list[LeaseId]:
+    return [lease_id for model in models for lease_id in _oldest(pool.held.get((slot, model), {}))]
+
+
+def _oldest(since: dict[LeaseId, int]) -> list[LeaseId]:
+    return sorted(since, key=lambda lease_id: (since[lease_id], lease_id))
 
 
 def _lose(pool: PoolState, lease: LeaseRow) -> None:

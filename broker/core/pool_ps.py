@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from broker.core.lease import LifeId, ModelName
-from broker.core.pool_rows import GONE, LeaseRow, LifeRow, ResidencyRow, SlotRow
+from broker.core.pool_rows import GONE, LeaseRow, ResidencyRow, SlotRow
 from broker.core.pool_state import PoolState
 from broker.core.pool_views import in_order
 from broker.core.slot import Residency
@@ -17,7 +17,7 @@ def table(pool: PoolState) -> list[str]:
     """One line per broker, slot, residency, lease, queue and waiting ticket."""
     meta = pool.known
     lines = [f"POOL  inc={meta.inc} seq={meta.seq} queued={meta.queued}"]
-    lines += [_life_line(life, pool.lives[life]) for life in sorted(pool.lives)]
+    lines += [_life_line(pool, life) for life in sorted(pool.lives)]
     for name in sorted(pool.slots):
         lines += _slot_lines(pool, pool.slots[name])
     for model in sorted(pool.models):
@@ -27,9 +27,11 @@ def table(pool: PoolState) -> list[str]:
     return lines
 
 
-def _life_line(life: LifeId, row: LifeRow) -> str:
+def _life_line(pool: PoolState, life: LifeId) -> str:
+    row = pool.lives[life]
+    use = sum(pool.leases[lease_id].life == life for held in pool.held.values() for lease_id in held)
     gone = " gone" if row.beat == GONE else ""
-    return f"BROKER {life} leases={len(row.leases)}{gone}"
+    return f"BROKER {life} use={use} waiting={len(row.tickets)}{gone}"
 
 
 def _slot_lines(pool: PoolState, slot: SlotRow) -> Iterator[str]:

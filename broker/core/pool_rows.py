@@ -204,8 +204,8 @@ class LifeRow:
 
     beat: int
     """``Meta.watch`` at its last beat; ``GONE``: its leases are being ended."""
-    leases: dict[LeaseId, int] = field(default_factory=dict)
-    """What it alone can serve, with the arrival numbers."""
+    tickets: dict[LeaseId, int] = field(default_factory=dict)
+    """Of clients that wait at this broker, with their arrival numbers."""
 
 
 GONE = -1

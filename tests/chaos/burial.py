@@ -59,7 +59,7 @@ async def _handful(cluster: Cluster, witness: Witness, broker: str) -> list[str]
         async with asyncio.timeout(HANDFUL_WITHIN_S):
             while True:
                 with contextlib.suppress(RedisError):
-                    mine = [lease for lease in await _leases_of(store, broker) if lease in witness.replay.leases]
+                    mine = await _leases_of(store, broker, witness)
                     if any(witness.replay.leases[lease].state == "active" for lease in mine):
                         return mine
                 await asyncio.sleep(POLL_S)
@@ -67,9 +67,7 @@ async def _handful(cluster: Cluster, witness: Witness, broker: str) -> list[str]
         await store.aclose()
 
 
-async def _leases_of(store: "redis.asyncio.Redis", broker: str) -> list[str]:
-    found: list[str] = []
-    for life, beat in await store.zrange(f"{BASE}:brokers", 0, -1, withscores=True):
-        if beat >= 0 and life.startswith(f"{broker}/"):
-            found += await store.zrange(f"{BASE}:life:{life}", 0, -1)
-    return found
+async def _leases_of(store: "redis.asyncio.Redis", broker: str, witness: Witness) -> list[str]:
+    live = [lease for lease, row in witness.replay.leases.items() if row.state != "ended"]
+    lives = [await store.hget(f"{BASE}:lease:{lease}", "life") or "" for lease in live]
+    return [lease for lease, life in zip(live, lives, strict=True) if life.startswith(f"{broker}/")]

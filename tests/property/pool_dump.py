@@ -84,7 +84,7 @@ def dump_pool(pool: Pool) -> Dump:
     out |= {f"warm:{name}": _scores(warm) for name, warm in pool.warm.items()}
     out["due"] = _scores(pool.due.items())
     out["brokers"] = kept(_scores({life: row.beat for life, row in pool.lives.items()}))
-    out |= {f"life:{life}": _scores(row.leases) for life, row in pool.lives.items()}
+    out |= {f"life:{life}": _scores(row.tickets) for life, row in pool.lives.items()}
     out |= {f"left:{name}": _scores(places) for name, places in pool.left.items()}
     out |= {f"place:{place}": _scores(places) for place, places in pool.places.items()}
     for name, session in pool.sessions.items():

@@ -9,19 +9,15 @@ local function life_key(c, life) return c.P .. ':life:' .. life end
 local function place_key(c, place) return c.P .. ':place:' .. place end
 local function left_key(c, name) return c.P .. ':left:' .. name end
 
-function left.join_life(c, lease)
+-- A client waits for this ticket, at the broker of its life.
+function left.join(c, lease)
   if (lease.life or '') ~= '' then redis.call('ZADD', life_key(c, lease.life), lease.arrival, lease.id) end
-end
-
-function left.leave_life(c, lease)
-  if (lease.life or '') ~= '' then redis.call('ZREM', life_key(c, lease.life), lease.id) end
-end
-
-function left.join_place(c, lease)
   if (lease.place or '') ~= '' then redis.call('ZADD', place_key(c, lease.place), lease.arrival, lease.id) end
 end
 
-function left.leave_place(c, lease)
+-- It left the line, or its client did.
+function left.leave(c, lease)
+  if (lease.life or '') ~= '' then redis.call('ZREM', life_key(c, lease.life), lease.id) end
   if (lease.place or '') ~= '' then redis.call('ZREM', place_key(c, lease.place), lease.id) end
 end
 
@@ -78,8 +74,7 @@ function left.moved(c, lease)
   if int(lease.left) > 0 then
     for _, name in ipairs(names_of(lease)) do redis.call('ZADD', left_key(c, name), lease.arrival, lease.id) end
   else
-    left.join_life(c, lease)
-    left.join_place(c, lease)
+    left.join(c, lease)
   end
 end
 

@@ -91,7 +91,7 @@ local function enqueue(c, lease, waiter_ttl_ms)
   redis.call('ZADD', queue_key(c, lease.model), score(lease), lease.id)
   charge(c, lease)
   count_queued(c, lease, 1)
-  left.join_place(c, lease)
+  left.join(c, lease)
   set_deadline(c, lease, c.now + waiter_ttl_ms)
   emit_lease(c, 'queued', lease, lease.who, '', '')
 end
@@ -100,7 +100,7 @@ local function unqueue(c, lease)
   redis.call('ZREM', queue_key(c, lease.model), lease.id)
   redis.call('ZREM', c.P .. ':turn:' .. lease.model, turn_member(lease))
   count_queued(c, lease, -1)
-  left.leave_place(c, lease)
+  left.leave(c, lease)
 end
 
 local function arrow(state, event)

@@ -69,9 +69,8 @@ function lives.take_up(c, lease, ask)
   if waits then
     session_count(c, lease, 1)
     charge_again(c, lease)
-    left.join_place(c, lease)
+    left.join(c, lease)
   end
-  left.join_life(c, lease)
 end
 
 function lives.send_away(c, id, nonce, life, back_ms, kept_ms)
@@ -79,10 +78,9 @@ function lives.send_away(c, id, nonce, life, back_ms, kept_ms)
   local lease = checked_lease(c, id, nonce)
   expire_if_due(c, lease)
   if lease.state == 'ended' or (lease.life or '') == '' or lease.life ~= life then return end
-  left.leave_life(c, lease)
+  left.leave(c, lease)
   put(lease, 'life', '')
   if lease.state == 'queued' then
-    left.leave_place(c, lease)
     set_deadline(c, lease, c.now + back_ms + kept_ms)
   elseif lease.state == 'active' and lease.claimed == '1' then
     put(lease, 'claimed', '')
@@ -92,7 +90,7 @@ function lives.send_away(c, id, nonce, life, back_ms, kept_ms)
 end
 
 local function may_inherit(c, lease, lost)
-  return lease.state == 'queued' and lease.intent == 'use' and lease.model == lost.model and lease.who == lost.who
+  return lease.state == 'queued' and lease.model == lost.model and lease.who == lost.who
     and lease.priority == lost.priority and c.now < int(lease.deadline)
     and (lease.life or '') ~= '' and is_alive(c, lease.life)
 end
@@ -148,21 +146,46 @@ local function lose(c, lease)
   end
 end
 
--- End what belonged to lives that are gone, MAX_LOOP leases at most; a life is forgotten with its last lease.
-local function bury(c)
-  local models, more = {}, MAX_LOOP
-  for _, life in ipairs(lives.all(c)) do
-    if beat_of(c, life) == GONE then
-      local key = c.P .. ':life:' .. life
-      for _, id in ipairs(more > 0 and redis.call('ZRANGE', key, 0, more - 1) or {}) do
-        local lease = lease_row(c, id)
-        if not has(models, lease.model) then models[#models + 1] = lease.model end
-        lose(c, lease)
-        more = more - 1
-      end
-      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', brokers_key(c), life) end
+-- Ids of leases in use, slot by slot and model by model, the oldest first.
+function lives.held(c)
+  local found = {}
+  for _, slot in ipairs(sorted(redis.call('SMEMBERS', c.P .. ':slots'))) do
+    for _, model in ipairs(words(slot_row(c, slot).models)) do
+      for _, id in ipairs(redis.call('ZRANGE', held_key(c, slot, model), 0, -1)) do found[#found + 1] = id end
     end
   end
+  return found
+end
+
+-- MAX_LOOP and one more: whether there is more to do.
+local function belongings_of(c, gone)
+  local found = {}
+  for _, id in ipairs(lives.held(c)) do
+    if #found <= MAX_LOOP and has(gone, lease_row(c, id).life) then found[#found + 1] = id end
+  end
+  for _, life in ipairs(gone) do
+    if #found <= MAX_LOOP then
+      local tickets = redis.call('ZRANGE', c.P .. ':life:' .. life, 0, MAX_LOOP - #found)
+      for _, id in ipairs(tickets) do found[#found + 1] = id end
+    end
+  end
+  return found
+end
+
+-- End what belonged to lives that are gone, leases in use first, MAX_LOOP at most; a life is forgotten with its last ticket.
+local function bury(c)
+  local gone, models = {}, {}
+  for _, life in ipairs(lives.all(c)) do
+    if beat_of(c, life) == GONE then gone[#gone + 1] = life end
+  end
+  if #gone == 0 then return end
+  local found = belongings_of(c, gone)
+  for at = 1, math.min(#found, MAX_LOOP) do
+    local lease = lease_row(c, found[at])
+    if not has(models, lease.model) then models[#models + 1] = lease.model end
+    lose(c, lease)
+  end
+  if #found <= MAX_LOOP then redis.call('ZREM', brokers_key(c), unpack(gone)) end
   for _, model in ipairs(sorted(models)) do hand_out(c, model) end
 end
 

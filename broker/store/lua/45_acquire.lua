@@ -138,7 +138,6 @@ local function open_lease(c, ask, model, before)
   redis.call('HSET', session, session_field(lease), lease.id)
   if ask.session_seq then redis.call('PERSIST', session) end
   if ask.op ~= '' then note_operation(c, ask, lease) end
-  left.join_life(c, lease)
   if before ~= nil then
     left.forget(c, before)
   elseif ask.intent == 'use' then
@@ -169,10 +168,13 @@ end
 
 -- Only what belongs to a broker's life is ever left behind; a holder of its own knows its lease. Who is served at once
 -- needs no place, so it looks only where its session has left a live lease.
-local function is_bound(ask) return ask.life ~= '' and ask.place ~= '' and ask.intent == 'use' end
+local function is_bound(ask) return ask.life ~= '' and ask.place ~= '' end
 
 function acquire(c, ask)
-  if ask.life ~= '' then lives.require(c, ask.life) end
+  if ask.life ~= '' then
+    if ask.intent ~= 'use' then refuse('BAD_ARGUMENT', "a warm lease is its holder's") end
+    lives.require(c, ask.life)
+  end
   local lease, before = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask), nil
   local model, place, looked = model_row(c, ask.model), nil, false
   if lease == nil then

@@ -178,12 +178,22 @@ local function queue_lines(c, lines, name)
   end
 end
 
-function ps(c)
-  local lines = {'POOL  inc=' .. c.inc .. ' seq=' .. s(c.seq) .. ' queued=' .. s(c.queued)}
+local function broker_lines(c, lines)
+  local use = {}
+  for _, id in ipairs(lives.held(c)) do
+    local life = lease_row(c, id).life or ''
+    use[life] = (use[life] or 0) + 1
+  end
   for _, life in ipairs(lives.all(c)) do
     local gone = int(redis.call('ZSCORE', c.P .. ':brokers', life)) < 0 and ' gone' or ''
-    lines[#lines + 1] = 'BROKER ' .. life .. ' leases=' .. s(redis.call('ZCARD', c.P .. ':life:' .. life)) .. gone
+    lines[#lines + 1] = 'BROKER ' .. life .. ' use=' .. s(use[life] or 0) .. ' waiting='
+      .. s(redis.call('ZCARD', c.P .. ':life:' .. life)) .. gone
   end
+end
+
+function ps(c)
+  local lines = {'POOL  inc=' .. c.inc .. ' seq=' .. s(c.seq) .. ' queued=' .. s(c.queued)}
+  broker_lines(c, lines)
   for _, name in ipairs(slots_of(c)) do
     lines[#lines + 1] = slot_line(c, name)
     for _, model in ipairs(words(slot_row(c, name).models)) do

@@ -21,14 +21,18 @@ local function check_live(c, found, id, states, index)
   if redis.call('HGET', c.P .. ':session:' .. lease.sh, session_field(lease)) ~= id then
     broken(found, 'one_live_lease_per_session', id, "not the session's lease")
   end
-  local life = lease.life or ''
-  if life ~= '' and not redis.call('ZSCORE', c.P .. ':life:' .. life, id) then
-    broken(found, 'lives_are_in_step', id, 'not of ' .. life)
+  local place, is_left, life = lease.place or '', int(lease.left) > 0, lease.life or ''
+  local waits = lease.state == 'queued' and not is_left
+  if life ~= '' then
+    local known = redis.call('ZSCORE', c.P .. ':life:' .. life, id) and true or false
+    if known ~= waits or not redis.call('ZSCORE', c.P .. ':brokers', life) then
+      broken(found, 'lives_are_in_step', id, 'not of ' .. life)
+    end
   end
-  local place, is_left = lease.place or '', int(lease.left) > 0
   if place ~= '' then
-    local waited_for, awaited = redis.call('ZSCORE', c.P .. ':place:' .. place, id), redis.call('ZSCORE', c.P .. ':left:' .. place, id)
-    if (lease.state == 'queued' and not is_left) ~= (waited_for and true or false) then
+    local waited_for = redis.call('ZSCORE', c.P .. ':place:' .. place, id)
+    local awaited = redis.call('ZSCORE', c.P .. ':left:' .. place, id)
+    if waits ~= (waited_for and true or false) then
       broken(found, 'left_are_in_step', id, 'left ' .. s(int(lease.left)) .. ', waited for as ' .. place)
     end
     if is_left ~= (awaited and true or false) then
@@ -122,7 +126,7 @@ end
 local function check_life(c, found, life)
   for _, id in ipairs(redis.call('ZRANGE', c.P .. ':life:' .. life, 0, CHECKED - 1)) do
     local lease = lease_row(c, id)
-    if lease.state == nil or lease.state == 'ended' or lease.life ~= life then
+    if lease.state ~= 'queued' or lease.life ~= life then
       broken(found, 'lives_are_in_step', life, 'has ' .. id)
     end
   end

@@ -188,7 +188,7 @@ async def test_a_broker_with_more_leases_than_one_call_handles_is_buried_bit_by_
     await rig.store.begin_life(ONE)
     tickets = [await served_by(rig, ONE, f"s{n % 5}") for n in range(250)]
     await rig.store.end_life(ONE)
-    assert [line for line in await rig.store.ps() if "BROKER" in line] == ["BROKER one/1 leases=50 gone"]
+    assert [line for line in await rig.store.ps() if "BROKER" in line] == ["BROKER one/1 use=0 waiting=50 gone"]
     for call in (rig.store.beat(ONE), rig.store.rejoin(ONE), rig.store.begin_life(ONE), served_by(rig, ONE)):
         with pytest.raises(errors.LifeEndedError):
             await call
