@@ -115,6 +115,14 @@ async def test_a_session_with_a_name_may_build_its_retry_anew_and_comes_when_it_
     assert (await asks(rig, TWO, place="2", named=True)).lease_id == second.lease_id
 
 
+@pytest.mark.parametrize("after_s, named", [(4.9, True), (5.0, False)], ids=["expected back", "no name"])
+async def test_another_request_that_goes_by_the_sessions_name_finds_nothing(rig, after_s, named):
+    first = await asks(rig, ONE, place="1", named=True)
+    await sent_away(rig, first, back_s=5.0)
+    await rig.advance(after_s)
+    assert (await asks(rig, TWO, place="2", named=named)).lease_id != first.lease_id
+
+
 @pytest.mark.parametrize("names, found", [((False, False), True), ((True, False), True), ((True, True), False)])
 async def test_a_retry_whose_session_goes_by_another_name_there_is_known_by_its_bytes(rig, names, found):
     """Brokers know a session without an id by what they have seen of it; two that are named are two."""
