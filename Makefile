@@ -9,12 +9,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 CHAOS_FAULTS ?= 200
+# One process for each core, four at most: every process starts servers of its own. `make test` has lanes (tests/lanes.py).
+TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ "$$n" -le 1 ] && echo 0 || { [ "$$n" -gt 4 ] && echo 4 || echo "$$n"; })
+SIDE_BY_SIDE = -n $(TEST_PROCESSES) --dist worksteal
+NOT_IN_CI = -m "not chaos and not long"
 LOCKED := runtime demo dev
 DOWNLOAD_runtime := 40 MB
 DOWNLOAD_demo := 350 MB, 240 MB of them the first model
 DOWNLOAD_dev := 400 MB
-SOURCES = $(wildcard hotseat broker gpu_worker hooks schemas tests bench)
-PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas bench)
+SOURCES = $(wildcard hotseat broker gpu_worker hooks schemas simulator harness tests bench)
+PACKAGES = $(wildcard hotseat broker gpu_worker hooks schemas simulator harness bench)
 
 .PHONY: help
 help: ## this list
@@ -43,7 +47,7 @@ up: $(VENV)/.installed-demo ## start everything and watch three agents take turn
 
 # -------------------------------------------------------------------------------------------------------- checks
 .PHONY: check
-check: format-check lint types floors generated plugin test chaos-short test-openclaw-short ## all that CI checks
+check: format-check lint types floors generated plugin test-all ## all that CI checks
 
 .PHONY: format
 format: install ## rewrite the code in the house style
@@ -92,15 +96,23 @@ test-openclaw-short: install $(BUILT_PLUGIN) ## the short form of it, as in CI: 
 
 .PHONY: test
 test: install ## all tests but chaos and the long ones
-	@$(BIN)/pytest -m "not chaos and not long" $(ARGS)
+	@$(BIN)/python -m tests.lanes $(NOT_IN_CI) $(ARGS)
+
+.PHONY: test-all
+test-all: install $(BUILT_PLUGIN) ## all tests that CI runs: beside `test` the short chaos and a real OpenClaw gateway
+	@$(BIN)/python -m tests.lanes --also chaos-short --also test-openclaw-short $(NOT_IN_CI) $(ARGS)
 
 .PHONY: test-long
 test-long: install ## the tests that take a minute or more by design
 	@$(BIN)/pytest -m long $(ARGS)
 
+.PHONY: search
+search: install ## the property tests with twenty times as many examples, drawn anew (SEARCH_TIMES=20)
+	@SEARCH_TIMES=$(or $(SEARCH_TIMES),20) $(BIN)/pytest tests/property tests/simulation $(SIDE_BY_SIDE) $(ARGS)
+
 .PHONY: test-short
 test-short: install ## the tests that take seconds
-	@$(BIN)/pytest -m "not chaos and not slow and not long" $(ARGS)
+	@$(BIN)/pytest -m "not chaos and not slow and not long" $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: chaos
 chaos: install ## kill, pause and cut off real processes (CHAOS_FAULTS=200, CHAOS_SEED=n to repeat a run)
@@ -127,8 +139,8 @@ soak: install ## the chaos run for hours (CHAOS_FAULTS=5000)
 	@$(MAKE) chaos CHAOS_FAULTS=$(if $(filter 200,$(CHAOS_FAULTS)),5000,$(CHAOS_FAULTS))
 
 .PHONY: bench
-bench: install ## benchmarks: BENCH=lease_path, grants, fairness, gateway, look_through, false_alarms, load_overhead, poller or simulator (ARGS="--help")
-	@$(if $(BENCH),$(BIN)/python -m bench.$(BENCH) $(ARGS),echo "make bench BENCH=…: $(sort $(basename $(notdir $(wildcard bench/[a-z]*))))")
+bench: install ## benchmarks: BENCH=lease_path, grants, fairness, gateway, look_through, false_alarms, load_overhead, poller or simulation (ARGS="--help")
+	@$(if $(BENCH),$(BIN)/python -m bench.$(BENCH) $(ARGS),echo "make bench BENCH=…: $(sort $(basename $(notdir $(wildcard bench/[a-z]*.py))))")
 
 # -------------------------------------------------------------------------------------------------------- upkeep
 UV_COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \

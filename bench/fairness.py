@@ -20,17 +20,17 @@ from typing import Any
 import httpx
 import redis.asyncio
 
+from harness.cluster.clients import session_hash
+from harness.cluster.cluster import Cluster, Model
+from harness.cluster.witness import BASE, final_entries
+from harness.history.trace import Entry
+from harness.history.trace_check import granted_seconds, jain_index
+from hotseat.demo.tiny_gguf import GgufShape, write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
-from hotseat.tiny_gguf import Shape, write_tiny_gguf
-from tests.chaos.clients import session_hash
-from tests.chaos.cluster import Cluster, Model
-from tests.chaos.trace import Entry
-from tests.chaos.trace_check import granted_seconds, jain_index
-from tests.chaos.witness import BASE, final_entries
 
 MEMORY_MIB = 600
 SLICE_MIN_S, SLICE_OVERTIME = 20.0, 1.0 / 3.0
-SHAPE = Shape(width=512, layers=8, feed_forward=1536, heads=8)
+SHAPE = GgufShape(width=512, layers=8, feed_forward=1536, heads=8)
 """About 60 MB: streams of a second or two on two cores."""
 
 
@@ -45,7 +45,7 @@ class Setting:
     before_s: float = 15.0
     """A alone, before somebody asks for B."""
     flood_s: float = 90.0
-    shape: Shape = SHAPE
+    shape: GgufShape = SHAPE
     agents: Sequence[int] = (2, 2, 12)
     """Of the three sessions; the last one floods."""
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.routing.contents import UnreadContent
-from broker.routing.indicators import Indicators
-from broker.routing.privacy import Cause, Firewall
-from broker.routing.request import Described, Kind
-from broker.secret_scanner import open_scanner
+from broker.process.secret_scanner import open_scanner
+from broker.routing.privacy.firewall import Firewall, PrivacyCause
+from broker.routing.privacy.indicators import Indicators
+from broker.routing.request.contents import UnreadContent
+from broker.routing.request.request import Described, RequestKind
 
 ROOT = Path(__file__).parents[1]
 CHUNK = 6000
@@ -96,9 +96,11 @@ def corpora() -> list[Corpus]:
     ]
 
 
-def cause_of(body: bytes, firewall: Firewall) -> Cause | None:
+def cause_of(body: bytes, firewall: Firewall) -> PrivacyCause | None:
     """Why a request is private, if it is."""
-    request = Described(name="auto", kind=Kind.CHAT, content=UnreadContent(Kind.CHAT, body), size_bytes=len(body))
+    request = Described(
+        name="auto", kind=RequestKind.CHAT, content=UnreadContent(RequestKind.CHAT, body), size_bytes=len(body)
+    )
     return firewall.because(request, session_private=False, name_private=False)
 
 

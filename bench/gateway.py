@@ -31,11 +31,11 @@ from typing import cast
 
 import uvloop
 
-from bench.client import KEY, connect, get
-from bench.gateway_targets import LITELLM_KEY, backend, floor, litellm, nginx, ours
-from bench.processes import processor_s, rss_kib
-from tests.fakes.broker_process import BrokerProcess
-from tests.fakes.worker import FakeWorker
+from bench.parts.client import KEY, connect, get
+from bench.parts.gateway_targets import LITELLM_KEY, backend, floor, litellm, nginx, ours
+from bench.parts.processes import processor_s, rss_kib
+from harness.broker_process import BrokerProcess
+from harness.worker import FakeWorker
 
 FLOORS = ("prototype", "plain", "noop", "memory")
 SESSIONS = 1000

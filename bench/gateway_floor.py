@@ -3,7 +3,7 @@
 ``python -m bench.gateway_floor KIND BACKEND [STORE]`` prints its port and serves until it is killed:
 
 * *prototype*: what a forwarder can be at its least: uvicorn as it comes, and sixty lines that pass bytes on
-  (:mod:`bench.prototype`). No leases, bounds, time-outs or accounts.
+  (:mod:`bench.parts.prototype`). No leases, bounds, time-outs or accounts.
 * *plain*: the broker's HTTP server and its client for model servers, and nothing between them.
 * *noop*: the same, with one ``FCALL`` of a function that does nothing before the request goes on and one after its end.
 * *memory*: the whole broker, its store in its own memory: nothing is sent, and nothing is flushed to disk.
@@ -22,23 +22,23 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from bench import prototype
-from bench.bare import NOOP
-from bench.gateway_targets import BROKER, MODELS
-from broker import collector, logs
-from broker.api.connections import guarded
-from broker.api.guard import Guard
-from broker.api.names import Names
-from broker.api.origins import Origins
-from broker.api.refusals import RefusalLog
-from broker.api.whole_requests import Bounds
+from bench.parts import prototype
+from bench.parts.bare import NOOP
+from bench.parts.gateway_targets import BROKER, MODELS
+from broker.access.guard import Guard
+from broker.access.host_names import Names
+from broker.access.origins import Origins
 from broker.app import build_app, server_of
-from broker.config import load_config
-from broker.gateway.client_side import PIECES
-from broker.store.memory_store import MemoryStore
-from broker.store.redis_link import RedisLink
-from broker.upstream.pool import Request, Timing, Upstreams
-from tests.fakes.worker import FakeWorker
+from broker.config.broker_config import load_config
+from broker.http_client.connection_pool import ConnectionPool, Request, Timing
+from broker.http_server.connections import guarded
+from broker.http_server.whole_requests import Bounds
+from broker.process import collector, logs
+from broker.protocol.client_side import PIECES
+from broker.protocol.refusals import RefusalLog
+from broker.store.memory.store import MemoryStore
+from broker.store.redis.link import RedisLink
+from harness.worker import FakeWorker
 
 FORWARDED = [(b"content-type", b"application/json")]
 
@@ -49,7 +49,7 @@ class Plain:
     def __init__(self, backend: str, link: RedisLink | None) -> None:
         self._url = f"{backend}/v1"
         self._link = link
-        self._upstreams = Upstreams(Timing())
+        self._upstreams = ConnectionPool(Timing())
         self._after: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

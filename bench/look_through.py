@@ -13,12 +13,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from broker.gateway.looking import THREAD_BYTES, Looking
-from broker.routing.contents import UnreadContent
-from broker.routing.privacy import Cause, Firewall
-from broker.routing.request import Content, ContentSource, Described, Kind
-from broker.routing.work import Work
-from broker.secret_scanner import open_scanner
+from broker.gateway.requests.inspection import THREAD_BYTES, Looking
+from broker.process.secret_scanner import open_scanner
+from broker.routing.privacy.firewall import Firewall, PrivacyCause
+from broker.routing.request.contents import UnreadContent
+from broker.routing.request.request import Content, ContentSource, Described, RequestKind
+from broker.routing.text.work import Work
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
@@ -47,14 +47,14 @@ def harmless(text: str, firewall: Firewall) -> str:
     return "\n".join(line for line in lines if _because(firewall, Content(texts=(line,)), Work()) is None)
 
 
-def _because(firewall: Firewall, content: ContentSource, work: Work) -> Cause | None:
-    request = Described(name="auto", kind=Kind.CHAT, content=content, work=work)
+def _because(firewall: Firewall, content: ContentSource, work: Work) -> PrivacyCause | None:
+    request = Described(name="auto", kind=RequestKind.CHAT, content=content, work=work)
     return firewall.because(request, session_private=False, name_private=False)
 
 
 def look(firewall: Firewall, body: bytes, work: Work) -> None:
     """As for one request."""
-    because = _because(firewall, UnreadContent(Kind.CHAT, body, work), work)
+    because = _because(firewall, UnreadContent(RequestKind.CHAT, body, work), work)
     assert because is None, because
 
 

@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.openclaw.gateway import Gateway, Operator
-from tests.openclaw.gateway_config import SCRIPTED, Setup, config_of, free_port
-from tests.openclaw.install import OPENCLAW, installed
-from tests.openclaw.scene import KEY, Scene, openclaw_scene
+from harness.openclaw.gateway import Gateway, Operator
+from harness.openclaw.gateway_config import SCRIPTED, Setup, config_of, free_port
+from harness.openclaw.install import OPENCLAW, installed
+from harness.openclaw.scene import KEY, Scene, openclaw_scene
 
 TARGET_MS = 5.0
 AGENT = "real"

@@ -16,13 +16,13 @@ import threading
 import time
 from pathlib import Path
 
-from hooks.openclaw.poller.activity import Models, Reading, Settings, Watch
+from harness.redis_servers import VALKEY, RedisServer
+from hooks.openclaw.poller.activity import ActivitySettings, ModelNames, Reading, SessionWatch
 from hooks.openclaw.poller.poller import Poller, closing
 from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
 from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import Source
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
-from tests.fakes.redis_servers import VALKEY, RedisServer
 
 RECORDED = Path(__file__).parents[1] / "tests" / "fixtures" / "openclaw" / "agent-2026.9.6-turns.sql"
 ENTRY_BYTES = 25_000
@@ -85,13 +85,15 @@ def turns(link: sqlite3.Connection, sessions: int, per_s: float, done: threading
 
 def measure(source: Source, store: RedisServer, periods: int, period_s: float) -> list[float]:
     """Processor seconds of this thread for each look after the first, which reads everything."""
-    models = Models(names={"fake/alpha": "alpha"}, providers=frozenset())
+    models = ModelNames(names={"fake/alpha": "alpha"}, providers=frozenset())
     publisher = RedisPublisher(
         StoreAddress(url=store.url, pool="bench"), publisher="bench", ttl_s=120.0, priority="normal"
     )
     spent_s: list[float] = []
     kept = 0
-    with closing(Poller(source, publisher, Watch(settings=Settings(), models=models), clock=time.monotonic)) as poller:
+    with closing(
+        Poller(source, publisher, SessionWatch(settings=ActivitySettings(), models=models), clock=time.monotonic)
+    ) as poller:
         for number in range(periods + 1):
             before_s = time.thread_time()
             tick = poller.tick()

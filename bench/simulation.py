@@ -1,4 +1,4 @@
-"""The scheduling benchmark: the shipped policy against others under one physics, in tables for docs/benchmarks.md.
+"""The scheduling benchmark: the shipped policy against others under one physics, in the tables of docs/benchmarks.
 
     python -m bench.simulation --trace PATH/gentd26.csv [--quick] [--part report|tune] [--only TABLE]
 
@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.simulator.hotseat import Foresight, Hotseat
-from bench.simulator.metrics import Outcome, mean, outcome, ratio
-from bench.simulator.others import Fifo, LlamaSwap, Ollama
-from bench.simulator.soothsayer import Said, Soothsayer, accuracy
-from bench.simulator.workloads import (
+from broker.core.lease import Priority
+from broker.policy.decide import PolicySettings, Preemption
+from simulator.hotseat_policy import Foresight, Hotseat
+from simulator.metrics import Outcome, mean, outcome, ratio
+from simulator.others import Fifo, LlamaSwap, Ollama
+from simulator.quiet import QUIET, Quiet
+from simulator.soothsayer import Said, Soothsayer, accuracy
+from simulator.workloads import (
     AGENTIC_GB,
     COLD,
     GENTD_GB,
@@ -29,9 +32,7 @@ from bench.simulator.workloads import (
     read_trace,
     specs,
 )
-from bench.simulator.world import Load, Scheduler, World
-from broker.core.lease import Priority
-from broker.core.policy import PolicySettings, Preemption
+from simulator.world import Load, Scheduler, World
 
 HOURS = {1: 24.0, 3: 16.0, 8: 8.0}
 DAYS = {"tune": (5, 6, 7), "report": (9, 10, 11, 12, 13)}
@@ -185,9 +186,51 @@ def ratio_table(results: Results, names: Sequence[str], scene: Scene, base: Scen
     row("**all instances**", *(f"**{value:.2f} [{low:.2f}, {high:.2f}]**" for value, low, high in cells))
 
 
+def quiet_scene(quiet: Quiet, room: str) -> World:
+    """One resident: every model takes the whole card."""
+    if room == PACKED:
+        return World(quiet.models, budget_gb=BUDGET_GB)
+    return World([replace(spec, memory_gb=LARGEST_GB) for spec in quiet.models], budget_gb=LARGEST_GB)
+
+
+def play_quiet(quiet: Quiet, room: str, maker: Maker, seeds: Sequence[int]) -> list[Outcome]:
+    """Every seed once, to the stated end."""
+    outcomes = []
+    for seed in seeds:
+        world = quiet_scene(quiet, room)
+        outcomes.append(outcome(world, world.run(quiet.make(seed), maker(), until_s=quiet.ends_s)))
+    return outcomes
+
+
+QUIET_LOADS_AT_MOST = 1.1
+
+
+def quiet_table(part: str, count: int) -> None:
+    """What happens while little happens: loads, also in idle hours, and waits beside llama-swap's."""
+    seeds = range(SEED[part], SEED[part] + count)
+    print("\n#### While little happens: Hotseat / llama-swap, geometric mean [95 % CI]\n")
+    head(
+        "workload", "requests", "loads / 100", "llama-swap's", "ratio", "at most 1.1", "mean wait", "loads / idle hour"
+    )
+    for room in (ONE_RESIDENT, PACKED):
+        for quiet in QUIET:
+            theirs = play_quiet(quiet, room, LlamaSwap, seeds)
+            ours = play_quiet(quiet, room, Hotseat, seeds)
+            loads = ratio(ours, theirs, lambda o: o.loads_per_100)
+            row(
+                f"{quiet.name}, {room}",
+                f"{mean(o.jobs for o in ours):.0f}",
+                *(f"{mean(o.loads_per_100 for o in side):.1f}" for side in (ours, theirs)),
+                loads,
+                "yes" if loads.value <= QUIET_LOADS_AT_MOST else "**no**",
+                ratio(ours, theirs, lambda o: o.mean),
+                f"{mean(o.loads_per_idle_hour for o in ours):.2f}",
+            )
+
+
 @dataclass(frozen=True)
 class Target:
-    """A promise of the scheduling study."""
+    """A target that was set before (docs/scheduling.md)."""
 
     what: str
     measure: str
@@ -274,7 +317,9 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, required=True, help="gentd26.csv")
     parser.add_argument("--quick", action="store_true", help="3 instances each instead of 12")
     parser.add_argument("--part", choices=sorted(DAYS), default="report")
-    parser.add_argument("--only", choices=["main", "pieces", "forecast"], help="pieces: always on the tuning part")
+    parser.add_argument(
+        "--only", choices=["main", "quiet", "pieces", "forecast"], help="pieces: always on the tuning part"
+    )
     given = parser.parse_args()
     began_s = time.monotonic()
     trace = read_trace(given.trace)
@@ -287,6 +332,8 @@ def main() -> None:
         for scene in (WARM_ONE, COLD_PACKED, WARM_PACKED):
             ratio_table(results, names, scene, COLD_ONE)
         target_table(results, names)
+    if given.only in {None, "quiet"}:
+        quiet_table(given.part, 3 if given.quick else 12)
     if given.only in {None, "pieces"}:
         piece_table(workloads(trace, "tune", 3 if given.quick else 6), (COLD_ONE, WARM_ONE))
     if given.only in {None, "forecast"}:

@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from bench.fairness import SHAPE, learned
-from bench.llama_router import RouterMissingError, router, server_argv
-from bench.v1_client import Streams, V1Client
-from hotseat.tiny_gguf import Shape
-from tests.chaos.trace_check import jain_index
-from tests.data_path.stack import SIZE, Build, Stack, real_stack
+from bench.parts.llama_router import RouterMissingError, router, server_argv
+from bench.parts.v1_client import Streams, V1Client
+from harness.history.trace_check import jain_index
+from harness.stack import SIZE, Build, Stack, real_stack
+from hotseat.demo.tiny_gguf import GgufShape
 
 A, B = "a", "b"
 FIRST_TOKEN_S = 1.0
@@ -42,7 +42,7 @@ class Setting:
     flood_s: float = 25.0
     clients: Sequence[int] = (2, 2, 12)
     """Of the three sessions; the last one floods."""
-    shape: Shape = SHAPE
+    shape: GgufShape = SHAPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

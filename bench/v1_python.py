@@ -1,9 +1,9 @@
 """The broker's own code on one stream of ``/v1``, alone: ``python -m bench.v1_python``.
 
-One process, no sockets, no system calls but the log's: the bytes of a client, of a model server (all ten events in one
-piece) and of a store that grants everything are handed to the broker's own protocols as the event loop would. What is
-left is Python, on the event loop that the broker runs on. The best of many short rounds, so that a busy machine shows
-as little as it can; ``--profile`` prints where the calls are.
+One process, no traffic, no system calls but the log's and the look whether a client has gone: the bytes of a client, of
+a model server (all ten events in one piece) and of a store that grants everything are handed to the broker's own
+protocols as the event loop would. What is left is Python, on the event loop that the broker runs on. The best of many
+short rounds, so that a busy machine shows as little as it can; ``--profile`` prints where the calls are.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import asyncio
 import cProfile
 import json
 import pstats
+import socket
 import statistics
 import sys
 import tempfile
@@ -23,15 +24,15 @@ import uvloop
 from uvicorn.server import ServerState
 
 from bench.gateway import SESSIONS, request
-from bench.gateway_backend import FAST, HEAD, done, event
-from bench.gateway_targets import BROKER, MODELS
-from broker import collector, logs
+from bench.parts.gateway_backend import FAST, HEAD, done, event
+from bench.parts.gateway_targets import BROKER, MODELS
 from broker.app import build_app, server_of
-from broker.config import load_config
-from broker.store import redis_link
-from broker.store.redis_store import RedisStore
-from broker.upstream.connection import Connection
-from broker.upstream.pool import Upstreams
+from broker.config.broker_config import load_config
+from broker.http_client.connection import Connection
+from broker.http_client.connection_pool import ConnectionPool
+from broker.process import collector, logs
+from broker.store.redis import link as redis_link
+from broker.store.redis.store import RedisStore
 
 ANSWER = HEAD + b"".join(event() for _ in range(FAST)) + done()
 GRANT = json.dumps(
@@ -74,13 +75,15 @@ class Store(Transport):
         """Answer each command in its turn."""
         words, at, out = data.split(b"\r\n"), 0, b""
         while at < len(words) - 1:
-            name, lease_id, nonce = words[at + 4], words[at + 10], words[at + 12]
-            if name == b"hotseat1_acquire":
+            count = int(words[at][1:])
+            said = words[at + 2 : at + 1 + 2 * count : 2]
+            if said[1] == b"hotseat1_acquire":
+                lease_id, nonce = said[4:6]
                 body = GRANT.replace(b"@ID@", lease_id).replace(b"@NONCE@", nonce)
                 out += b"$%d\r\n%b\r\n" % (len(body), body)
             else:
                 out += b"$-1\r\n"
-            at += 1 + 2 * int(words[at][1:])
+            at += 1 + 2 * count
         self._loop.call_soon(self._wire.data_received, out)
 
 
@@ -102,15 +105,22 @@ class Client(Transport):
 
     def __init__(self) -> None:
         super().__init__()
+        self._socket, self._other_end = socket.socketpair()
         self.whole: asyncio.Future[None] = self._loop.create_future()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """A socket that is open, as the broker looks whether its client has gone."""
+        return self._socket if name == "socket" else super().get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
         """Take it."""
-        if data.endswith(b"0\r\n\r\n"):
+        if data.startswith(b"HTTP/1.1") and not data.startswith(b"HTTP/1.1 200"):
+            self.whole.set_exception(RuntimeError(f"the broker answered {data.decode(errors='replace')}"))
+        elif data.endswith(b"0\r\n\r\n"):
             self.whole.set_result(None)
 
 
-async def connected(upstreams: Upstreams, address: Any) -> Connection:
+async def connected(upstreams: ConnectionPool, address: Any) -> Connection:
     """In place of a connection to a model server."""
     idle: list[Connection] = upstreams._idle.setdefault(address, [])  # noqa: SLF001
     connection = Connection(idle_s=60.0, on_idle=idle.append)
@@ -149,7 +159,7 @@ async def measure(flags: argparse.Namespace) -> None:
             await client.whole
             await asyncio.sleep(0)  # the lease is given back
 
-    with mock.patch.object(Upstreams, "_connected", connected):
+    with mock.patch.object(ConnectionPool, "_connected", connected):
         await run(SESSIONS)
         collector.settle()
         took_us = []

@@ -1,1 +1,4 @@
-"""The broker: API, policy, store. See docs/internals.md."""
+"""The broker: leases over HTTP, a policy that decides, and a store that commits; one of several beside each other.
+
+``cli`` starts it and ``app`` puts it together; docs/internals.md begins with the map of its rooms.
+"""

@@ -14,48 +14,52 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from broker import descriptors
-from broker.api.auth import ApiKey, Authenticator
-from broker.api.connections import guarded
-from broker.api.guard import Guard
-from broker.api.names import Names
-from broker.api.origins import Origins
-from broker.api.refusals import RefusalLog
+from broker.access.guard import Guard
+from broker.access.host_names import Names
+from broker.access.keys import ApiKey, Authenticator
+from broker.access.origins import Origins
+from broker.access.principals import ANONYMOUS, Principal, Scope
+from broker.accounting.daily_counts import DailyCounts
+from broker.accounting.metrics import Metrics
+from broker.accounting.requests import Accounts
+from broker.api.pool.nobody_works import watch_for_workers
+from broker.api.pool.picture import SchedulerPicture
 from broker.api.routes import Application, describe, install
 from broker.api.services import Services
-from broker.api.whole_requests import Bounds
-from broker.config import Config
-from broker.core.activity import Activity
+from broker.config.broker_config import BrokerConfig
+from broker.config.key_config import KeyEntry
 from broker.core.errors import NewerLibraryError
-from broker.daybook import Daybook
-from broker.forecasts import Forecasts
-from broker.gateway.accounts import Accounts
-from broker.gateway.clouds import Clouds
-from broker.gateway.gateway import gateway_of
-from broker.gateway.marks import Marks, marks_of
-from broker.gateway.purse import Purse
-from broker.gateway.routed_plan import Routing, routing_of
-from broker.ingress import Ingress
-from broker.key_config import KeyEntry
-from broker.leasing import Leasing
-from broker.life import Life
-from broker.listening import DrainingServer
-from broker.load_accounts import LoadAccounts
-from broker.lookout import Lookout
-from broker.loops import Loops
-from broker.metrics import Metrics
-from broker.principals import Principal, Scope
-from broker.randomness import Randomness, new_generation_key
+from broker.gateway.cloud.spending import Spending
+from broker.gateway.cloud.upstreams import Clouds
+from broker.gateway.plans.preview import Preview
+from broker.gateway.plans.questions import PoolNow
+from broker.gateway.plans.routed_plan import RoutedPlans, routing_of
+from broker.gateway.requests.marks import PrivacyMarks, marks_of
+from broker.gateway.service import gateway_of
+from broker.http_server import descriptors
+from broker.http_server.connections import guarded
+from broker.http_server.listening import DrainingServer
+from broker.http_server.whole_requests import Bounds
+from broker.leasing.ingress import Ingress
+from broker.leasing.life import BrokerLife
+from broker.leasing.service import Leasing
+from broker.leasing.waiters import EventFeed, Waiters
+from broker.policy.activity import Activity
+from broker.process.loops import Loops
+from broker.process.randomness import Randomness, new_generation_key
+from broker.process.secret_scanner import open_scanner
+from broker.process.store_watch import StoreWatch
+from broker.protocol.refusals import RefusalLog
 from broker.routing.budget import Ledger
-from broker.scheduler import Round, Scheduler
-from broker.secret_scanner import open_scanner
+from broker.scheduling.forecasts import Forecasts
+from broker.scheduling.load_counts import LoadAccounts
+from broker.scheduling.operating import Operating
+from broker.scheduling.scheduler import Round, Scheduler
 from broker.store.port import PoolSettings, Store
-from broker.store_watch import StoreWatch
-from broker.waiters import EventFeed, Waiters
 
 log = logging.getLogger("hotseat.app")
 
-ANONYMOUS = Principal(name="anonymous", scopes=frozenset({Scope.ADMIN}), has_key=False)
+ANYBODY = Principal(name=ANONYMOUS, scopes=frozenset({Scope.ADMIN}), has_key=False)
 PAGE = Principal(name="anonymous-page", scopes=frozenset({Scope.LEASE, Scope.OBSERVE}), has_key=False)
 """A web page that may use the broker, without a key: no operator, and not the owner of anybody else's leases."""
 LAST_ANSWERS_S = 0.2
@@ -73,10 +77,10 @@ class Broker:
     feed: EventFeed
     scheduler: Scheduler
     ingress: Ingress
-    book: Daybook
-    life: Life
+    book: DailyCounts
+    life: BrokerLife
     watch: StoreWatch
-    marks: Marks | None = None
+    marks: PrivacyMarks | None = None
     """Of private sessions, where something can leave."""
 
     async def run(self) -> None:
@@ -110,7 +114,7 @@ class Broker:
         await asyncio.sleep(LAST_ANSWERS_S if self.services.waiters.count else 0)
 
 
-def build(config: Config, store: Store) -> Broker:
+def build(config: BrokerConfig, store: Store) -> Broker:
     """Wire one broker to a store.
 
     Longer than a function should be: it is one list of parts and of who is given which, with nothing to decide.
@@ -120,31 +124,31 @@ def build(config: Config, store: Store) -> Broker:
     waiters = Waiters(limit=config.limits.max_waiters)
     feed = EventFeed(store, waiters)
     leasing = Leasing(store, waiters, config.lease_bounds(), new_id=randomness.lease_id, new_nonce=randomness.nonce)
-    settings, desk = config.pool_settings(), config.gateway_settings()
-    life = Life(store=store, name=desk.broker, new_boot=randomness.boot, silence_s=settings.broker_silence_s)
+    settings, context = config.pool_settings(), config.gateway_settings()
+    life = BrokerLife(store=store, name=context.broker, new_boot=randomness.boot, silence_s=settings.broker_silence_s)
     policy = config.policy.settings()
     every_s, kept_s = config.gateway.report_times()
-    book = Daybook(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
+    book = DailyCounts(store.days, source=randomness.nonce(), every_s=every_s, kept_s=kept_s, unix_s=time.time)
     loads = LoadAccounts(book)
     scheduler = Scheduler(
         store,
         pool=settings,
         policy=policy,
-        activity=Activity(horizon_s=policy.horizon_s),
+        activity=Activity(horizon_s=policy.horizon_s, away_s=policy.away_s),
         metrics=metrics,
         new_key=new_generation_key,
         clock=time.monotonic,
     )
     forecasts = Forecasts(last=lambda: scheduler.last, policy=policy, clock=time.monotonic)
-    lookout = Lookout(scheduler, policy, forecasts)
+    picture = SchedulerPicture(scheduler, policy, forecasts)
     accounts = Accounts(metrics, book)
     routing = _routing(config, store, metrics, accounts, lambda: scheduler.last, randomness.process_name())
     gateway = gateway_of(
-        desk,
+        context,
         (leasing, life),
         waiters,
         accounts,
-        lookout.prospect,
+        picture.prospect,
         config.gateway.timing(),
         routing,
     )
@@ -159,7 +163,8 @@ def build(config: Config, store: Store) -> Broker:
     marks = routing.marks if routing else None
     if marks is not None:
         feed.listeners.append(marks.note)
-    loops, watch = Loops(metrics), StoreWatch(store)
+    where = f"{config.store.url}, pool {config.store.pool!r}"
+    loops, watch = Loops(metrics), StoreWatch(store, also=watch_for_workers(where, picture.picture))
     started_s = time.monotonic()
 
     def troubles() -> list[str]:
@@ -175,18 +180,24 @@ def build(config: Config, store: Store) -> Broker:
         feed=feed,
         authenticator=authenticator_of(config),
         gateway=gateway,
+        preview=Preview(
+            context=gateway.context,
+            routing=routing,
+            pool=PoolNow(lambda: scheduler.last, policy, config.routing.busy_percent),
+        ),
         metrics=metrics,
         table=config.routing_table(),
-        outlook=lookout.outlook,
-        explain=lookout.explain,
-        picture=lookout.picture,
+        outlook=picture.outlook,
+        explain=picture.explain,
+        picture=picture.picture,
+        operating=Operating(store, policy),
         book=book,
         troubles=troubles,
         warnings=lambda: watch.warnings,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,
     )
-    ingress = Ingress(store, leasing, metrics)
+    ingress = Ingress(store, leasing, metrics, keys=[key.name for key in config.keys])
     return Broker(
         store=store,
         settings=settings,
@@ -203,23 +214,29 @@ def build(config: Config, store: Store) -> Broker:
 
 
 def _routing(
-    config: Config, store: Store, metrics: Metrics, accounts: Accounts, last: Callable[[], Round | None], name: str
-) -> Routing | None:
+    config: BrokerConfig,
+    store: Store,
+    metrics: Metrics,
+    accounts: Accounts,
+    last: Callable[[], Round | None],
+    name: str,
+) -> RoutedPlans | None:
     if not config.has_routing:
         return None
     settings = config.routing_settings()
-    ledger = Ledger(limits=config.budgets(), books=store.outside)
+    ledger = Ledger(limits=config.budgets(), books=store.egress)
     return routing_of(
         settings,
         config.firewall(open_scanner() if settings.table.has_cloud else None),
-        Purse(ledger, metrics, accounts.book),
-        marks_of(store.outside, name, idle_s=settings.private_idle_s, limit=settings.private_sessions),
+        Spending(ledger, metrics, accounts.book),
+        marks_of(store.egress, name, idle_s=settings.private_idle_s, limit=settings.private_sessions),
         Clouds(config.upstreams(), accounts.answers, head_s=config.gateway_settings().head_s),
+        accounts.speeds,
         last,
     )
 
 
-def build_app(config: Config, store: Store) -> FastAPI:
+def build_app(config: BrokerConfig, store: Store) -> FastAPI:
     """The ASGI application; its lifespan runs the loops and closes the store."""
     broker = build(config, store)
 
@@ -268,7 +285,7 @@ def openapi_document() -> dict[str, Any]:
     return app.openapi()
 
 
-def server_of(config: Config, app: FastAPI) -> DrainingServer:
+def server_of(config: BrokerConfig, app: FastAPI) -> DrainingServer:
     """The HTTP server around an application."""
     section = config.broker
     bounds = Bounds(
@@ -302,9 +319,9 @@ def server_of(config: Config, app: FastAPI) -> DrainingServer:
     )
 
 
-def authenticator_of(config: Config) -> Authenticator:
+def authenticator_of(config: BrokerConfig) -> Authenticator:
     """The configured keys; anonymous callers only where the configuration lets them in."""
-    anonymous = ANONYMOUS if config.broker.anonymous else None
+    anonymous = ANYBODY if config.broker.anonymous else None
     keys = [_key(entry) for entry in config.keys]
     return Authenticator(keys, anonymous=anonymous, page=PAGE, clock=time.monotonic)
 

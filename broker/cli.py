@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,17 +13,22 @@ from urllib.parse import quote
 
 import uvloop
 
-from broker import collector, descriptors, logs
-from broker.api.auth import new_key
+from broker.access.keys import new_key
 from broker.app import build_app, openapi_document, server_of
-from broker.config import Config, load_config
+from broker.config.broker_config import BrokerConfig, load_config
 from broker.core.errors import HotseatError
-from broker.listening import DrainingServer, address, inherited
+from broker.http_server import descriptors
+from broker.http_server.listening import CannotListenError, DrainingServer, address, inherited, try_to_listen
+from broker.process import allocator, collector, logs
 from broker.store.port import Store
 from schemas import export, hangup
-from schemas.config_file import ConfigError
+from schemas.command_line import CommandLine, add_config, one_of
+from schemas.config.file import ConfigError
+from schemas.names import NAME_PATTERN, WORDS
 
 _log = logging.getLogger(__name__)
+SCOPES = ("lease", "observe", "operate", "admin")
+EXIT_LISTEN = 1
 EXIT_CONFIG = 2
 EXIT_STORE = 3
 
@@ -34,29 +40,36 @@ def broker(argv: list[str]) -> int:
         0 stopped, 1 it could not listen, 2 the configuration is wrong, 3 a newer version of Hotseat has taken over the
         store.
     """
-    parser = argparse.ArgumentParser(prog="hotseat broker", description="Run the broker: HTTP API, policy, scheduler.")
-    _add_config(parser)
+    parser = CommandLine(prog="hotseat broker", description="Run the broker: HTTP API, policy, scheduler.")
+    add_config(parser)
     arguments = parser.parse_args(argv)
     hangup.ignore_while_starting()
+    allocator.settle()
     try:
         config = load_config(arguments.config, os.environ)
+        store = open_store(config)
         sockets = inherited(os.environ, config.broker.host, config.broker.port)
+        if not sockets:
+            try_to_listen(config.broker.host, config.broker.port)
     except ConfigError as error:
         print(f"hotseat broker: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    except CannotListenError as error:
+        print(f"hotseat broker: {error}", file=sys.stderr)
+        return EXIT_LISTEN
     for warning in config.warnings():
         print(f"hotseat broker: warning: {warning}", file=sys.stderr)
     logs.set_up(config.broker.log_format, config.broker.log_level)
     _note_descriptors(config)
     for each in sockets:
         _log.info("socket_taken_over", extra={"address": address(each)})
-    return uvloop.run(_serve(config, sockets))
+    return uvloop.run(_serve(config, store, sockets))
 
 
 main = broker
 
 
-def _note_descriptors(config: Config) -> None:
+def _note_descriptors(config: BrokerConfig) -> None:
     """Say so when fewer connections can be open than are configured."""
     descriptors.raise_limit()
     most, wanted = descriptors.ceiling(), config.broker.max_connections
@@ -64,16 +77,18 @@ def _note_descriptors(config: Config) -> None:
         _log.warning("connections_limited", extra={"by": "ulimit -n", "most": most, "max_connections": wanted})
 
 
-async def _serve(config: Config, sockets: list[socket.socket]) -> int:
+async def _serve(config: BrokerConfig, store: Store, sockets: list[socket.socket]) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.say_ignored, _log)
-    app = build_app(config, open_store(config))
+    app = build_app(config, store)
     server = server_of(config, app)
     superseded: asyncio.Event = app.state.broker.watch.superseded
     watching = asyncio.create_task(_stop_when(superseded, server), name="superseded")
     collector.settle()
     connections = server.server_state.connections
     collecting = asyncio.create_task(collector.forever(lambda: len(connections)), name="collector")
+    trimming = asyncio.create_task(allocator.forever(app.state.broker.services.gateway.context.room), name="trimming")
     await server.serve(sockets or None)
+    trimming.cancel()
     collecting.cancel()
     watching.cancel()
     if superseded.is_set():
@@ -86,9 +101,9 @@ async def _stop_when(superseded: asyncio.Event, server: DrainingServer) -> None:
     server.should_exit = True
 
 
-def open_store(config: Config) -> Store:
+def open_store(config: BrokerConfig) -> Store:
     """The Redis store of the configuration; connects at the first call."""
-    from broker.store.redis_store import RedisStore  # noqa: PLC0415  export-schemas and key need no Redis client
+    from broker.store.redis.store import RedisStore  # noqa: PLC0415  export-schemas and key need no Redis client
 
     section = config.store
     password = section.read_password()
@@ -105,8 +120,8 @@ def check(argv: list[str]) -> int:
     Returns:
         0 none broken, 1 some are, 2 the configuration is wrong, 3 the store does not answer.
     """
-    parser = argparse.ArgumentParser(prog="hotseat check", description="Check a live store's invariants, read-only.")
-    _add_config(parser)
+    parser = CommandLine(prog="hotseat check", description="Check a live store's invariants, read-only.")
+    add_config(parser)
     arguments = parser.parse_args(argv)
     try:
         config = load_config(arguments.config, os.environ)
@@ -119,7 +134,7 @@ def check(argv: list[str]) -> int:
         return EXIT_STORE
 
 
-async def _check(config: Config) -> int:
+async def _check(config: BrokerConfig) -> int:
     store = open_store(config)
     try:
         advice = await store.advice()
@@ -134,14 +149,20 @@ async def _check(config: Config) -> int:
     return 1 if violations else 0
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise argparse.ArgumentTypeError(WORDS[NAME_PATTERN])
+    return text
+
+
 def key(argv: list[str]) -> int:
     """Make an API key: printed once, its hash goes into the configuration."""
-    parser = argparse.ArgumentParser(prog="hotseat key", description="Make an API key.")
+    parser = CommandLine(prog="hotseat key", description="Make an API key.")
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("new", help="print a key once, and the table to put into hotseat.toml")
-    new.add_argument("name", help="whose key it is: the name in the audit log")
+    new.add_argument("name", type=_name, help="whose key it is: the name in the audit log")
     new.add_argument(
-        "--scope", action="append", choices=("lease", "observe", "operate", "admin"), help="repeatable (default: lease)"
+        "--scope", action="append", type=one_of(SCOPES), help="lease, observe, operate or admin; repeatable (lease)"
     )
     arguments = parser.parse_args(argv)
     secret, digest = new_key()
@@ -157,7 +178,7 @@ def export_schemas(argv: list[str]) -> int:
     Returns:
         0 written or in step, 1 with ``--check`` when a file differs.
     """
-    parser = argparse.ArgumentParser(prog="hotseat export-schemas", description="Write JSON Schema and OpenAPI files.")
+    parser = CommandLine(prog="hotseat export-schemas", description="Write JSON Schema and OpenAPI files.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is out of step")
     parser.add_argument("--directory", type=Path, default=export.DIRECTORY, help="where to (default: schemas/json)")
     arguments = parser.parse_args(argv)
@@ -169,13 +190,6 @@ def export_schemas(argv: list[str]) -> int:
     for name in stale:
         print(f"{name} is out of step with the code; run hotseat export-schemas", file=sys.stderr)
     return 1 if stale else 0
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    default = os.environ.get("HOTSEAT_CONFIG")
-    parser.add_argument(
-        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
-    )
 
 
 if __name__ == "__main__":

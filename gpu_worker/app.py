@@ -5,57 +5,64 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from gpu_worker.config import Config, OnExit, SlotEntry, WorkerSection
-from gpu_worker.drivers.port import Driver, Recipe
-from gpu_worker.drivers.process import ProcessDriver
-from gpu_worker.drivers.process_server import ProcessSettings
-from gpu_worker.high_water import HighWater
-from gpu_worker.home import home_of
-from gpu_worker.memory import MemorySettings, SlotMemory
-from gpu_worker.nvml import Device
-from gpu_worker.residency import Care
-from gpu_worker.slot import Ending, SlotSettings
-from gpu_worker.slot_lock import SlotLock, SlotTakenError
-from gpu_worker.store import Store, StoreAddress
-from gpu_worker.supervisor import Supervisor
+from gpu_worker.config import OnExit, SlotEntry, WorkerConfig, WorkerSection
+from gpu_worker.drivers.dispatcher import Dispatcher
+from gpu_worker.drivers.inspector import Inspector
+from gpu_worker.drivers.port import DriverSettings, Recipe
+from gpu_worker.drivers.registry import all_drivers
+from gpu_worker.host.memory import MemorySettings, SlotMemory
+from gpu_worker.host.nvml import Device
+from gpu_worker.slot.high_water import HighWater
+from gpu_worker.slot.home import home_of
+from gpu_worker.slot.lock import SlotLock, SlotTakenError
+from gpu_worker.slot.residency import Care
+from gpu_worker.slot.settings import Ending, SlotSettings
+from gpu_worker.slot.supervisor import Supervisor
+from gpu_worker.store import StoreAddress, WorkerStore
 from schemas import hangup
-from schemas.config_file import ModelEntry
+from schemas.config.file import ConfigError, ModelEntry, Section
+from schemas.config.problems import ConfigProblem
 
 EXIT_STOPPED = 0
 EXIT_SUPERSEDED = 3
 """No slot is left to this worker, and at least one is served by a worker that was registered later."""
 
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 log = logging.getLogger(__name__)
 
 
-async def run(config: Config) -> int:
+async def run(config: WorkerConfig) -> int:
     """Serve all slots; answers the exit status.
 
     Raises:
         SlotTakenError: Another worker on this host serves one of the slots, or workers of other hosts all of them.
-        ConfigError: The store's password cannot be read.
+        ConfigError: The store's password cannot be read, ``state_dir`` not written, ``bind_host`` not resolved.
     """
-    folders = {slot.id: _folder(config.worker, slot.id) for slot in config.worker.slot}
-    locks = [SlotLock(folder, slot) for slot, folder in folders.items()]
-    driver = _driver(config.worker)
-    store = Store(_address(config))
-    supervisors = _supervisors(config, driver, store)
+    _check_bind_host(config.worker.bind_host)
+    locks = _locks(config.worker)
+    drivers = Dispatcher(all_drivers(_driver_settings(config.worker)))
+    store = WorkerStore(_address(config))
+    inspector = Inspector(drivers.inspect, _recipes(config))
+    supervisors = _supervisors(config, drivers, store, inspector)
+    inspector.is_loading = lambda: any(supervisor.is_loading for supervisor in supervisors)
+    await inspector.look()
+    inspecting = asyncio.create_task(inspector.run())
     try:
         return await _serve(config, supervisors)
     finally:
-        await driver.close()
+        inspecting.cancel()
+        await drivers.close()
         await store.close()
         for lock in locks:
             lock.release()
 
 
-async def _serve(config: Config, supervisors: Sequence[Supervisor]) -> int:
+async def _serve(config: WorkerConfig, supervisors: Sequence[Supervisor]) -> int:
     _on_signals(supervisors)
     for supervisor in supervisors:
         await supervisor.open()
@@ -106,51 +113,85 @@ def _on_signals(supervisors: Sequence[Supervisor]) -> None:
 # ---------------------------------------------------------------------------------------------------- from config
 
 
+def _check_bind_host(host: str) -> None:
+    """Every load would fail for want of a free port."""
+    try:
+        socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        what = f"{host!r} cannot be resolved: {reason}"
+        raise ConfigError(ConfigProblem(table="[worker]", key="bind_host", what=what)) from None
+
+
+def _locks(worker: WorkerSection) -> list[SlotLock]:
+    try:
+        return [SlotLock(_folder(worker, slot.id), slot.id) for slot in worker.slot]
+    except OSError as error:
+        what = f"{worker.state_dir.absolute()} cannot be written: {error.strerror}"
+        raise ConfigError(ConfigProblem(table="[worker]", key="state_dir", what=what)) from None
+
+
 def _folder(worker: WorkerSection, slot: str) -> Path:
     return worker.state_dir.absolute() / quote(slot, safe="")
 
 
-def _address(config: Config) -> StoreAddress:
+def _address(config: WorkerConfig) -> StoreAddress:
     section = config.store
     return StoreAddress(url=section.url, pool=section.pool, username=section.username, password=section.read_password())
 
 
-def _driver(worker: WorkerSection) -> ProcessDriver:
-    return ProcessDriver(
-        ProcessSettings(
-            state_dir=worker.state_dir,
-            adopt_grace_s=worker.adopt_grace_s,
-            bind_host=worker.bind_host,
-            ports=worker.ports,
-            log_limit_bytes=worker.log_limit_kib * 1024,
-            environ=dict(os.environ),
-            devices={slot.id: slot.device_uuid for slot in worker.slot if slot.device_uuid},
-        )
+def _where(config: WorkerConfig) -> str:
+    """Its address has no credentials: those have fields of their own."""
+    return f"{config.store.url}, pool {config.store.pool!r}"
+
+
+def _driver_settings(worker: WorkerSection) -> DriverSettings:
+    return DriverSettings(
+        state_dir=worker.state_dir,
+        adopt_grace_s=worker.adopt_grace_s,
+        bind_host=worker.bind_host,
+        advertise_host=worker.advertise_host,
+        ports=worker.ports,
+        log_limit_bytes=worker.log_limit_kib * 1024,
+        environ=dict(os.environ),
+        devices={slot.id: slot.device_uuid for slot in worker.slot if slot.device_uuid},
     )
 
 
-def _recipes(models: Sequence[ModelEntry]) -> list[Recipe]:
-    return [
-        Recipe(
-            model=entry.name,
-            command=entry.command,
-            served_name=entry.expected_name,
-            kind=entry.kind,
-            memory_mib=entry.memory_mib,
-            model_path=entry.model_path,
-            env=tuple(sorted(entry.env.items())),
-            health_path=entry.health_path,
-            load_timeout_s=entry.load_timeout_s,
-            stop_timeout_s=entry.stop_timeout_s,
-        )
-        for entry in models
-        if entry.command
-    ]
+def _recipes(config: WorkerConfig) -> list[Recipe]:
+    """List what this host can start."""
+    return [_recipe(entry, config.own[entry.name]) for entry in config.startable]
 
 
-def _supervisors(config: Config, driver: Driver, store: Store) -> list[Supervisor]:
-    boot, recipes = secrets.token_hex(8), _recipes(config.models)
+def _recipes_of(config: WorkerConfig, slot: str) -> list[Recipe]:
+    """List what a slot can load."""
+    bound = {entry.name: entry.slots for entry in config.models}
+    return [one for one in _recipes(config) if not bound[one.model] or slot in bound[one.model]]
+
+
+def _recipe(entry: ModelEntry, own: Section) -> Recipe:
+    return Recipe(
+        model=entry.name,
+        driver=entry.driver,
+        own=own,
+        command=entry.command,
+        served_name=entry.expected_name,
+        kind=entry.kind,
+        memory_mib=entry.memory_mib,
+        model_path=entry.model_path,
+        env=tuple(sorted(entry.env.items())),
+        health_path=entry.health_path,
+        load_timeout_s=entry.load_timeout_s,
+        stop_timeout_s=entry.stop_timeout_s,
+    )
+
+
+def _supervisors(
+    config: WorkerConfig, drivers: Dispatcher, store: WorkerStore, inspector: Inspector
+) -> list[Supervisor]:
+    boot = secrets.token_hex(8)
     supervisors: list[Supervisor] = []
+    of_device: dict[str, list[Supervisor]] = {}
 
     def own_pids() -> set[int]:
         """Of all slots: what another slot of this worker uses is not foreign."""
@@ -161,9 +202,16 @@ def _supervisors(config: Config, driver: Driver, store: Store) -> list[Superviso
             budget_mib=slot.budget_mib, reserve_mib=slot.reserve_mib, tolerance_mib=slot.tolerance_mib
         )
         device = Device(slot.device_uuid) if slot.device_uuid else None
-        settings = _slot_settings(config.worker, slot, boot)
+        settings = replace(_slot_settings(config.worker, slot, boot), store=_where(config))
         high_water = HighWater(_folder(config.worker, slot.id))
-        return Supervisor(settings, recipes, driver, store, high_water, SlotMemory(limits, device, own_pids))
+        memory = SlotMemory(limits, device, own_pids)
+        recipes = _recipes_of(config, slot.id)
+        supervisor = Supervisor(settings, recipes, drivers, store, high_water, memory, inspector)
+        if slot.device_uuid:
+            sharing = of_device.setdefault(slot.device_uuid, [])
+            sharing.append(supervisor)
+            supervisor.neighbours = lambda: frozenset().union(*(one.ready_models() for one in sharing))
+        return supervisor
 
     supervisors += [supervisor_of(slot) for slot in config.worker.slot]
     return supervisors
@@ -171,11 +219,10 @@ def _supervisors(config: Config, driver: Driver, store: Store) -> list[Superviso
 
 def _slot_settings(worker: WorkerSection, slot: SlotEntry, boot: str) -> SlotSettings:
     care = Care(
-        probe_host=_LOOPBACK.get(worker.bind_host, worker.bind_host),
-        advertise_host=worker.advertise_host,
         probe_interval_s=worker.probe_interval_s,
         probe_timeout_s=worker.probe_timeout_s,
         probe_failures=worker.probe_failures,
+        prove_timeout_s=worker.prove_timeout_s,
         adopt_timeout_s=worker.adopt_timeout_s,
         memory_timeout_s=worker.memory_timeout_s,
     )

@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import os
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 from gpu_worker import app, logs
-from gpu_worker.config import Config, OnExit, load_config
-from gpu_worker.slot_lock import SlotTakenError
+from gpu_worker.config import OnExit, WorkerConfig, load_config
+from gpu_worker.slot.lock import SlotTakenError
 from schemas import hangup
-from schemas.config_file import ConfigError
+from schemas.command_line import CommandLine, add_config
+from schemas.config.file import ConfigError
 
 EXIT_CONFIG = 2
 EXIT_SLOT_TAKEN = 4
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config, os.environ)
         config = _with_flags(config, arguments)
+        for warning in config.warnings():
+            print(f"hotseat worker: warning: {warning}", file=sys.stderr)
         logs.set_up(config.worker.log_format, config.worker.log_level)
         return asyncio.run(app.run(config))
     except ConfigError as error:
@@ -38,23 +41,19 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_SLOT_TAKEN
 
 
-def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
+def _with_flags(config: WorkerConfig, arguments: argparse.Namespace) -> WorkerConfig:
     if arguments.on_exit is None:
         return config
-    worker = config.worker.model_copy(update={"on_exit": arguments.on_exit})
-    return Config(store=config.store, worker=worker, models=config.models)
+    return replace(config, worker=config.worker.model_copy(update={"on_exit": arguments.on_exit}))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="hotseat worker",
         description="Load and unload models on this host's GPU as the brokers want them.",
         epilog="When asked to end (SIGTERM, Ctrl-C), model servers run on for adopt_grace_s unless --stop-servers.",
     )
-    default = os.environ.get("HOTSEAT_CONFIG")
-    parser.add_argument(
-        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
-    )
+    add_config(parser)
     exits = parser.add_mutually_exclusive_group()
     exits.add_argument(
         "--stop-servers", dest="on_exit", action="store_const", const=OnExit.STOP, help="end model servers on exit"

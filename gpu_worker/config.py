@@ -3,18 +3,21 @@
 import os
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.config_file import ConfigError, ModelEntry, Name, Section, StoreSection, load_toml, models_of, section_of
+from gpu_worker.drivers.port import LAUNCH_KEYS
+from gpu_worker.drivers.registry import driver_entry_of
+from schemas.config import drivers
+from schemas.config.file import ConfigSource, ModelEntry, Name, Section, StoreSection, models_of, note_room
+from schemas.config.problems import near
 
-DRIVERS = frozenset({"process"})
-"""Drivers this worker has."""
+DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 class OnExit(StrEnum):
@@ -92,6 +95,9 @@ class WorkerSection(Section):
     """A probe without an answer has failed, seconds; a busy server may be slow."""
     probe_failures: int = Field(default=3, ge=1, le=100)
     """Probes that must fail in a row before the server counts as hung and is killed."""
+    prove_timeout_s: float = Field(default=15.0, ge=0.1, le=600)
+    """A ready server that a broker doubts owes one token within this, seconds; one that gives none while its processes
+    do nothing is killed. One that works on somebody's long request meanwhile is left alone."""
     adopt_timeout_s: float = Field(default=5.0, ge=0.1, le=300)
     """An adopted server must prove itself within this, seconds; the first report waits for it."""
     memory_timeout_s: float = Field(default=10.0, ge=0.1, le=600)
@@ -119,31 +125,80 @@ class WorkerSection(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class WorkerConfig:
     """All the worker reads."""
 
     store: StoreSection
     worker: WorkerSection
     models: tuple[ModelEntry, ...]
+    own: Mapping[str, Section] = field(default_factory=dict)
+    """Holds what its driver is told of each model that this host can start, by the model's name."""
+
+    @property
+    def startable(self) -> tuple[ModelEntry, ...]:
+        """Return the models that this host can start."""
+        return tuple(entry for entry in self.models if entry.name in self.own)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know though it works."""
+        told = ((entry, self._doubts(entry, self.worker.slot)) for entry in self.models)
+        return tuple(f'[[model]] "{entry.name}": {doubt}' for entry, doubt in told if doubt)
+
+    def _doubts(self, entry: ModelEntry, slots: Sequence[SlotEntry]) -> str:
+        """Say why a model is not loaded here, or not as its owner thinks."""
+        homes = [slot for slot in slots if not entry.slots or slot.id in entry.slots]
+        if entry.name not in self.own:
+            lack = "command" if "command" in driver_entry_of(entry.driver).reads else f"[model.{entry.driver}]"
+            return f"has no {lack}, so this worker does not serve it" if homes else ""
+        return _doubts_at(entry, slots, homes)
 
 
-def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+def _doubts_at(entry: ModelEntry, slots: Sequence[SlotEntry], homes: Sequence[SlotEntry]) -> str:
+    if not homes:
+        return f"slots: this worker has none of them; {near(entry.slots[0], [slot.id for slot in slots])}"
+    sizes = [slot.budget_mib for slot in homes if slot.budget_mib is not None]
+    if len(sizes) == len(homes) and entry.memory_mib > max(sizes):
+        room = f"any slot here that may load it has ({max(sizes)} MiB)"
+        return f"memory_mib = {entry.memory_mib} is more than {room}, so it never is"
+    if DEVICES in entry.env and any(slot.device_uuid for slot in homes):
+        return f"env.{DEVICES}: the worker sets it to the device_uuid of the slot"
+    return ""
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> WorkerConfig:
     """Read and check everything.
 
     Raises:
-        ConfigError: Something is missing, unknown or out of bounds; the message names it.
+        ConfigError: Something is missing, unknown or out of bounds; the message names all of it.
     """
-    raw = load_toml(path, environ)
-    config = Config(
-        store=section_of(StoreSection, raw, "store"),
-        worker=section_of(WorkerSection, raw, "worker"),
-        models=models_of(raw),
+    source = ConfigSource.read(path, environ)
+    config = WorkerConfig(
+        store=source.section(StoreSection, "store"),
+        worker=source.section(WorkerSection, "worker"),
+        models=models_of(source),
     )
-    if not config.worker.slot:
-        raise ConfigError("worker: needs at least one [[worker.slot]]")
-    for entry in config.models:
-        if entry.command and entry.driver not in DRIVERS:
-            raise ConfigError(
-                f"model {entry.name!r}: no driver {entry.driver!r}; there is {', '.join(sorted(DRIVERS))}"
-            )
+    if not config.worker.slot and source.is_sound("worker"):
+        source.blame("needs at least one [[worker.slot]]", "worker")
+    config = replace(config, own=_own_tables(source))
+    budgets = {slot.id: slot.budget_mib for slot in config.worker.slot if slot.budget_mib is not None}
+    if len(budgets) == len(config.worker.slot):
+        note_room(source, config.startable, budgets)
+    source.done()
     return config
+
+
+def _own_tables(source: ConfigSource) -> dict[str, Section]:
+    """Read what drivers are told of the models that they can start; note what they cannot make sense of."""
+    tables = source.raw.get("model", [])
+    found = {}
+    for index, table in enumerate(tables if isinstance(tables, list) else []):
+        driver = table.get("driver", drivers.DEFAULT_DRIVER) if isinstance(table, dict) else None
+        if not isinstance(driver, str) or driver not in drivers.DRIVERS:
+            continue
+        section, reads = driver_entry_of(driver).section, driver_entry_of(driver).reads
+        for key in sorted((LAUNCH_KEYS - reads) & table.keys()):
+            source.blame(f"the {driver} driver reads none", "model", index, key)
+        own = source.table_in(section, "model", index, driver) if isinstance(table.get(driver, {}), dict) else None
+        if own is not None and ("command" not in reads or table.get("command")):
+            found[str(table.get("name"))] = own
+    return found

@@ -34,7 +34,7 @@ class StoreAddress:
     timeout_s: float = 5.0
 
 
-class Store:
+class WorkerStore:
     """The store as one worker sees it."""
 
     def __init__(self, address: StoreAddress) -> None:

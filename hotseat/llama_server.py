@@ -15,9 +15,10 @@ import signal
 import sys
 from typing import Any
 
-API_KEY_VARIABLE = "LLAMA_API_KEY"
+API_KEY_VARIABLE, ALIAS_VARIABLE, HOST_VARIABLE = "LLAMA_API_KEY", "LLAMA_ARG_ALIAS", "LLAMA_ARG_HOST"
+"""llama-server's own: for whoever starts it behind a script."""
 POOLING = ("none", "mean", "cls", "last", "rank")
-"""In the order of llama.cpp's numbers."""
+"""The ways of pooling, in the order of llama.cpp's numbers."""
 
 
 class LlamaServerMissingError(Exception):
@@ -62,8 +63,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the part of `llama-server`'s command line that is understood here."""
     reader = argparse.ArgumentParser(prog="llama-server", allow_abbrev=False)
     reader.add_argument("-m", "--model", required=True, help="the GGUF file")
-    reader.add_argument("-a", "--alias", help="the name it is served under (default: the file's path)")
-    reader.add_argument("--host", default="127.0.0.1")
+    reader.add_argument(
+        "-a", "--alias", default=os.environ.get(ALIAS_VARIABLE), help="the name it is served under (default: the path)"
+    )
+    reader.add_argument("--host", default=os.environ.get(HOST_VARIABLE, "127.0.0.1"))
     reader.add_argument("--port", type=int, default=8080)
     reader.add_argument("--api-key", default=os.environ.get(API_KEY_VARIABLE), help=f"also {API_KEY_VARIABLE}")
     reader.add_argument("--api-key-file", help="a file with one key a line")
@@ -75,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     reader.add_argument(
         "--pooling", choices=POOLING, help="how the tokens' embeddings become one (default: the model's)"
     )
+    reader.add_argument("--rerank", "--reranking", action="store_true", help="answer /v1/rerank")
     reader.add_argument("--chat-template-file", help="how messages become a prompt (default: as the model says)")
     reader.add_argument("-n", "--predict", "--n-predict", type=int, help="most tokens where a request names none")
     reader.add_argument("-r", "--reverse-prompt", action="append", help="stop there where a request names no stops")
@@ -93,13 +97,13 @@ def parameters(arguments: argparse.Namespace, params: Any) -> Any:
     params.n_parallel = arguments.parallel
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
     params.endpoint_metrics = arguments.metrics
-    params.embedding = arguments.embedding
+    params.embedding = arguments.embedding or arguments.rerank
     params.warmup = not arguments.no_warmup
     params.api_keys = api_keys(arguments)
     if arguments.alias is not None:
         params.model_alias = {arguments.alias}
-    if arguments.pooling is not None:
-        params.pooling_type = POOLING.index(arguments.pooling)
+    if (pooling := "rank" if arguments.rerank else arguments.pooling) is not None:
+        params.pooling_type = POOLING.index(pooling)
     if arguments.chat_template_file is not None:
         params.chat_template = text_of(arguments.chat_template_file)
     if arguments.predict is not None:

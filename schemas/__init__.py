@@ -1,1 +1,4 @@
-"""Messages that cross a process boundary; imports nothing of ours."""
+"""What crosses a process boundary: messages, HTTP bodies, log lines, the configuration; it imports nothing of ours.
+
+Its face is ``messages`` (through Redis), ``http`` (the API) and ``config`` (``hotseat.toml``).
+"""

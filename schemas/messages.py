@@ -10,6 +10,11 @@ from enum import StrEnum
 
 import msgspec
 
+TEXT_BYTES = 16_384
+"""Longest text of a report. A store that finds a longer one, or a number beyond its bounds, takes the slot offline."""
+LONGEST_PRIOR_MS = 21_600_000
+DAY_MS = 86_400_000
+
 
 class ResidencyState(StrEnum):
     """How deep a model is on a slot."""
@@ -21,6 +26,21 @@ class ResidencyState(StrEnum):
     FAILED = "failed"
 
 
+class FailureKind(StrEnum):
+    """What a failure of a model tells about its next load."""
+
+    PERMANENT = "permanent"
+    """It cannot load until its catalogue entry, its program or one of its files changes."""
+    PASSING = "passing"
+    """It may well load the next time."""
+    ROOM = "room"
+    """It ran out of memory, or died while it loaded, beside other models: with more room it may load."""
+    HOST = "host"
+    """The host's doing and not the model's: no port, no memory for a moment, somebody else on the port."""
+    USELESS = "useless"
+    """It was ready and answered its health probe, and its worker has proved that it does nothing for anybody."""
+
+
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """One model the broker wants resident."""
 
@@ -29,6 +49,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """Of the order that asked for this load; grows per slot, never reused."""
     key: str
     """API key the model server must be started with: the generation key."""
+    prove: int = 0
+    """Grows when a broker doubts that the server does anything; the worker then asks it for a token and looks."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +82,21 @@ class ResidencyReport(msgspec.Struct, frozen=True, kw_only=True):
     took_ms: int = 0
     """Order to ready, milliseconds; set when ready."""
     error: str = ""
+    """What went wrong, and the server's own last words: printable, bounded, without secrets."""
+    failure: FailureKind | None = None
+    """Set when failed."""
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker sees of a model without starting it: its catalogue entry, its program, its files."""
+
+    model: str
+    stamp: str = ""
+    """Changes when any of them changes; told of models whose last load failed."""
+    trouble: str = ""
+    """Why it cannot be started as things are (no such program or file); empty when nothing is seen to be wrong."""
+    prior_ms: int = 0
+    """How long a load should take, milliseconds, from the size of its files and the speed of their disk; 0: unknown."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,11 +120,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     foreign_mib: int = 0
     foreign: str = ""
     """Foreign processes on the device, ``name/pid:mib`` separated by spaces."""
+    used_percent: int = 0
+    """Of the time that anybody's work ran on the device, over some seconds; 0 where nobody tells."""
+    foreign_percent: int = -1
+    """The same of others than our model servers; -1 where nobody tells."""
     serves: tuple[str, ...] = ()
     """Models this host's catalogue can start."""
     fault: str = ""
     """Why the slot must not be used (device lost, memory did not come back); empty when sound."""
     residencies: tuple[ResidencyReport, ...] = ()
+    inspections: tuple[Inspection, ...] = ()
+    """Of models whose files are found, that cannot be started, or whose last load failed."""
 
 
 def base_key(pool: str) -> str:
@@ -98,7 +141,12 @@ def base_key(pool: str) -> str:
 def orders_from_hash(fields: Mapping[str, str]) -> Orders:
     """Read ``P:orders:<slot>``. An empty hash is an order for nothing of generation 0."""
     wants = tuple(
-        Want(model=name[5:], generation=int(value), key=fields.get(f"key:{name[5:]}", ""))
+        Want(
+            model=name[5:],
+            generation=int(value),
+            key=fields.get(f"key:{name[5:]}", ""),
+            prove=int(fields.get(f"prove:{name[5:]}", "0")),
+        )
         for name, value in sorted(fields.items())
         if name.startswith("want:")
     )
@@ -128,12 +176,29 @@ def report_to_hash(report: Report) -> dict[str, str]:
         "free_mib": str(report.free_mib),
         "foreign_mib": str(report.foreign_mib),
         "foreign": report.foreign,
+        "used_percent": str(report.used_percent),
+        "foreign_percent": str(report.foreign_percent),
         "serves": " ".join(report.serves),
-        "fault": report.fault,
+        "fault": _bounded(report.fault),
     }
     for residency in report.residencies:
         fields |= _residency_fields(residency)
+    for inspection in report.inspections:
+        fields |= _inspection_fields(inspection)
     return fields
+
+
+def _inspection_fields(inspection: Inspection) -> dict[str, str]:
+    told = {
+        f"stamp:{inspection.model}": inspection.stamp,
+        f"unsound:{inspection.model}": _bounded(inspection.trouble),
+        f"prior_ms:{inspection.model}": str(min(inspection.prior_ms, LONGEST_PRIOR_MS) or ""),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _bounded(text: str) -> str:
+    return text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore")
 
 
 def _residency_fields(residency: ResidencyReport) -> dict[str, str]:
@@ -144,6 +209,7 @@ def _residency_fields(residency: ResidencyReport) -> dict[str, str]:
         f"url:{name}": residency.url,
         f"progress:{name}": str(residency.progress),
         f"mib:{name}": str(residency.memory_mib),
-        f"took_ms:{name}": str(residency.took_ms),
-        f"error:{name}": residency.error,
+        f"took_ms:{name}": str(min(residency.took_ms, DAY_MS)),
+        f"error:{name}": _bounded(residency.error),
+        f"failure:{name}": residency.failure.value if residency.failure is not None else "",
     }

@@ -1,15 +1,24 @@
-"""What holds for all tests: how Hypothesis searches."""
+"""What holds for all tests: how Hypothesis searches, when SDKs are imported, and that walks are counted."""
 
-from hypothesis import HealthCheck, Phase, settings
+import pytest
 
-# No limit in seconds, which a busy machine would break. And no explain phase: after a failure it runs the test line by
-# line under a tracer, on Python 3.11 a hundred times slower; the run's time limit ended it there once and was reported
-# instead of the failure that had been found.
-settings.register_profile(
-    "untimed",
-    deadline=None,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("untimed")
+from tests import searching
+from tests.fakes.sdks import LazySdk
+
+searching.load_profile()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Import what the test's module uses, before anything of the test runs."""
+    for used in vars(item.getparent(pytest.Module).obj).values():
+        if isinstance(used, LazySdk):
+            used.load()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many random walks the tests walked that passed (``record_property("walks", number)``)."""
+    passed = terminalreporter.getreports("passed")
+    walks = sum(number for report in passed for name, number in report.user_properties if name == "walks")
+    if walks:
+        terminalreporter.write_sep("=", f"{walks} walks")

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from broker.answers import deaths, suspicion
 from broker.core.lease import TRANSITIONS
 from broker.core.slot import RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
+from broker.gateway.trust import deaths, suspicion
 
 TARGET = Path(__file__).parent.parent / "docs" / "state-machines.md"
 
 HEAD = """# State machines
 
-Drawn from the tables in `broker/core/lease.py`, `broker/core/slot.py`, `broker/answers/suspicion.py` and
-`broker/answers/deaths.py` by `python -m tools.state_diagrams`; the first three also stand at the head of the store's
-function library.
+Drawn from the tables in `broker/core/lease.py`, `broker/core/slot.py`, `broker/gateway/trust/suspicion.py` and
+`broker/gateway/trust/deaths.py` by `python -m tools.state_diagrams`; those of the core also stand at the head of the
+store's function library.
 """
 
 

@@ -10,12 +10,13 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from broker.answers.documents import Document, table, tables
+from broker.answers.documents import Document, table_in, tables
 
 FEW_TOKENS = 16
-"""So few may all be white space. A single one may be anything: half a character, the beginning of a thought."""
+"""An answer of at most so many tokens may be white space alone. One token may be anything: half a character, the
+beginning of a thought."""
 MAX_READ = 8 * 1024 * 1024
-"""Bytes of a request that are read; of a larger one nobody knows what it allows."""
+"""Bytes of a request that are read; what a larger one allows is not known."""
 LOOKED_AT = 64 * 1024
 """Characters at either end of a text that are searched for the marks of a gap."""
 
@@ -24,9 +25,9 @@ CUT_WORDS = frozenset(
 )
 """The token limit ended it: chat and text, Anthropic, responses, and other servers' words."""
 HEARING = frozenset({"/audio/transcriptions", "/audio/translations"})
-"""Addresses that answer with what was said: silence has no words."""
+"""Addresses that answer with what was said in a recording: silence has no words."""
 TURNS = {"/chat/completions": "messages", "/messages": "messages", "/responses": "input"}
-"""Where a conversation stands, by address."""
+"""The request's field that holds the conversation, by address."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_predict")
 _STOPS = ("stop", "stop_sequences", "stop_token_ids")
@@ -34,9 +35,10 @@ _RULES = (
     "grammar", "guided_grammar", "guided_regex", "guided_choice", "guided_json", "regex", "ebnf", "structural_tag",
     "structured_outputs", "json_schema", "logit_bias",
 )  # fmt: skip
-"""What the text must keep to; it can leave nothing to be said. vLLM's, SGLang's and llama.cpp's words."""
+"""Fields that say what the text must keep to; such a rule can leave nothing to be said. vLLM, SGLang and llama.cpp use
+these names."""
 _FORMS = ("tools", "functions", "response_format", "text", "output_config", "output_format")
-"""What the server must find a form in: calls of tools, a schema."""
+"""Fields by which the server must find a form in what the model wrote: calls of tools, a schema."""
 _INPUTS = ("input", "documents", "texts", "inputs", "query", "prompt")
 _GAP = re.compile(
     r"[<\[][|\uff5c]?(?:[\w\u2581-]{0,20}fim[\w\u2581-]{0,20}|(?:code_)?(?:suf|suffix|mid|middle)|infill|fill_?me|fill_?(?:in_?)?here"
@@ -48,7 +50,7 @@ _TOOL_ROLES = frozenset({"tool", "function", "ipython", "observation"})
 
 
 class Asking:
-    """One request; read at most once."""
+    """What one request allows; its body is read at most once."""
 
     __slots__ = ("_body", "_path", "_request")
 
@@ -93,7 +95,7 @@ class Asking:
 
     @property
     def most_tokens(self) -> float:
-        """How many it wants at most; infinite: it does not say."""
+        """Return how many tokens it wants at most; infinite where it does not say."""
         request = self._read
         limits = [] if request is None else [request.get(name) for name in _LIMITS]
         return min((float(limit) for limit in limits if _is_number(limit)), default=math.inf)
@@ -107,15 +109,15 @@ class Asking:
         )
 
     def _turns(self, request: Document) -> list[Document]:
-        """What was said, in order: messages, or the items of a response's input."""
+        """Return what was said, in order: messages, or the items of a response's input."""
         return tables(request.get(TURNS.get(self._path, "")))
 
     @property
     def _read(self) -> Document | None:
-        """The request's fields; None: it is a form, or too large."""
+        """Return the request's fields; None where it is a form, or too large."""
         if self._request is None and 0 < len(self._body) <= MAX_READ and self._body[:2] != b"--":
             try:
-                self._request = table(msgspec.json.decode(self._body))
+                self._request = table_in(msgspec.json.decode(self._body))
             except (msgspec.DecodeError, ValueError, RecursionError):
                 self._request = {}
         return self._request
@@ -126,7 +128,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _speaks(turn: Document) -> bool:
-    """Is it the model's own?"""
+    """Tell whether the model itself said this turn, rather than the user or a tool."""
     kind = turn.get("type")
     return turn.get("role") in {"assistant", "model"} or kind == "reasoning" or str(kind).endswith("_call")
 
@@ -153,7 +155,7 @@ def _texts(content: object) -> list[str]:
     if isinstance(content, str):
         return [content]
     parts = content if isinstance(content, list) else []
-    found = [part if isinstance(part, str) else table(part).get("text") for part in parts]
+    found = [part if isinstance(part, str) else table_in(part).get("text") for part in parts]
     return [text for text in found if isinstance(text, str)]
 
 

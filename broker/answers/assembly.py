@@ -1,6 +1,6 @@
 """What a streamed answer says when all of it is there: the text of every choice, as of an answer that is no stream."""
 
-from broker.answers.documents import Document, table, tables
+from broker.answers.documents import Document, table_in, tables
 from broker.answers.events import EventSplitter
 from broker.answers.reading import decoded
 from broker.answers.verdict import Shape
@@ -22,7 +22,7 @@ def _choices(events: list[Document]) -> list[Document]:
     texts: dict[object, list[str]] = {}
     calls: set[object] = set()
     for choice in (choice for event in events for choice in tables(event.get("choices"))):
-        index, delta = choice.get("index", 0), table(choice.get("delta"))
+        index, delta = choice.get("index", 0), table_in(choice.get("delta"))
         said = texts.setdefault(index if isinstance(index, int) else 0, [])
         said += [text for text in (delta.get("content"), choice.get("text")) if isinstance(text, str)]
         said += [part["text"] for part in tables(delta.get("content")) if isinstance(part.get("text"), str)]
@@ -40,9 +40,9 @@ def _blocks(events: list[Document]) -> list[Document]:
     for event in events:
         index = event.get("index")
         if event.get("type") == "content_block_start":
-            blocks[index] = dict(table(event.get("content_block")))
+            blocks[index] = dict(table_in(event.get("content_block")))
         elif event.get("type") == "content_block_delta":
-            text, block = table(event.get("delta")).get("text"), blocks.setdefault(index, {"type": "text"})
+            text, block = table_in(event.get("delta")).get("text"), blocks.setdefault(index, {"type": "text"})
             if isinstance(text, str):
                 block["text"] = block.get("text", "") + text
     return list(blocks.values())
@@ -51,13 +51,13 @@ def _blocks(events: list[Document]) -> list[Document]:
 def _response(events: list[Document]) -> Document:
     """The response that the last event holds; a stream that ends without one is what its deltas say."""
     for event in reversed(events):
-        if tables((response := table(event.get("response"))).get("output")):
+        if tables((response := table_in(event.get("response"))).get("output")):
             return response
     text = "".join(
         event["delta"]
         for event in events
         if event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str)
     )
-    items = [table(event.get("item")) for event in events if event.get("type") == "response.output_item.done"]
+    items = [table_in(event.get("item")) for event in events if event.get("type") == "response.output_item.done"]
     calls = [item for item in items if item.get("type") not in {"message", "reasoning"}]
     return {"output": [{"type": "message", "content": [{"type": "output_text", "text": text}]}, *calls]}

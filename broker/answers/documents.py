@@ -10,6 +10,6 @@ def tables(value: object) -> list[Document]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def table(value: object) -> Document:
+def table_in(value: object) -> Document:
     """An object; anything else is an empty one."""
     return value if isinstance(value, dict) else {}

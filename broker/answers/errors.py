@@ -7,7 +7,7 @@ SGLang, Ollama and the two APIs; what they do not name is the server's own.
 import re
 
 MAX_MESSAGE = 4096
-"""Characters of an error that are looked at."""
+"""How many characters of an error are looked at."""
 
 _ABOUT_THE_REQUEST = frozenset(
     {
@@ -34,17 +34,12 @@ _UNPARSED = re.compile(
 
 
 def is_unparsed(message: str) -> bool:
-    """Does it say that a call of a tool, or another form, could not be found in what the model wrote?"""
+    """Tell whether it says that a call of a tool, or another form, was not found in what the model wrote."""
     return _UNPARSED.search(message[:MAX_MESSAGE]) is not None
 
 
 def is_about_the_request(words: list[str], message: str) -> bool:
-    """Is it about what was asked?
-
-    Args:
-        words: The error's ``code`` and ``type``.
-        message: Its text.
-    """
+    """Tell whether the error is about what was asked."""
     if any(word.casefold() in _ABOUT_THE_REQUEST or _is_4xx(word) for word in words):
         return True
     said = message[:MAX_MESSAGE]
@@ -52,5 +47,5 @@ def is_about_the_request(words: list[str], message: str) -> bool:
 
 
 def _is_4xx(word: str) -> bool:
-    """Of those that are about the request: 408 and 429 are about the time."""
+    """Tell whether it is a 4xx about the request; 408 and 429 are about the time."""
     return len(word) == 3 and word[0] == "4" and word.isdecimal() and word not in {"408", "429"}

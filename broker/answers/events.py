@@ -31,7 +31,7 @@ class EventSplitter:
         self._skipping = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Take in one piece."""
+        """Take in one piece; return the data of every event that is complete with it."""
         self._buffer += piece
         if self._start:
             if len(self._buffer) < len(_BOM) and _BOM.startswith(self._buffer):
@@ -50,7 +50,7 @@ class EventSplitter:
         return out
 
     def close(self) -> list[bytes]:
-        """What is left when the stream ends."""
+        """Return what is left when the stream ends."""
         out: list[bytes] = []
         rest = bytes(self._buffer).rstrip(b"\r\n")
         if rest or self._skipping:
@@ -67,7 +67,7 @@ class EventSplitter:
         return begin
 
     def _mixed(self, out: list[bytes]) -> int:
-        """As ``_plain``, for any line ends. A CR at the end may be the first half of CRLF: it waits."""
+        """Do the same as ``_plain`` for any line ends. A CR at the end may be the first half of CRLF: it waits."""
         limit = len(self._buffer) - self._buffer.endswith(b"\r")
         begin, position = 0, max(0, self._scanned - 4)
         while (end := _END.search(self._buffer, position, limit)) is not None:

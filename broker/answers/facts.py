@@ -25,16 +25,16 @@ class Facts:
         """Something a client can use: visible text, a tool call, a vector, an image."""
         self.reasoning = False
         self.shown_reasoning = False
-        """Reasoning in words, where a client can see them."""
+        """Reasoning in words that a client can see was there."""
         self.blank = False
-        """Text of white space only."""
+        """Text was there that is white space only."""
         self.garbled = False
-        """Text without one printable character, and not of white space only."""
+        """Text was there without one printable character that is not white space."""
         self.unreadable = False
-        """Something that is not what the protocol says."""
+        """Something was there that is not what the protocol says."""
         self.error: str | None = None
         self.refused = False
-        """The error is about the request."""
+        """The answer is an error, and the error is about the request."""
         self.unparsed = False
         """The error says that what the model wrote could not be read."""
         self.model: str | None = None
@@ -46,11 +46,11 @@ class Facts:
 
     @property
     def usage(self) -> Usage:
-        """The token counts."""
+        """The token counts as the answer gave them; None for each that it did not give."""
         return Usage(prompt=self._prompt, completion=self._completion, cached=self._cached, reasoning=self._reasoned)
 
     def saw_text(self, text: object) -> None:
-        """A piece of the visible answer."""
+        """Take in a piece of the visible answer."""
         if self.content or not isinstance(text, str) or not text:
             return
         if is_visible(text):
@@ -61,28 +61,28 @@ class Facts:
             self.garbled = True
 
     def saw_reasoning(self, text: object) -> None:
-        """A piece of reasoning in words."""
+        """Take in a piece of reasoning in words."""
         if isinstance(text, str) and text:
             self.reasoning = True
             self.shown_reasoning = self.shown_reasoning or is_visible(text)
 
     def saw_hidden_reasoning(self, text: object) -> None:
-        """A piece of reasoning that is encrypted."""
+        """Note a piece of reasoning that is encrypted."""
         if isinstance(text, str) and text:
             self.reasoning = True
 
     def saw_model(self, name: object) -> None:
-        """The name the answer gives its model; the first one counts."""
+        """Keep the name that the answer gives its model; the first one counts."""
         if self.model is None and isinstance(name, str) and name:
             self.model = name[:NAME_LIMIT]
 
     def saw_finish(self, word: object) -> None:
-        """Why it ended."""
+        """Keep the answer's own word for why it ended; the last one counts."""
         if word and isinstance(word, str):
             self.finish = word[:64]
 
     def saw_error(self, error: object) -> None:
-        """An error object or text inside the answer. Its message is not kept: it may quote the prompt."""
+        """Note an error object or text inside the answer. Its message is not kept: it may quote the prompt."""
         if not error:
             return
         kind = error.get("code") or error.get("type") if isinstance(error, dict) else None
@@ -93,7 +93,7 @@ class Facts:
         self.refused = is_about_the_request(words, message if isinstance(message, str) else "")
 
     def saw_usage(self, usage: object) -> None:
-        """OpenAI's counts, of either API; the last ones win."""
+        """Keep OpenAI's token counts, of either API; the last ones win."""
         if not isinstance(usage, dict):
             return
         of_prompt = _details(usage, "prompt_tokens_details", "input_tokens_details")
@@ -106,7 +106,7 @@ class Facts:
         )
 
     def saw_anthropic_usage(self, usage: object) -> None:
-        """Anthropic's counts: cached tokens are beside ``input_tokens``, not in it."""
+        """Keep Anthropic's token counts: cached tokens are beside ``input_tokens``, not in it."""
         if not isinstance(usage, dict):
             return
         cached = _count(usage, "cache_read_input_tokens")
@@ -116,7 +116,7 @@ class Facts:
         self._merge(prompt=prompt, completion=_count(usage, "output_tokens"), cached=cached, reasoning=None)
 
     def saw_timings(self, timings: object) -> None:
-        """llama.cpp's counts, in every last chunk; only where ``usage`` says nothing."""
+        """Keep llama.cpp's counts, which are in every last chunk; they count only where ``usage`` says nothing."""
         if not isinstance(timings, dict) or self._completion is not None:
             return
         cached, evaluated = _count(timings, "cache_n"), _count(timings, "prompt_n")

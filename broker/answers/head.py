@@ -9,8 +9,8 @@ from broker.answers.verdict import Verdict
 from broker.answers.watcher import Watcher
 
 
-class Head:
-    """In front of one client: give it every piece, send what it gives back."""
+class HeldHead:
+    """Holds the head of an answer back from one client: give it every piece, send what it returns."""
 
     __slots__ = ("_held", "_limit", "_size", "_watcher", "released")
 
@@ -21,10 +21,10 @@ class Head:
         self._held: list[bytes] = []
         self._size = 0
         self.released = False
-        """Was anything given back? Then it is too late for another try."""
+        """Something was given back, so it is too late for another try."""
 
     def take(self, piece: bytes, now_s: float) -> list[bytes]:
-        """One more piece; what is to be sent now."""
+        """Take one more piece; return what is to be sent now."""
         self._watcher.feed(piece, now_s)
         if self.released:
             return [piece]

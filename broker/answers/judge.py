@@ -3,7 +3,7 @@
 from broker.answers.asking import CUT_WORDS
 from broker.answers.facts import Facts
 from broker.answers.names import same_model
-from broker.answers.verdict import Expected, Reason
+from broker.answers.verdict import ExpectedAnswer, VerdictReason
 
 WITHHELD_WORDS = frozenset(
     {
@@ -11,14 +11,15 @@ WITHHELD_WORDS = frozenset(
         "prohibited_content", "spii", "guardrail_intervened",
     }
 )  # fmt: skip
-"""Somebody's rules ended it: an answer, though an empty one. Words of OpenAI, Anthropic, Gemini, GLM and Bedrock."""
+"""Words for an end that somebody's rules made: it is an answer, though an empty one. OpenAI, Anthropic, Gemini, GLM and
+Bedrock use them."""
 CALL_WORDS = frozenset({"tool_calls", "tool_use", "function_call"})
-"""It is said to end with a call."""
+"""Words that say that an answer ended with a call of a tool."""
 NO_FAULT = frozenset({501, 503, 505, 529})
-"""Of the 5xx: it cannot do this, or not now."""
+"""Those 5xx that say that the server cannot do this, or not now."""
 
 
-def is_another_model(facts: Facts, expected: Expected) -> bool:
+def is_another_model(facts: Facts, expected: ExpectedAnswer) -> bool:
     """Does it name a model that is none of the expected ones? Where the others are known: is it one of them?"""
     name = facts.model
     if name is None or name in expected.models or not expected.models:
@@ -28,7 +29,7 @@ def is_another_model(facts: Facts, expected: Expected) -> bool:
     return expected.others is None or any(same_model(name, other) for other in expected.others)
 
 
-def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, str]:
+def judge(facts: Facts, expected: ExpectedAnswer, *, streamed: bool) -> tuple[VerdictReason, str]:
     """The reason and a detail without content.
 
     1. An error inside is an error, whatever came before it; whose doing it is, its words say.
@@ -44,46 +45,48 @@ def judge(facts: Facts, expected: Expected, *, streamed: bool) -> tuple[Reason, 
     if facts.error is not None:  # 1
         return error_reason(facts, expected), f"error {facts.error!r} inside a 200"
     if is_another_model(facts, expected):  # 2
-        return Reason.WRONG_MODEL, f"answered by {facts.model!r}, expected {expected.models[0]!r}"
+        return VerdictReason.WRONG_MODEL, f"answered by {facts.model!r}, expected {expected.models[0]!r}"
     if facts.content:  # 3
-        return Reason.FINE, ""
+        return VerdictReason.FINE, ""
     if facts.garbled and not expected.allows_fragments:  # 4
-        return Reason.GARBAGE, "no printable character"
+        return VerdictReason.GARBAGE, "no printable character"
     if _is_withheld(facts) or (not facts.unreadable and _may_be_empty(facts, expected)):  # 5
-        return Reason.FINE, "empty, as it may be"
+        return VerdictReason.FINE, "empty, as it may be"
     return _of_nothing(facts, streamed=streamed)
 
 
-def _of_nothing(facts: Facts, *, streamed: bool) -> tuple[Reason, str]:
-    """The rest of the list."""
+def _of_nothing(facts: Facts, *, streamed: bool) -> tuple[VerdictReason, str]:
+    """Give the reason for an answer without anything that a client can use: points 6 to 8 of the list in ``judge``."""
     if facts.reasoning and facts.finish in CUT_WORDS:  # 6
-        return Reason.ONLY_REASONING, "the token limit was reached before the reasoning ended"
+        return VerdictReason.ONLY_REASONING, "the token limit was reached before the reasoning ended"
     if facts.shown_reasoning:
-        return Reason.FINE, "reasoning that the client sees"
+        return VerdictReason.FINE, "reasoning that the client sees"
     if facts.finish in CALL_WORDS:  # 7
-        return Reason.UNPARSED, f"no call, though ended by {facts.finish}"
+        return VerdictReason.UNPARSED, f"no call, though ended by {facts.finish}"
     if facts.unreadable:  # 8
-        return Reason.GARBAGE, "not the JSON of this protocol"
+        return VerdictReason.GARBAGE, "not the JSON of this protocol"
     what = "only hidden reasoning" if facts.reasoning else "only white space" if facts.blank else "nothing"
-    return (Reason.NO_CONTENT if streamed else Reason.EMPTY), f"{what}, ended by {facts.finish or 'no word'}"
+    return (
+        VerdictReason.NO_CONTENT if streamed else VerdictReason.EMPTY
+    ), f"{what}, ended by {facts.finish or 'no word'}"
 
 
-def judge_failure(status: int, facts: Facts, expected: Expected) -> tuple[Reason, str]:
+def judge_failure(status: int, facts: Facts, expected: ExpectedAnswer) -> tuple[VerdictReason, str]:
     """The reason of an answer that is no 200, from what its body says; a 4xx is about the request."""
-    if status < 500 or status in NO_FAULT or error_reason(facts, expected) is not Reason.ERROR_INSIDE:
-        return Reason.UNJUDGED, f"status {status}"
-    return Reason.SERVER_ERROR, f"status {status}"
+    if status < 500 or status in NO_FAULT or error_reason(facts, expected) is not VerdictReason.ERROR_INSIDE:
+        return VerdictReason.UNJUDGED, f"status {status}"
+    return VerdictReason.SERVER_ERROR, f"status {status}"
 
 
-def error_reason(facts: Facts, expected: Expected) -> Reason:
-    """Whose doing an error that was told is."""
+def error_reason(facts: Facts, expected: ExpectedAnswer) -> VerdictReason:
+    """Decide from an error that was told who caused it."""
     if facts.unparsed and expected.wants_a_form:
-        return Reason.UNPARSED
-    return Reason.REFUSED_INSIDE if facts.refused else Reason.ERROR_INSIDE
+        return VerdictReason.UNPARSED
+    return VerdictReason.REFUSED_INSIDE if facts.refused else VerdictReason.ERROR_INSIDE
 
 
-def _may_be_empty(facts: Facts, expected: Expected) -> bool:
-    """Does the request allow that?"""
+def _may_be_empty(facts: Facts, expected: ExpectedAnswer) -> bool:
+    """Tell whether the request allows an answer without content."""
     is_blank_for_a_start = facts.blank and facts.finish in CUT_WORDS
     return expected.allows_nothing(facts.finish) or (is_blank_for_a_start and expected.allows_white_space)
 

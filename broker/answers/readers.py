@@ -7,27 +7,28 @@ content block than text counts as content, so that a new kind is never taken for
 from collections.abc import Callable
 from typing import Any
 
-from broker.answers.documents import Document, table, tables
+from broker.answers.documents import Document, table_in, tables
 from broker.answers.facts import Facts
 from broker.answers.verdict import Shape
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""Of a chat message: llama.cpp, vLLM and DeepSeek say the first, Ollama and OpenRouter the second."""
+"""Fields of a chat message that hold reasoning: llama.cpp, vLLM and DeepSeek use the first, Ollama and OpenRouter the
+second."""
 REASONING_KINDS = frozenset(
     {
         "thinking", "thinking_delta", "redacted_thinking", "reasoning", "reasoning_text", "summary_text",
         "reasoning.text", "reasoning.summary", "reasoning.encrypted",
     }
 )  # fmt: skip
-"""Of parts and blocks; the last three are OpenRouter's ``reasoning_details``."""
+"""Types of parts and blocks that are reasoning; the last three are those of OpenRouter's ``reasoning_details``."""
 
 
 def read_chat(document: Document, facts: Facts) -> None:
-    """``chat.completion`` and ``chat.completion.chunk``."""
+    """Read a ``chat.completion`` or ``chat.completion.chunk``."""
     _read_common(document, facts)
     for choice in tables(document.get("choices")):
         if message := choice.get("delta") or choice.get("message"):
-            _read_message(table(message), facts)
+            _read_message(table_in(message), facts)
         _read_probabilities(choice, facts)
         facts.saw_finish(choice.get("finish_reason"))
 
@@ -45,8 +46,8 @@ def _read_message(message: Document, facts: Facts) -> None:
     if "refusal" in message:
         facts.saw_text(message["refusal"])
     if "tool_calls" in message or "function_call" in message:
-        calls = [table(call.get("function")) or call for call in tables(message.get("tool_calls"))]
-        calls.append(table(message.get("function_call")))
+        calls = [table_in(call.get("function")) or call for call in tables(message.get("tool_calls"))]
+        calls.append(table_in(message.get("function_call")))
         if any(call.get("name") or call.get("arguments") or call.get("custom") for call in calls):
             facts.content = True
     if message.get("audio") or message.get("images"):
@@ -68,7 +69,7 @@ def _read_part(part: Document, facts: Facts) -> None:
 
 
 def read_text(document: Document, facts: Facts) -> None:
-    """``text_completion``."""
+    """Read a ``text_completion``, whole or as a chunk."""
     _read_common(document, facts)
     for choice in tables(document.get("choices")):
         facts.saw_text(choice.get("text"))
@@ -78,7 +79,7 @@ def read_text(document: Document, facts: Facts) -> None:
 
 def _read_probabilities(choice: Document, facts: Facts) -> None:
     """Who asked how probable the tokens are has an answer, whatever their text is."""
-    if (said := choice.get("logprobs")) and any(table(said).values()):
+    if (said := choice.get("logprobs")) and any(table_in(said).values()):
         facts.content = True
 
 
@@ -94,7 +95,7 @@ def _read_common(document: Document, facts: Facts) -> None:
 
 
 def read_responses(document: Document, facts: Facts) -> None:
-    """``response`` and the events around it."""
+    """Read a ``response`` or one of the events around it."""
     kind = document.get("type")
     if not isinstance(kind, str):
         _read_response(document, facts)
@@ -105,12 +106,12 @@ def read_responses(document: Document, facts: Facts) -> None:
     elif kind.startswith("response.reasoning") and kind.endswith(".delta"):
         facts.saw_reasoning(delta)
     elif kind.startswith("response.output_item."):
-        _read_item(table(document.get("item")), facts)
+        _read_item(table_in(document.get("item")), facts)
     elif kind.endswith(".delta") and delta:
         facts.content = True
     elif kind == "error":
         facts.saw_error(document.get("error") or document)
-    _read_response(table(document.get("response")), facts)
+    _read_response(table_in(document.get("response")), facts)
 
 
 def _read_response(response: Document, facts: Facts) -> None:
@@ -120,7 +121,7 @@ def _read_response(response: Document, facts: Facts) -> None:
     for item in tables(response.get("output")):
         _read_item(item, facts)
     if response.get("status") != "in_progress":
-        facts.saw_finish(table(response.get("incomplete_details")).get("reason") or response.get("status"))
+        facts.saw_finish(table_in(response.get("incomplete_details")).get("reason") or response.get("status"))
 
 
 def _read_item(item: Document, facts: Facts) -> None:
@@ -137,21 +138,21 @@ def _read_item(item: Document, facts: Facts) -> None:
 
 
 def read_messages(document: Document, facts: Facts) -> None:
-    """``message`` and the events around it."""
+    """Read a ``message`` or one of the events around it."""
     kind = document.get("type")
     if kind == "error" or (kind is None and "error" in document):
         facts.saw_error(document.get("error") or document)
     elif kind == "content_block_start":
-        _read_part(table(document.get("content_block")), facts)
+        _read_part(table_in(document.get("content_block")), facts)
     elif kind == "content_block_delta":
-        delta = table(document.get("delta"))
+        delta = table_in(document.get("delta"))
         if delta.get("type") != "citations_delta":
             _read_part(delta, facts)
     elif kind == "message_delta":
-        facts.saw_finish(table(document.get("delta")).get("stop_reason"))
+        facts.saw_finish(table_in(document.get("delta")).get("stop_reason"))
         facts.saw_anthropic_usage(document.get("usage"))
     else:
-        message = table(document.get("message")) if kind == "message_start" else document
+        message = table_in(document.get("message")) if kind == "message_start" else document
         facts.saw_model(message.get("model"))
         facts.saw_anthropic_usage(message.get("usage"))
         facts.saw_finish(message.get("stop_reason"))
@@ -160,7 +161,7 @@ def read_messages(document: Document, facts: Facts) -> None:
 
 
 def read_whole(document: Document, facts: Facts) -> None:
-    """Embeddings, rankings, images; a document of another kind is content if it says anything at all."""
+    """Read embeddings, rankings, images; a document of another kind is content if it says anything at all."""
     _read_common(document, facts)
     items = document.get("data", document.get("results"))
     if not isinstance(items, list):
@@ -183,12 +184,12 @@ def read_list(items: list[Any], facts: Facts) -> None:
 
 
 def read_transcript(document: Document, facts: Facts) -> None:
-    """What somebody said, whole or as events; its other fields say nothing."""
+    """Read what was said in a recording, whole or as events; the other fields say nothing."""
     _read_common(document, facts)
     for said in (document, *tables(document.get("segments")), *tables(document.get("choices"))):
         for name in ("text", "delta"):
             facts.saw_text(said.get(name))
-            facts.saw_text(table(said.get(name)).get("content"))
+            facts.saw_text(table_in(said.get(name)).get("content"))
 
 
 READERS: dict[Shape, Callable[[Document, Facts], None]] = {

@@ -1,13 +1,13 @@
 """The last bytes of what passed: cheap to add to, exact when it is asked for."""
 
 TAIL_BYTES = 8 * 1024
-"""What is kept: the last events of a stream have some hundred bytes each."""
+"""How many bytes are kept at least; the last events of a stream have some hundred bytes each."""
 _SLACK = 4 * TAIL_BYTES
 """Pieces are kept as they are until there is so much of them, then joined once."""
 
 
 class Tail:
-    """Mutable, one per answer."""
+    """The end of one answer; it changes with each piece."""
 
     __slots__ = ("_pieces", "_size")
 
@@ -16,11 +16,11 @@ class Tail:
         self._size = 0
 
     def add(self, piece: bytes) -> None:
-        """One more piece."""
+        """Add one more piece of the answer at its end."""
         self.extend([piece])
 
     def extend(self, pieces: list[bytes]) -> None:
-        """More pieces."""
+        """Add several pieces at once, in their order."""
         self._pieces += pieces
         self._size += sum(map(len, pieces))
         if self._size > _SLACK:
@@ -28,5 +28,5 @@ class Tail:
             self._size = len(self._pieces[0])
 
     def content(self) -> bytes:
-        """The last ``TAIL_BYTES``, however they were cut."""
+        """Return the last ``TAIL_BYTES``, however they were cut."""
         return b"".join(self._pieces)[-TAIL_BYTES:]

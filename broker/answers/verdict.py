@@ -13,16 +13,16 @@ class Shape(StrEnum):
     CHAT = "chat"
     """OpenAI's chat completions, whole or as chunks."""
     TEXT = "text"
-    """OpenAI's completions."""
+    """OpenAI's (legacy) text completions, whole or as chunks."""
     RESPONSES = "responses"
     """OpenAI's responses, whole or as typed events."""
     MESSAGES = "messages"
     """Anthropic's messages, whole or as typed events."""
     WHOLE = "whole"
-    """Any other: embeddings, rankings, counts, audio, images."""
+    """Any other answer: embeddings, rankings, counts, audio, images."""
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What the request leads one to expect.
 
     Attributes:
@@ -69,55 +69,55 @@ class Passed(StrEnum):
 
     NOTHING = "nothing"
     PREAMBLE = "preamble"
-    """Bytes, but nothing a reader could see: roles, identifiers, white space."""
+    """There were bytes, but nothing a reader could see: roles, identifiers, white space."""
     REASONING = "reasoning"
-    """Reasoning, which some clients show."""
+    """There was reasoning, which some clients show."""
     CONTENT = "content"
-    """Text, a tool call, a vector, an image."""
+    """There was text, a tool call, a vector or an image."""
 
 
-class Reason(StrEnum):
+class VerdictReason(StrEnum):
     """Why an answer is good or not."""
 
     FINE = "fine"
     UNJUDGED = "unjudged"
-    """Not a 200, or nothing that can be read (compressed)."""
+    """It was no 200, or nothing that can be read (compressed)."""
     ABANDONED = "abandoned"
     """It broke off, or the client went away, before its end."""
     EMPTY = "empty"
-    """Whole, and without content."""
+    """It is whole, and has no content."""
     NO_CONTENT = "no_content"
-    """A stream that ended without content."""
+    """It is a stream that ended without content."""
     ONLY_REASONING = "only_reasoning"
-    """Cut at the token limit with nothing but reasoning: the budget was eaten."""
+    """The token limit cut it when there was nothing but reasoning."""
     GARBAGE = "garbage"
-    """No printable text, or not what the protocol says."""
+    """It has no printable text, or is not what the protocol says."""
     WRONG_MODEL = "wrong_model"
-    """Another model answered."""
+    """The answer names another model than the one that was asked."""
     ERROR_INSIDE = "error_inside"
-    """An error told inside a 200."""
+    """It told an error inside a 200."""
     REFUSED_INSIDE = "refused_inside"
-    """An error told inside a 200 that is about the request: too long, not supported."""
+    """It told an error inside a 200, and the error is about the request: too long, not supported."""
     UNPARSED = "unparsed"
     """The server could not read the form that it had to find in the model's words: a call of a tool, a schema."""
     SERVER_ERROR = "server_error"
-    """A 5xx that is not about the request."""
+    """It was a 5xx that is not about the request."""
 
 
 FAILURES = frozenset(
     {
-        Reason.EMPTY,
-        Reason.NO_CONTENT,
-        Reason.ONLY_REASONING,
-        Reason.GARBAGE,
-        Reason.WRONG_MODEL,
-        Reason.ERROR_INSIDE,
-        Reason.UNPARSED,
+        VerdictReason.EMPTY,
+        VerdictReason.NO_CONTENT,
+        VerdictReason.ONLY_REASONING,
+        VerdictReason.GARBAGE,
+        VerdictReason.WRONG_MODEL,
+        VerdictReason.ERROR_INSIDE,
+        VerdictReason.UNPARSED,
     }
 )
 """Answers that a client has no use for."""
 
-BLAMED = (FAILURES | {Reason.SERVER_ERROR}) - {Reason.ONLY_REASONING, Reason.UNPARSED}
+BLAMED = (FAILURES | {VerdictReason.SERVER_ERROR}) - {VerdictReason.ONLY_REASONING, VerdictReason.UNPARSED}
 """What makes the model suspect; a budget too small for its reasoning and a form that cannot be read are the request's
 doing. A 5xx is the client's to see, so it is no failure that is made up for."""
 
@@ -126,42 +126,42 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the answer counts them; None where it says nothing."""
 
     prompt: int | None = None
-    """All tokens of the prompt, cached ones included."""
+    """How many tokens the prompt has, cached ones included."""
     completion: int | None = None
-    """All generated tokens, reasoning included."""
+    """How many tokens were generated, reasoning included."""
     cached: int | None = None
-    """Of the prompt, read from a cache."""
+    """How many of the prompt's tokens were read from a cache."""
     reasoning: int | None = None
-    """Of the completion."""
+    """How many of the completion's tokens were reasoning."""
 
 
-class Marks(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerTimes(msgspec.Struct, frozen=True, kw_only=True):
     """When what passed, by the caller's clock, seconds; None: it did not."""
 
     begun_s: float
-    """Status and headers."""
+    """When the status and the headers came."""
     first_byte_s: float | None = None
     first_token_s: float | None = None
-    """Reasoning or content, whichever came first."""
+    """When the first reasoning or content came, whichever was first."""
     first_content_s: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an answer."""
 
-    reason: Reason
+    reason: VerdictReason
     detail: str
-    """For the log: no content of prompt or answer."""
+    """What is written to the log; it holds nothing of the prompt or the answer."""
     passed: Passed
     streamed: bool
     model: str | None
-    """As the answer names it, shortened to 256 characters."""
+    """The name that the answer gives its model, shortened to 256 characters."""
     finish: str | None
     """The answer's own word for why it ended."""
     has_content: bool = False
     """Was there something that a client can use, and not only nothing where nothing may be?"""
     usage: Usage
-    marks: Marks
+    marks: AnswerTimes
 
     @property
     def failed(self) -> bool:
@@ -176,9 +176,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def vouches(self) -> bool:
         """Does it speak for the model? An empty answer, right as it may be, says nothing of it."""
-        return self.reason is Reason.FINE and self.has_content
+        return self.reason is VerdictReason.FINE and self.has_content
 
     @property
     def says_nothing(self) -> bool:
         """Is it empty where it may be?"""
-        return self.reason is Reason.FINE and not self.has_content
+        return self.reason is VerdictReason.FINE and not self.has_content

@@ -14,7 +14,7 @@ from broker.answers.judge import error_reason, is_another_model, judge, judge_fa
 from broker.answers.readers import READERS, read_list, read_transcript
 from broker.answers.reading import decoded, json_of
 from broker.answers.tail import TAIL_BYTES, Tail
-from broker.answers.verdict import Expected, Marks, Passed, Reason, Shape, Usage, Verdict
+from broker.answers.verdict import AnswerTimes, ExpectedAnswer, Passed, Shape, Usage, Verdict, VerdictReason
 
 MAX_WHOLE = 2 * 1024 * 1024
 """Bytes of an answer that is no stream; a larger one is content by its size, its ends are searched for the counts."""
@@ -23,7 +23,8 @@ MAX_ERROR = 64 * 1024
 """Bytes of a 5xx that are read."""
 
 _LAST_EVENTS = 4
-"""Read at the end of a stream: counts, the reason of the end and an error are in these, before ``[DONE]``."""
+"""How many events are read at the end of a stream: the counts, the reason of the end and an error are in these, before
+``[DONE]``."""
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.){1,256}")')
 
@@ -36,7 +37,7 @@ class Watcher:
         "_judged", "_read", "_size", "_splitter", "_status", "_tail",
     )  # fmt: skip
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: ExpectedAnswer) -> None:
         self._expected = expected
         self._facts = Facts()
         self._read = read_transcript if expected.is_hearing else READERS[expected.shape]
@@ -52,7 +53,7 @@ class Watcher:
 
     # ---------------------------------------------------------------------------------------------------- what passes
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], now_s: float) -> None:
-        """Status and headers, names in lower case. Of what is not a readable 200 only a 5xx is judged, at its end."""
+        """Take in status and headers, names in lower case. What is no readable 200 is judged only if it is a 5xx."""
         self._begun_s, self._status = now_s, status
         table = dict(headers)
         encoding = table.get(b"content-encoding", b"identity").strip().lower()
@@ -66,7 +67,7 @@ class Watcher:
 
     @property
     def is_readable(self) -> bool:
-        """Can it be looked at?"""
+        """Tell whether the answer is a 200 whose body can be read; only such an answer is judged by its content."""
         return self._judged
 
     @property
@@ -76,7 +77,7 @@ class Watcher:
 
     @property
     def skim(self) -> Callable[[list[bytes]], None]:
-        """What takes ``feed``'s place where it is settled: every call counts there."""
+        """Return what takes the place of ``feed`` once the answer is settled: every call counts there."""
         return self._tail.extend
 
     def feed(self, piece: bytes, now_s: float) -> None:
@@ -99,7 +100,7 @@ class Watcher:
     # -------------------------------------------------------------------------------------------------- what is known
     @property
     def passed(self) -> Passed:
-        """How much a client could have seen so far, this piece included. Of a whole answer: all or nothing."""
+        """Tell how much a client could have seen so far, this piece included. Of a whole answer: all or nothing."""
         if self._first_byte_s is None:
             return Passed.NOTHING
         if self._facts.content or not self._judged or self._splitter is None:
@@ -112,7 +113,7 @@ class Watcher:
         if not self._judged:
             return False
         if self._facts.error is not None:
-            return error_reason(self._facts, self._expected) is not Reason.REFUSED_INSIDE
+            return error_reason(self._facts, self._expected) is not VerdictReason.REFUSED_INSIDE
         return is_another_model(self._facts, self._expected)
 
     @property
@@ -125,7 +126,7 @@ class Watcher:
         return self._splitter is not None or self._size <= MAX_WHOLE
 
     def end(self, now_s: float) -> Verdict:
-        """It is complete: judge it. Call once."""
+        """Judge the answer, which is complete. Call it once."""
         if self._judged and self._splitter is not None:
             self._read_rest(self._splitter, now_s)
         elif self._judged:
@@ -136,8 +137,8 @@ class Watcher:
         return self._verdict(*judge(self._facts, self._expected, streamed=self._splitter is not None))
 
     def abandon(self) -> Verdict:
-        """It broke off, or the client went away: what is known so far."""
-        return self._verdict(Reason.ABANDONED, "ended before its end")
+        """Judge an answer that broke off, or whose client went away, by what is known so far."""
+        return self._verdict(VerdictReason.ABANDONED, "ended before its end")
 
     # --------------------------------------------------------------------------------------------------------- inside
     def _event(self, data: bytes, now_s: float) -> None:
@@ -156,7 +157,7 @@ class Watcher:
                 self._read(document, self._facts)
 
     def _read_rest(self, splitter: EventSplitter, now_s: float) -> None:
-        """The stream has ended. Reading an event a second time adds nothing: facts only get more."""
+        """Read the end of a stream that is over. Reading an event a second time adds nothing: facts only get more."""
         for data in splitter.close():
             self._event(data, now_s)
         if not self._facts.content:
@@ -200,7 +201,7 @@ class Watcher:
         self._body.clear()
 
     def _read_body(self, body: bytes) -> None:
-        """A document; a list, or a plain word of a transcript, where the shape is free."""
+        """Read a document; or a list, or a plain word of a transcript, where the shape is free."""
         facts, value = self._facts, json_of(body)
         if isinstance(value, dict):
             self._read(value, facts)
@@ -213,7 +214,7 @@ class Watcher:
             facts.unreadable = True
 
     def _read_error(self) -> None:
-        """What a 5xx says of itself: OpenAI's or Anthropic's envelope, FastAPI's ``detail``, or plain text."""
+        """Read what a 5xx says of itself: OpenAI's or Anthropic's envelope, FastAPI's ``detail``, or plain text."""
         if self._status < 500 or not self._body:
             return
         body = bytes(self._body)
@@ -223,13 +224,13 @@ class Watcher:
         self._body.clear()
 
     def _search(self, part: bytes) -> None:
-        """Model and counts, in a part of what is too large to be read."""
+        """Search a part of what is too large to be read for the model's name and the counts."""
         if (name := _MODEL.search(part)) is not None:
             self._facts.saw_model(json_of(name[1]))
         if (usage := _USAGE.search(part)) is not None:
             self._facts.saw_usage(json_of(usage[1]))
 
-    def _verdict(self, reason: Reason, detail: str) -> Verdict:
+    def _verdict(self, reason: VerdictReason, detail: str) -> Verdict:
         facts = self._facts
         return Verdict(
             reason=reason,
@@ -240,7 +241,7 @@ class Watcher:
             finish=facts.finish,
             has_content=facts.content or facts.shown_reasoning,
             usage=facts.usage,
-            marks=Marks(
+            marks=AnswerTimes(
                 begun_s=self._begun_s,
                 first_byte_s=self._first_byte_s,
                 first_token_s=self._first_token_s,

@@ -1,1 +1,4 @@
-"""HTTP: hot paths as plain routes with msgspec, the control plane with FastAPI, problem documents everywhere."""
+"""The HTTP API's routes: the lease calls and ``/v1`` as plain ASGI endpoints, the rest with FastAPI.
+
+Its face is ``routes.install``, and ``services.Services``, which says what the routes work with.
+"""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.security import HTTPBearer
 
-from schemas import api, api_sessions
+from schemas.http import api, route, sessions
 
 LeaseIdParameter = Annotated[str, Path(pattern=api.LEASE_ID_PATTERN)]
 IdempotencyKey = Annotated[
@@ -65,12 +65,12 @@ leases = APIRouter(tags=["leases"], dependencies=[Depends(HTTPBearer(auto_error=
     },
 )
 async def create(body: api.LeaseRequest, idempotency_key: IdempotencyKey = None) -> None:
-    """Ask for a model and get it, or a place in line. `wait` holds the answer for a grant."""
+    """Ask for a model and get it, or a ticket for it. `wait` holds the answer for a grant."""
 
 
 @leases.post("/renew", response_model=api.Lease, responses=problems(*BODY, 409, 410))
 async def renew(body: api.RenewByLease | api.RenewBySession) -> None:
-    """Prolong a lease, or keep the place in line. An ending lease keeps its deadline."""
+    """Prolong a lease, or keep its ticket queued. An ending lease keeps its deadline."""
 
 
 @leases.post(
@@ -79,7 +79,7 @@ async def renew(body: api.RenewByLease | api.RenewBySession) -> None:
     responses={204: {"description": "The session has nothing to give back"}, **problems(*BODY, 409)},
 )
 async def release(body: api.ReleaseByLease | api.ReleaseBySession) -> None:
-    """Give a lease back or leave the line; safe to repeat."""
+    """Give a lease back or leave the queue; safe to repeat."""
 
 
 @leases.get("/lease/{lease_id}", response_model=api.Lease, responses=problems(*READ))
@@ -91,7 +91,7 @@ async def show(
         bool, Query(alias="cancelOnDisconnect", description="Leave the line when this connection drops")
     ] = False,
 ) -> None:
-    """Look at a lease. Its owner keeps the place in line by asking, and claims a grant; observers only look."""
+    """Look at a lease. Its owner keeps the ticket queued by asking, and claims a grant; observers only look."""
 
 
 @leases.delete("/lease/{lease_id}", response_model=api.Lease, responses=problems(*READ))
@@ -110,7 +110,7 @@ async def follow(
     *,
     cancel_on_disconnect: Annotated[bool, Query(alias="cancelOnDisconnect")] = False,
 ) -> None:
-    """Events `waiting` (position, ETA, load progress), `granted`, `ending`, `ended`; keeps the place in line."""
+    """Events `waiting` (position, ETA, load progress), `granted`, `ending`, `ended`; keeps the ticket queued."""
 
 
 @leases.get("/events", tags=["pool"], responses=_STREAM | problems(401, 403, 422, 429, 500, 503))
@@ -127,7 +127,7 @@ async def events(
     status_code=204,
     responses={204: {"description": "Remembered for 15 minutes"}, **problems(*BODY)},
 )
-async def register_span(body: api_sessions.SpanRequest) -> None:
+async def register_span(body: sessions.SpanRequest) -> None:
     """Say which session a traced call to `/v1` belongs to, by the span in its `traceparent`."""
 
 
@@ -140,5 +140,16 @@ async def register_span(body: api_sessions.SpanRequest) -> None:
         **problems(*BODY, 409),
     },
 )
-async def note_activity(body: api_sessions.ActivityRequest) -> None:
+async def note_activity(body: sessions.ActivityRequest) -> None:
     """Say that a conversation is active on a model, which keeps it warm, or that it is over. Waits for nothing."""
+
+
+@leases.post(
+    "/route",
+    tags=["pool"],
+    response_model=route.RouteAnswer,
+    responses=problems(*BODY),
+    response_description="Where it would go, and why; also where it would be refused",
+)
+async def foresee(body: route.RouteRequest | route.RouteBody) -> None:
+    """Tell where a request to `/v1` would go now, without serving it. For another key's requests it needs `observe`."""

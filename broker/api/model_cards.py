@@ -6,34 +6,29 @@ whichever serves it, and pictures where any takes them, for routing sends them t
 """
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
+from broker.core.hope import in_vain_by_picture
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ModelView, Snapshot
-from broker.routing.catalogue import Candidate, Local
-from broker.routing.request import KIND_OF_PATH, Kind
+from broker.routing.catalogue import CandidateModel, Entry, Local
+from broker.routing.request.request import KIND_OF_PATH, UNREAD, RequestKind
 
-_RANK = {
-    Residency.READY: 0,
-    Residency.LOADING: 1,
-    Residency.UNLOADING: 2,
-    Residency.ABSENT: 3,
-}
-_ORDER = {state.value: rank for state, rank in _RANK.items()}
-_TEXT = frozenset(Kind) - {Kind.EMBEDDINGS, Kind.OTHER}
-"""What is answered in words."""
+_DEPTHS = {state.value: state.depth for state in Residency}
+_TEXT = frozenset(RequestKind) - UNREAD - {RequestKind.EMBEDDINGS}
+"""The kinds of requests that are answered in words."""
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """What goes in and what comes out, in OpenRouter's words."""
 
     input_modalities: tuple[str, ...] = ("text",)
-    """``text``; ``image`` where the catalogue says so."""
+    """``text``, and ``image`` where the catalogue says so."""
     output_modalities: tuple[str, ...] = ("text",)
-    """``text``, or ``embeddings``."""
+    """``text``, or ``embeddings``, or ``rerank``."""
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,28 +42,33 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     display_name: str
     created_at: str = "1970-01-01T00:00:00Z"
     context_length: int | UnsetType = UNSET
-    """Prompt and reply together, tokens."""
+    """How much prompt and reply may have together, tokens; left out where it is not known."""
     architecture: Architecture | UnsetType = UNSET
     supported_endpoints: tuple[str, ...] | UnsetType = UNSET
-    """Addresses it can be asked at, where it is known that there are others at which it cannot."""
+    """Addresses it can be asked at; told only where it is known that it cannot be asked at all of them."""
+    fallbacks: tuple[str, ...] | UnsetType = UNSET
+    """Names that serve in its place, best first."""
     state: str
-    """``ready``, ``loading``, ``unloading``, ``absent``; ``unknown`` before the pool was looked at; ``remote``: an
-    upstream's."""
+    """``ready``, ``loading``, ``unloading`` or ``absent``; ``unknown`` before the pool was looked at; ``remote`` for a
+    model of an upstream."""
     progress: int = 0
-    """Of its load, percent."""
+    """How far its load has come, percent; 0 while it does not load."""
     waiting: int = 0
-    """Tickets in line."""
+    """How many tickets wait for it."""
     leases: int = 0
-    """Held."""
+    """How many ``use`` leases on it are held."""
     served: bool = True
-    """Does any slot serve it now?"""
+    """Does any slot serve it now, as far as is known?"""
+    unavailable: str | UnsetType = UNSET
+    """Why asking for it is in vain now: it cannot be loaded, or is out of service."""
     trust: str = "trusted"
-    """In its answers: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (asked no more)."""
+    """Whether its answers can be trusted: ``trusted``, ``suspect``, ``canary`` (being tested) or ``quarantined`` (no
+    longer asked)."""
     trust_reason: str | UnsetType = UNSET
-    """Why, in words, where there is something to be said."""
+    """Why its trust is what it is, in words, where there is something to be said."""
 
-    def told(self, candidates: Iterable[Candidate]) -> Self:
-        """The same, with what is known of those who may serve it."""
+    def told(self, candidates: Iterable[CandidateModel]) -> Self:
+        """Return the same card with what is known of the candidates that may serve it."""
         listed = tuple(candidates)
         kinds = _kinds(listed)
         contexts = [_context(one) for one in listed]
@@ -79,17 +79,32 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
             context_length=min(known) if len(known) == len(contexts) else UNSET,
             architecture=Architecture(
                 input_modalities=("text", "image") if sees else ("text",),
-                output_modalities=("text",) if kinds is None or kinds & _TEXT else ("embeddings",),
+                output_modalities=(_answered_in(kinds),),
             ),
-            supported_endpoints=UNSET
-            if kinds is None
-            else tuple(f"/v1{path}" for path, kind in KIND_OF_PATH.items() if kind in kinds),
+            supported_endpoints=UNSET if kinds is None else _endpoints(kinds),
         )
 
+    def followed_by(self, candidates: Iterable[CandidateModel]) -> Self:
+        """Return the same card with the names of those who serve where the first candidate does not."""
+        others = tuple(one.name for one in list(candidates)[1:])
+        return structs.replace(self, fallbacks=others or UNSET)
 
-def _kinds(candidates: tuple[Candidate, ...]) -> frozenset[Kind] | None:
-    """What at least one of them can be asked for; None: not known."""
-    found: set[Kind] = set()
+
+def _answered_in(kinds: frozenset[RequestKind] | None) -> str:
+    if kinds is None or kinds & _TEXT:
+        return "text"
+    return "embeddings" if RequestKind.EMBEDDINGS in kinds else "rerank"
+
+
+def _endpoints(kinds: frozenset[RequestKind]) -> tuple[str, ...]:
+    """Return the addresses it can be asked at; that a server of embeddings may rank too is not promised."""
+    told = kinds - {RequestKind.RERANK} if RequestKind.EMBEDDINGS in kinds else kinds
+    return tuple(f"/v1{path}" for path, kind in KIND_OF_PATH.items() if kind in told)
+
+
+def _kinds(candidates: tuple[CandidateModel, ...]) -> frozenset[RequestKind] | None:
+    """Return what at least one of them can be asked for; None: not known."""
+    found: set[RequestKind] = set()
     for one in candidates:
         if one.abilities.kinds is None:
             return None
@@ -97,17 +112,18 @@ def _kinds(candidates: tuple[Candidate, ...]) -> frozenset[Kind] | None:
     return frozenset(found)
 
 
-def _context(one: Candidate) -> int | None:
+def _context(one: CandidateModel) -> int | None:
     return one.offered_tokens if isinstance(one, Local) else one.abilities.context_tokens
 
 
 def plain_card(name: str, snapshot: Snapshot | None) -> ModelCard:
-    """Of one model of the pool."""
+    """Make the card of one model of the pool."""
     view: ModelView | None = None if snapshot is None else snapshot.models.get(name)  # type: ignore[call-overload]
     if snapshot is None or view is None:
         return ModelCard(id=name, display_name=name, state="unknown")
+    vain = in_vain_by_picture(snapshot, view.name)
     seen = [residency for slot in snapshot.slots for residency in slot.residencies if residency.model == name]
-    best = min(seen, key=lambda residency: _RANK.get(residency.state, 9), default=None)
+    best = max(seen, key=lambda residency: residency.state.depth, default=None)
     return ModelCard(
         id=name,
         display_name=name,
@@ -115,13 +131,23 @@ def plain_card(name: str, snapshot: Snapshot | None) -> ModelCard:
         progress=0 if best is None else best.progress,
         waiting=view.waiting,
         leases=sum(lease.model == name for slot in snapshot.slots for lease in slot.leases),
-        served=any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
+        served=vain is None and any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
+        unavailable=UNSET if vain is None else str(vain),
     )
 
 
 def routed_card(name: str, local: list[ModelCard]) -> ModelCard:
-    """Of a name that leads to others: the state of the one that is soonest there."""
+    """Make the card of a name that leads to others: it has the state of the one that is soonest there."""
     if not local:
         return ModelCard(id=name, display_name=name, state="remote")
-    best = min(local, key=lambda card: (not card.served, _ORDER.get(card.state, 9), card.waiting))
+    best = min(local, key=lambda card: (not card.served, -_DEPTHS.get(card.state, -1), card.waiting))
     return structs.replace(best, id=name, display_name=name)
+
+
+def card_of(name: str, entry: Entry) -> dict[str, Any]:
+    """Return a name of a catalogue that no broker runs, as ``/v1/models`` would tell of it."""
+    is_one = entry.candidates[0].name == name
+    card = ModelCard(id=name, display_name=name, state="unknown")
+    told = card.told(entry.candidates[: 1 if is_one else None]).followed_by(entry.candidates)
+    builtins: dict[str, Any] = msgspec.to_builtins(told)
+    return builtins

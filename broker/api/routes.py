@@ -11,17 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.api import activity, reports, spans
-from broker.api.base_urls import is_meant
+from broker.api import activity, previews, spans
 from broker.api.documented import leases
 from broker.api.leases import LeaseRoutes
-from broker.api.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
+from broker.api.pool import reports
+from broker.api.pool.models import operating
+from broker.api.pool.status import control
 from broker.api.services import Services
-from broker.api.status import control
 from broker.api.streams import Streams
 from broker.api.v1 import V1
 from broker.core.errors import HotseatError
-from schemas.api import Problem
+from broker.http_server.base_urls import is_meant
+from broker.protocol.problems import HTTP_CODES, HTTP_DETAILS, Reply, internal, problem, reply_of
+from schemas.http.api import Problem
 
 DESCRIPTION = """
 Agents ask for a lease on a model, wait in line instead of failing, use the model, and give it back.
@@ -43,7 +45,7 @@ class Application(FastAPI):
     def __call__(  # type: ignore[override]  # hands out the coroutine instead of awaiting it: one frame less
         self, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
-        """Let a request in."""
+        """Answer one call: the lease calls and ``/v1`` at once, everything else through FastAPI."""
         if scope["type"] == "http" and (door := self.doors.get((scope["method"], scope["path"]))) is not None:
             return door(scope, receive, send)
         if scope["type"] == "http" and is_meant(scope["path"]):
@@ -57,6 +59,7 @@ def install(app: Application, services: Services) -> None:
     endpoints = LeaseRoutes(services).endpoints() | {
         spans.PATH: spans.SpanRoutes(services).endpoint(),
         activity.PATH: activity.ActivityRoutes(services).endpoint(),
+        previews.PATH: previews.PreviewRoutes(services).endpoint(),
     }
     app.state.v1 = v1 = V1(services)
     app.doors = {("POST", path): endpoint for path, endpoint in endpoints.items() if "{" not in path} | v1.doors()
@@ -72,6 +75,7 @@ def install(app: Application, services: Services) -> None:
 def describe(app: FastAPI) -> None:
     """Put in what the OpenAPI document is made from."""
     app.include_router(control)
+    app.include_router(operating)
     app.include_router(reports.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
@@ -84,7 +88,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             version=app.version,
             summary="A GPU lease broker",
             description=DESCRIPTION,
-            routes=[*leases.routes, *control.routes, *reports.router.routes],
+            routes=[*leases.routes, *control.routes, *operating.routes, *reports.router.routes],
         )
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = Problem.model_json_schema(by_alias=True)
@@ -101,7 +105,7 @@ async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status, headers = error.status_code, error.headers
     detail = HTTP_DETAILS.get(status) or str(error.detail)
-    reply = problem(status, HTTP_CODES.get(status, "http_error"), detail, headers=headers)
+    reply = problem(HTTP_CODES.get(status, "http_error"), detail, quoted_status=status, headers=headers)
     return _response(reply, empty=request.method == "HEAD")
 
 
@@ -109,7 +113,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: Mapping[str, Any] = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return _response(problem(422, "invalid", f"{where}: {first['msg']}; see GET /openapi.json for the shape"))
+    return _response(problem("invalid", f"{where}: {first['msg']}; see GET /openapi.json for the shape"))
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -3,23 +3,25 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from broker.api.auth import Authenticator
+from broker.access.keys import Authenticator
+from broker.accounting.daily_counts import DailyCounts
+from broker.accounting.metrics import Metrics
 from broker.api.views import Outlook
 from broker.core.decisions import Plan
 from broker.core.lease import LeaseRecord
 from broker.core.snapshot import Snapshot
-from broker.daybook import Daybook
-from broker.gateway.gateway import Gateway
-from broker.leasing import Leasing
-from broker.metrics import Metrics
-from broker.routing.catalogue import Table
+from broker.gateway.plans.preview import Preview
+from broker.gateway.service import Gateway
+from broker.leasing.service import Leasing
+from broker.leasing.waiters import EventFeed, Waiters
+from broker.routing.catalogue import NameTable
+from broker.scheduling.operating import Operating
 from broker.store.port import Store
-from broker.waiters import EventFeed, Waiters
-from schemas.api import Why
+from schemas.http.api import Explanation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class PoolPicture:
     """The scheduler's last look at the pool."""
 
     snapshot: Snapshot
@@ -29,7 +31,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything below the routes."""
+    """What the routes are given: everything below them."""
 
     pool: str
     version: str
@@ -39,20 +41,22 @@ class Services:
     feed: EventFeed
     authenticator: Authenticator
     gateway: Gateway
+    preview: Preview
     metrics: Metrics
-    table: Table
+    table: NameTable
     """Every name that can be asked for, with its candidates."""
     outlook: Callable[[LeaseRecord], Outlook]
-    """When a ticket may be served, from the scheduler's last plan."""
-    explain: Callable[[LeaseRecord], Awaitable[Why]]
-    picture: Callable[[], Picture | None]
-    book: Daybook
-    """The UTC day whose counts are being kept."""
+    """Tells when a ticket may be served, from the scheduler's last plan."""
+    explain: Callable[[LeaseRecord], Awaitable[Explanation]]
+    picture: Callable[[], PoolPicture | None]
+    operating: Operating
+    book: DailyCounts
+    """The counts of the UTC day that is going on."""
     troubles: Callable[[], list[str]]
+    """Tells why this process is not ready; empty: it is."""
     warnings: Callable[[], tuple[str, ...]]
-    """What is unwise about the store, for people."""
-    """Why this process is not ready; empty: it is."""
+    """Tells people what is unwise about the store."""
     uptime_s: Callable[[], float]
     max_streams: int = 64
-    """Open ``GET /events`` connections."""
+    """How many ``GET /events`` connections may be open."""
     open_streams: list[object] = field(default_factory=list)

@@ -8,19 +8,19 @@ from msgspec import Struct
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from broker.access.principals import Principal
+from broker.access.principals import Scope as KeyScope
 from broker.api.leases import disconnected, lease_id_of
-from broker.api.limits import header, query_of
-from broker.api.problems import InvalidError, Reply, internal, reply_of
 from broker.api.services import Services
-from broker.api.views import NO_OUTLOOK, Lease, encode, lease_view
+from broker.api.views import NO_OUTLOOK, Lease, LoadFailure, encode, lease_view
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseId, LeaseRecord, LeaseState
-from broker.gateway.client_side import has_closed
-from broker.leasing import ClientGoneError
-from broker.principals import Principal
-from broker.principals import Scope as KeyScope
+from broker.leasing.waiters import DrainingError, Waiter, WaitersFullError, Wake
+from broker.protocol.client_side import ClientGoneError, has_closed
+from broker.protocol.errors import InvalidError
+from broker.protocol.limits import header, query_of
+from broker.protocol.problems import Reply, internal, reply_of
 from broker.store.port import Event
-from broker.waiters import DrainingError, Waiter, WaitersFullError, Wake
 
 REFRESH_S = 2.0
 """A waiting ticket's position, ETA and load progress are looked at this often."""
@@ -44,9 +44,9 @@ class LeaseUpdate(Struct, frozen=True, kw_only=True):
 
     lease: Lease
     residency: str
-    """Of the model: absent, loading, ready, unloading."""
+    """How deep the model is on its slot: absent, loading, ready or unloading."""
     progress: int
-    """Of its load, percent."""
+    """How far the model's load has come, percent."""
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     sequence: int
     type: str
     at_seconds: float
-    """Store time."""
+    """When it happened, seconds of the store's clock."""
     fields: dict[str, str]
 
 
@@ -105,12 +105,12 @@ class Streams:
         self._services = services
 
     def routes(self) -> list[Route]:
-        """Both."""
+        """Return the routes of both streams."""
         table = {"/lease/{lease_id}/events": self.lease, "/events": self.pool}
         return [Route(path, Stream(path, frames, self._services), methods=["GET"]) for path, frames in table.items()]
 
     async def lease(self, scope: Scope, receive: Receive) -> Frames:
-        """``GET /lease/{id}/events``: ends after ``ended``; keeps the place in line while it is open."""
+        """Answer ``GET /lease/{id}/events``: ends after ``ended``; keeps the ticket queued while it is open."""
         services = self._services
         caller = services.authenticator.caller_with(scope, KeyScope.LEASE)
         lease_id = lease_id_of(scope)
@@ -140,7 +140,7 @@ class Streams:
         while True:
             leasing = self._services.leasing
             record = await (leasing.poll(lease_id) if queued else leasing.read(lease_id))
-            queued = record.state is LeaseState.QUEUED
+            queued, waiter.model = record.state is LeaseState.QUEUED, record.model
             data = self._update(record)
             # The remaining time changes with every look and is no news by itself.
             if (seen := _without_clock(data)) != shown:
@@ -166,7 +166,7 @@ class Streams:
         )
 
     async def pool(self, scope: Scope, receive: Receive) -> Frames:
-        """``GET /events``: the audit log from ``Last-Event-ID`` on, or from now."""
+        """Answer ``GET /events``: the audit log from ``Last-Event-ID`` on, or from now."""
         services = self._services
         services.authenticator.caller_with(scope, KeyScope.OBSERVE)
         query_of(scope, frozenset())
@@ -206,7 +206,7 @@ class Streams:
 
 
 async def _guarded(frames: Frames, scope: Scope) -> AsyncIterator[bytes]:
-    """Once a stream has begun, an error is its last event."""
+    """Pass the frames on; once a stream has begun, an error is its last event."""
     begun = False
     try:
         async for frame in frames:
@@ -249,6 +249,7 @@ def _without_clock(update: LeaseUpdate) -> tuple[object, ...]:
         lease.reason,
         lease.position,
         lease.wait_reason,
+        lease.load_failure.fails if isinstance(lease.load_failure, LoadFailure) else 0,
         lease.eta_seconds,
         update.residency,
         update.progress,

@@ -11,26 +11,26 @@ import msgspec
 from msgspec import UNSET, structs
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from broker.api.base_urls import POSTED, below_v1, dialect_of
+from broker.access.principals import Principal
+from broker.access.principals import Scope as KeyScope
 from broker.api.model_cards import ModelCard, plain_card, routed_card
-from broker.api.problems import MethodNotAllowedError, NotFoundError
 from broker.api.services import Services
 from broker.core.errors import HotseatError, UnknownModelError
-from broker.gateway.endpoints import ENDPOINTS, Dialect, Endpoint
-from broker.gateway.gateway import Arrived
-from broker.gateway.routed_plan import may_use
-from broker.gateway.standing import standing_of
-from broker.gateway.troubles import body_of, trouble_of
-from broker.principals import Principal
-from broker.principals import Scope as KeyScope
-from broker.routing.catalogue import Candidate, Local
+from broker.gateway.exchange.opened import Arrived
+from broker.gateway.plans.incapable import may_use, models_named
+from broker.gateway.plans.standing import standing_of
+from broker.http_server.base_urls import POSTED, below_v1, dialect_of
+from broker.protocol.endpoints import ENDPOINTS, ApiEndpoint, Dialect
+from broker.protocol.error_bodies import body_of, client_error_of
+from broker.protocol.errors import MethodNotAllowedError, NotFoundError
+from broker.routing.catalogue import CandidateModel
 
 PREFIX = "/v1"
 _JSON = (b"content-type", b"application/json")
 
 
 class V1:
-    """The doors of the data path."""
+    """The entry points of the data path, one for each address below ``/v1``."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -38,10 +38,10 @@ class V1:
         self._doors = {("POST", PREFIX + endpoint.path): self._door(endpoint) for endpoint in ENDPOINTS}
 
     def doors(self) -> dict[tuple[str, str], ASGIApp]:
-        """By method and path."""
+        """Return the entry points by method and path."""
         return self._doors
 
-    def _door(self, endpoint: Endpoint) -> ASGIApp:
+    def _door(self, endpoint: ApiEndpoint) -> ASGIApp:
         name = PREFIX + endpoint.path
 
         async def door(scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +57,7 @@ class V1:
         return door
 
     async def other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else is meant for ``/v1``."""
+        """Answer ``GET /v1/models``, ``GET /v1/models/{id}``, and whatever else is meant for ``/v1``."""
         started_s = perf_counter()
         path = below_v1(scope["path"])
         if (door := self._doors.get((scope["method"], PREFIX + path))) is not None:
@@ -80,37 +80,68 @@ class V1:
             raise MethodNotAllowedError("this address takes GET only", allow="GET, HEAD")
         if path == "/models":
             return msgspec.json.encode(self.listed(caller))
-        for card in self.cards(caller):
-            if card.id == path.removeprefix("/models/"):
-                return msgspec.json.encode(card)
-        raise UnknownModelError("there is no such model")
+        return msgspec.json.encode(self.card(path.removeprefix("/models/"), caller))
 
     def _caller(self, scope: Scope) -> Principal:
         return self._services.authenticator.caller_with(scope, KeyScope.LEASE)
 
     def listed(self, caller: Principal) -> dict[str, object]:
-        """What can be asked for, as OpenAI and Anthropic list it."""
+        """List what can be asked for as OpenAI and Anthropic do, and what other names mean."""
         cards = self.cards(caller)
         first, last = (cards[0].id, cards[-1].id) if cards else (None, None)
-        return {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
+        about = {"object": "list", "data": cards, "has_more": False, "first_id": first, "last_id": last}
+        return about | self._meant(caller)
+
+    def _meant(self, caller: Principal) -> dict[str, object]:
+        """Tell who serves a request that names no model, and which forms of names mean whom, where anybody does."""
+        table = self._services.table
+        default = None if table.default is None else table.find(table.default)
+        told: dict[str, object] = {}
+        if default is not None and _usable(default.candidates, caller):
+            told["default"] = table.default
+        forms = {form: [one.name for one in _usable(entry.usual, caller)] for form, entry in table.wild.items()}
+        if meant := {form: names for form, names in forms.items() if names}:
+            told["also_served"] = meant
+        return told
+
+    def card(self, name: str, caller: Principal) -> ModelCard:
+        """Return the card of one name, be it listed or of a form of names that can be asked for.
+
+        Raises:
+            UnknownModelError: The name is neither, or the key may use none of those who serve it.
+        """
+        cards = {card.id: card for card in self.cards(caller)}
+        if name in cards:
+            return cards[name]
+        entry = self._services.table.find(name)
+        usable = [] if entry is None else _usable(entry.candidates, caller)
+        if entry is None or not usable:
+            raise UnknownModelError(f"no model {name[:128]}")
+        local = [cards[model] for one in usable for model in models_named(one) if model in cards]
+        return routed_card(name, local).told(_usable(entry.usual, caller) or usable)
 
     def cards(self, caller: Principal) -> list["ModelCard"]:
-        """From memory: this must answer at once, also while the store does not."""
+        """Return all cards, from memory: this must answer at once, also while the store does not."""
         picture = self._services.picture()
         snapshot = None if picture is None else picture.snapshot
-        desk, entries = self._gateway.desk, self._services.table.entries
+        context, entries = self._gateway.context, self._services.table.entries
         now_s = asyncio.get_running_loop().time()
         cards: dict[str, ModelCard] = {}
-        for name in desk.settings.served_names:
+        for name in context.settings.served_names:
             if may_use(caller, name):
-                card, standing = plain_card(name, snapshot), standing_of(desk, name, now_s)
+                card, standing, first = (
+                    plain_card(name, snapshot),
+                    standing_of(context, name, now_s),
+                    entries[name].candidates,
+                )
                 told = structs.replace(card, trust=standing.trust, trust_reason=standing.reason or UNSET)
-                cards[name] = told.told(entries[name].candidates[:1])
-        for routed in desk.names:
+                cards[name] = told.told(first[:1]).followed_by(_usable(first, caller))
+        for routed in context.names:
             local = [cards[name] for name in routed.local if name in cards]
             usable = _usable(entries[routed.name].candidates, caller)
             if usable:
-                cards[routed.name] = routed_card(routed.name, local).told(usable)
+                usual = _usable(entries[routed.name].usual, caller)
+                cards[routed.name] = routed_card(routed.name, local).told(usual or usable).followed_by(usable)
         return list(cards.values())
 
 
@@ -123,12 +154,8 @@ def _what_to_set(scope: Scope) -> str:
     )
 
 
-def _usable(candidates: Iterable[Candidate], caller: Principal) -> list[Candidate]:
-    return [one for one in candidates if any(may_use(caller, name) for name in _models_of(one))]
-
-
-def _models_of(one: Candidate) -> list[str]:
-    return [variant.name for variant in one.variants] if isinstance(one, Local) else [one.name]
+def _usable(candidates: Iterable[CandidateModel], caller: Principal) -> list[CandidateModel]:
+    return [one for one in candidates if any(may_use(caller, name) for name in models_named(one))]
 
 
 def _dialect(scope: Scope) -> Dialect:
@@ -143,11 +170,9 @@ async def _answer(send: Send, body: bytes) -> int:
 
 
 async def _refuse(send: Send, error: HotseatError, dialect: Dialect) -> int:
-    trouble = trouble_of(error)
+    trouble = client_error_of(error)
     body = body_of(trouble, dialect)
-    headers = [_JSON, (b"content-length", b"%d" % len(body))]
-    if trouble.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % trouble.retry_after_s))
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *trouble.headers()]
     if isinstance(error, MethodNotAllowedError):
         headers.append((b"allow", error.allow.encode()))
     await send({"type": "http.response.start", "status": trouble.status, "headers": headers})

@@ -1,4 +1,4 @@
-"""The hot paths' bodies as msgspec structs (twins of ``schemas/api.py``), and records turned into them."""
+"""The hot paths' bodies as msgspec structs (twins of ``schemas/http/api.py``), and records turned into them."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from broker.api.problems import InvalidError, MalformedError
+from broker.answers.reading import fault_of, without_mark
 from broker.core.lease import (
     Intent,
     LeaseId,
@@ -20,11 +20,14 @@ from broker.core.lease import (
     Priority,
     priority_of,
 )
-from broker.leasing import Reference, Wish
+from broker.leasing.service import Reference, Wish
+from broker.protocol.errors import InvalidError, MalformedError
 
 _LABEL = r"^[^\u0000-\u001f\u007f-\u009f{}\u2028\u2029]+\Z"
 SessionKey = Annotated[str, Meta(pattern=_LABEL, min_length=1, max_length=256)]
 Holder = Annotated[str, Meta(pattern=_LABEL, min_length=1, max_length=128)]
+_REMARK = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+\Z"
+Remark = Annotated[str, Meta(pattern=_REMARK, min_length=1, max_length=128)]
 Model = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z")]
 LeaseIdentity = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Secret = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+\Z", min_length=1, max_length=128)]
@@ -42,7 +45,7 @@ _PRIORITIES = {priority.value: priority for priority in Priority}
 
 
 class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Body of ``POST /lease``."""
+    """The body of ``POST /lease``."""
 
     session_key: SessionKey
     model: Model
@@ -53,9 +56,11 @@ class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     holder: Holder | None = None
     expected_seconds: Expected | None = None
     cancel_on_disconnect: bool = False
+    only_if_warm: bool = False
+    single_request: bool = False
 
     def wish(self) -> Wish:
-        """What is asked for, without how the answer is to be delivered.
+        """Return what is asked for, without how the answer is to be delivered.
 
         Raises:
             InvalidError: The priority is a number with a fraction.
@@ -71,6 +76,8 @@ class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
             holder=self.holder or "",
             ttl_s=self.ttl_seconds,
             expected_s=self.expected_seconds,
+            single=self.single_request,
+            only_warm=self.only_if_warm,
         )
 
 
@@ -88,7 +95,7 @@ class LeaseReference(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     holder: Holder | UnsetType | None = UNSET
 
     def reference(self) -> Reference:
-        """Which lease is meant.
+        """Return which lease is meant.
 
         Raises:
             InvalidError: Neither of the two ways to name it, or parts of both.
@@ -108,13 +115,13 @@ class LeaseReference(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class RenewRequest(LeaseReference, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Body of ``POST /renew``."""
+    """The body of ``POST /renew``."""
 
     ttl_seconds: Ttl | None = None
 
 
 class ReleaseRequest(LeaseReference, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Body of ``POST /release``."""
+    """The body of ``POST /release``."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -122,6 +129,14 @@ class Endpoint(Struct, frozen=True, kw_only=True, rename="camel"):
 
     base_url: str
     api_key: str
+
+
+class LoadFailure(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How the last load of a ticket's model failed."""
+
+    error: str
+    fails: int
+    retry_in_seconds: float | UnsetType = UNSET
 
 
 class Lease(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -139,6 +154,7 @@ class Lease(Struct, frozen=True, kw_only=True, rename="camel"):
     eta_low_seconds: float | UnsetType = UNSET
     eta_high_seconds: float | UnsetType = UNSET
     wait_reason: str | UnsetType = UNSET
+    load_failure: LoadFailure | UnsetType = UNSET
     expires_in_seconds: float | UnsetType = UNSET
     endpoint: Endpoint | UnsetType = UNSET
 
@@ -156,7 +172,7 @@ NO_OUTLOOK = Outlook()
 
 
 def lease_view(record: LeaseRecord, outlook: Outlook, *, secrets: bool) -> Lease:
-    """A record as its owner (``secrets``) or an observer may see it."""
+    """Turn a record into what its owner (``secrets``) or an observer may see of it."""
     queued = record.state is LeaseState.QUEUED
     return Lease(
         lease_id=record.lease_id,
@@ -171,9 +187,17 @@ def lease_view(record: LeaseRecord, outlook: Outlook, *, secrets: bool) -> Lease
         eta_low_seconds=_rounded(outlook.low_s) if queued else UNSET,
         eta_high_seconds=_rounded(outlook.high_s) if queued else UNSET,
         wait_reason=(outlook.wait_reason or UNSET) if queued else UNSET,
+        load_failure=_load_failure(record),
         expires_in_seconds=UNSET if record.state is LeaseState.ENDED else round(max(0.0, record.expires_in_s), 3),
         endpoint=(Endpoint(base_url=record.base_url, api_key=record.api_key) if secrets and record.base_url else UNSET),
     )
+
+
+def _load_failure(record: LeaseRecord) -> LoadFailure | UnsetType:
+    if not record.load_error:
+        return UNSET
+    again_s = round(record.retry_in_s, 1) if record.retry_in_s > 0 else UNSET
+    return LoadFailure(error=record.load_error, fails=record.load_tries, retry_in_seconds=again_s)
 
 
 def _rounded(seconds: float | None) -> float | UnsetType:
@@ -190,7 +214,7 @@ _pairs = json.JSONDecoder(object_pairs_hook=list).decode
 
 
 def body_decoder(kind: type[B]) -> msgspec.json.Decoder[B]:
-    """A reusable decoder."""
+    """Make a decoder of one kind of body, to be used for every request."""
     return msgspec.json.Decoder(kind)
 
 
@@ -201,6 +225,7 @@ def decode(decoder: msgspec.json.Decoder[B], body: bytes) -> B:
         MalformedError: Not JSON, or a name twice.
         InvalidError: JSON of another shape; the message names the field.
     """
+    body = without_mark(body)
     try:
         value = decoder.decode(body)
         # All fields are scalars, so the object is flat here.
@@ -208,7 +233,7 @@ def decode(decoder: msgspec.json.Decoder[B], body: bytes) -> B:
     except msgspec.ValidationError as error:
         raise InvalidError(f"{error}; see GET /openapi.json for the shape") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise MalformedError(f"the body is not JSON we can read: {error}") from None
+        raise MalformedError(f"the body is not JSON we can read: {fault_of(body, error)}") from None
     if not unique:
         raise MalformedError("the body names a field twice; send each once")
     return value
@@ -220,6 +245,6 @@ def _has_unique_names(body: bytes) -> bool:
 
 
 def body_hash(request: LeaseRequest) -> str:
-    """What an idempotency key stands for: the request without how its answer is delivered."""
+    """Return what an idempotency key stands for: a hash of the request without how its answer is delivered."""
     bare = msgspec.structs.replace(request, wait=0, cancel_on_disconnect=False)
     return hashlib.sha256(encode(bare)).hexdigest()[:32]

@@ -1,1 +1,4 @@
-"""The pure core: no clock, no randomness, no I/O."""
+"""The words that everybody may use: leases, slots, decisions, snapshots, errors. No clock, no randomness, no I/O.
+
+Its face is ``lease``, ``slot`` and ``snapshot``, whose tables say which transitions there are.
+"""

@@ -7,7 +7,7 @@ from broker.core.lease import LeaseId, ModelName, SlotId
 
 
 class Why(StrEnum):
-    """Cause of a decision; the event's ``why``."""
+    """Why a decision was made; events carry it as ``why``."""
 
     WAITERS = "waiters"
     """Tickets wait for the model."""
@@ -19,28 +19,37 @@ class Why(StrEnum):
     """Exchange preemption: the switch is worth more than what runs."""
     PRIORITY = "priority"
     MAX_HOLD = "max_hold"
+    WARM = "warm"
+    """A warm lease: somebody said that it will be needed."""
     PREFETCH = "prefetch"
+    """It was guessed that the model will soon be asked for."""
     RESTORE = "restore"
-    """The default model comes back after ``idle_restore_s``."""
+    """The default, or one that is to be kept, comes back while nobody is active."""
+    PINNED = "pinned"
+    """The model is pinned: it is always to be there."""
     RELEASE_VRAM = "release_vram"
     DESERTED = "deserted"
     """Whoever the load began for has left."""
     DRAIN = "drain"
     REOPEN = "reopen"
+    OFF = "off"
+    """An operator took the model out of service."""
+    OPERATOR = "operator"
+    """An operator gave the order by hand."""
 
 
 class WaitReason(StrEnum):
     """Why the tickets of a model wait; wire words of ``waitReason``."""
 
     MODEL_BUSY = "model_busy"
-    """Resident, all ``lease_limit`` places taken."""
+    """The model is resident, but as many leases are held on it as its ``lease_limit`` allows."""
     LOADING = "loading"
     DRAINING_OTHER = "draining_other"
-    """Next to load; waits for the leases on what must go."""
+    """The model is next to load, and waits for the leases on what must go."""
     OTHER_MODEL_FIRST = "other_model_first"
     """Another model is worth more per second."""
     BARRIER = "barrier"
-    """Resident, but must make room: only those who waited for its load are still admitted."""
+    """The model is resident, but must make room: only those who waited for its load are still admitted."""
     LOADER_BUSY = "loader_busy"
     """Another load runs on the slot."""
     BACKING_OFF = "backing_off"
@@ -56,7 +65,7 @@ class Load:
 
     slot: SlotId
     generation: int
-    """Of the slot's orders in the snapshot; the store refuses when they have changed."""
+    """Generation of the slot's orders in the snapshot; the store refuses when they have changed."""
     model: ModelName
     evict: tuple[ModelName, ...]
     why: Why
@@ -101,7 +110,7 @@ class Plan:
 
     decisions: tuple[Decision, ...] = ()
     waits: dict[ModelName, WaitReason] = field(default_factory=dict)
-    """For each model with waiters, why its head waits."""
+    """Why the first ticket of each model with waiters waits."""
     targets: dict[SlotId, ModelName] = field(default_factory=dict)
     """The model each slot is making room for."""
     decide_again_s: float | None = None

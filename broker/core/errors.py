@@ -11,24 +11,40 @@ class HotseatError(Exception):
     """Root of everything we raise on purpose."""
 
     code: ClassVar[str] = "internal"
+    retry_after_s: int | None = None
+    """When to ask again, whole seconds; None: as the error page has it for the code."""
 
 
 class RequestError(HotseatError):
-    """Change the request."""
+    """The caller must change the request; sent again as it is, it fails again."""
 
 
 class ConflictError(HotseatError):
-    """Your picture is old: read again."""
+    """The caller's picture is old: it must read again."""
 
 
 class CapacityError(HotseatError):
-    """Wait, then ask again. ``retry_after_s`` is a whole number of seconds."""
-
-    retry_after_s: int = 5
+    """The caller should wait, then ask again."""
 
 
 class BackendError(HotseatError):
-    """Our side is at fault."""
+    """Hotseat itself, or what it depends on, is at fault; the caller did nothing wrong."""
+
+
+class InVainError(BackendError):
+    """Nobody can be served with this model as things are; ``retry_after_s`` says when that may have changed."""
+
+    retry_after_s: int
+
+    def __init__(self, message: str, *, retry_s: int = 30) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_s
+
+    @classmethod
+    def told(cls, message: str) -> "InVainError":
+        """From an error reply of the store: the seconds, then the words."""
+        seconds, _, words = message.partition(" ")
+        return cls(words, retry_s=int(seconds)) if seconds.isdecimal() else cls(message)
 
 
 class BadArgumentError(RequestError):
@@ -86,7 +102,7 @@ class StaleDecisionError(ConflictError):
 
 
 class QueueFullError(CapacityError):
-    """The pool's line is full."""
+    """As many tickets wait in the pool as may."""
 
     code = "queue_full"
 
@@ -109,10 +125,28 @@ class StoreFullError(CapacityError):
     code = "store_full"
 
 
-class ModelQuarantinedError(BackendError):
-    """The model failed to load too often wherever it could run."""
+class ModelQuarantinedError(InVainError):
+    """The model failed too often wherever it could run: given up for a while."""
 
     code = "model_quarantined"
+
+
+class LoadFailedError(InVainError):
+    """The model cannot be loaded as it is configured; the message says why, in its server's own words."""
+
+    code = "load_failed"
+
+
+class ModelOffError(InVainError):
+    """An operator took the model out of service."""
+
+    code = "model_off"
+
+
+class ModelNotWarmError(InVainError):
+    """The model is loaded nowhere, and the request is to be served only while it is."""
+
+    code = "model_not_warm"
 
 
 class StoreUninitialisedError(BackendError):

@@ -4,7 +4,7 @@ A ticket is a lease in state ``queued``: id and nonce do not change when it is g
 """
 
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from broker.core.values import hot_value
 
@@ -17,6 +17,18 @@ LifeId = NewType("LifeId", str)
 """``<name>/<boot>`` of a broker: from its start to its end, or until its beats were missed. Never the same twice."""
 NO_LIFE = LifeId("")
 """Of a lease that belongs to its holder, whatever becomes of brokers."""
+
+
+INGRESS = "ingress:"
+"""Before a publisher's name: ``who`` of a lease that was asked for through the ingress stream."""
+
+
+class Session(NamedTuple):
+    """A conversation or job. It belongs to the API key that named it: what two keys call alike are two sessions."""
+
+    owner: str
+    key: str
+    """As its client names it."""
 
 
 class Intent(StrEnum):
@@ -155,6 +167,8 @@ class AcquireRequest:
     holder: str = ""
     who: str = "anonymous"
     """Name of the API key."""
+    owner: str = ""
+    """Whose its session is; empty: the API key's."""
     ttl_s: float = 60.0
     waiter_ttl_s: float = 60.0
     """A ticket not asked about for this long is dropped."""
@@ -171,8 +185,15 @@ class AcquireRequest:
     """The broker's life that alone can serve it, and with which it ends."""
     place: str = ""
     """Fingerprint of the request: one that comes back bears the same."""
+    only_warm: bool = False
+    """It is to be served only while its model is loaded: refused otherwise, and its ticket ends when the model goes."""
     named: bool = False
     """Does the client name its session? Then any request of it may come back to a place that the session left."""
+
+    @property
+    def of(self) -> Session:
+        """Its session."""
+        return Session(self.owner or self.who, self.session)
 
 
 @hot_value
@@ -213,3 +234,15 @@ class LeaseRecord:
     progress: int
     """Load progress, percent."""
     now_s: float
+    load_error: str = ""
+    """Of a ticket, or one that ended: how the last load of its model failed; empty while there is nothing to tell."""
+    load_tries: int = 0
+    """Such failures in a row."""
+    failed_ago_s: float = 0.0
+    retry_in_s: float = 0.0
+    """Until it is tried again; 0: now, or not by itself."""
+
+    @property
+    def whose(self) -> str:
+        """What people know it by."""
+        return self.session

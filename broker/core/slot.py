@@ -24,6 +24,8 @@ class SlotEvent(StrEnum):
 
     REGISTER = "register"
     SILENCE = "silence"
+    DISTRUST = "distrust"
+    """Its worker's report is unsound."""
     RECOVER = "recover"
     CORDON = "cordon"
     DRAIN = "drain"
@@ -36,10 +38,11 @@ _S, _E = SlotState, SlotEvent
 
 SLOT_TRANSITIONS: dict[SlotState, dict[SlotEvent, SlotState]] = {
     _S.OFFLINE: {_E.REGISTER: _S.OPEN},
-    _S.RECOVERING: {_E.REGISTER: _S.OPEN, _E.SILENCE: _S.OFFLINE, _E.RECOVER: _S.RECOVERING},
+    _S.RECOVERING: {_E.REGISTER: _S.OPEN, _E.SILENCE: _S.OFFLINE, _E.DISTRUST: _S.OFFLINE, _E.RECOVER: _S.RECOVERING},
     _S.OPEN: {
         _E.REGISTER: _S.OPEN,
         _E.SILENCE: _S.OFFLINE,
+        _E.DISTRUST: _S.OFFLINE,
         _E.RECOVER: _S.RECOVERING,
         _E.CORDON: _S.CORDONED,
         _E.DRAIN: _S.DRAINING,
@@ -48,6 +51,7 @@ SLOT_TRANSITIONS: dict[SlotState, dict[SlotEvent, SlotState]] = {
     _S.CORDONED: {
         _E.REGISTER: _S.CORDONED,
         _E.SILENCE: _S.OFFLINE,
+        _E.DISTRUST: _S.OFFLINE,
         _E.RECOVER: _S.RECOVERING,
         _E.DRAIN: _S.DRAINING,
         _E.UNCORDON: _S.OPEN,
@@ -56,6 +60,7 @@ SLOT_TRANSITIONS: dict[SlotState, dict[SlotEvent, SlotState]] = {
     _S.DRAINING: {
         _E.REGISTER: _S.DRAINING,
         _E.SILENCE: _S.OFFLINE,
+        _E.DISTRUST: _S.OFFLINE,
         _E.RECOVER: _S.RECOVERING,
         _E.CORDON: _S.CORDONED,
         _E.UNCORDON: _S.OPEN,
@@ -64,13 +69,14 @@ SLOT_TRANSITIONS: dict[SlotState, dict[SlotEvent, SlotState]] = {
     _S.QUARANTINED: {
         _E.REGISTER: _S.QUARANTINED,
         _E.SILENCE: _S.OFFLINE,
+        _E.DISTRUST: _S.OFFLINE,
         _E.RECOVER: _S.RECOVERING,
         _E.HEAL: _S.OPEN,
         _E.UNCORDON: _S.OPEN,
     },
 }
-"""An operator's cordon is lost when its worker goes silent or the store recovers only if the slot hash does not carry
-``cordon``: functions keep the operator's wish in ``slot.wish`` and re-apply it on ``REGISTER``."""
+"""Silence and recovery lose an operator's cordon or drain; ``slot.wish`` keeps it, and it is applied again after
+``REGISTER``."""
 
 
 class ResidencyEvent(StrEnum):
@@ -85,12 +91,30 @@ class ResidencyEvent(StrEnum):
 
 
 class Residency(StrEnum):
-    """How deep a model is on a slot (same wire words as ``schemas.messages.ResidencyState``)."""
+    """How deep a model is on a slot, the deeper the nearer it is to serving (words of ``schemas.messages``)."""
 
     ABSENT = "absent"
+    UNLOADING = "unloading"
     LOADING = "loading"
     READY = "ready"
-    UNLOADING = "unloading"
+
+    @property
+    def depth(self) -> int:
+        """0: absent."""
+        return _DEPTHS[self]
+
+    @property
+    def occupies_device(self) -> bool:
+        """Is its memory spoken for, as it is in the orders? What unloads is gone before anything else loads."""
+        return self is Residency.LOADING or self is Residency.READY
+
+    @property
+    def occupies_host(self) -> bool:
+        """Is anything of its server there?"""
+        return self is not Residency.ABSENT
+
+
+_DEPTHS = {state: depth for depth, state in enumerate(Residency)}
 
 
 _R, _V = Residency, ResidencyEvent
@@ -107,6 +131,26 @@ RESIDENCY_TRANSITIONS: dict[Residency, dict[ResidencyEvent, Residency]] = {
     _R.UNLOADING: {_V.VANISH: _R.ABSENT},
 }
 """A failed or dead model goes through ``unloading``: its memory counts until the worker says that it is back."""
+
+
+class Failing(StrEnum):
+    """What is known of the next load of a model that failed on a slot (words of ``schemas.messages.FailureKind``)."""
+
+    PERMANENT = "permanent"
+    """It cannot load until its entry, its program or one of its files changes."""
+    PASSING = "passing"
+    ROOM = "room"
+    """It died, or ran out of memory, beside others: the next load gets the room of what is idle there."""
+    HOST = "host"
+    """The host's doing: never held against the model."""
+    USELESS = "useless"
+    """It was ready and did nothing for anybody."""
+    UNSOUND = "unsound"
+    """Its worker sees that it cannot be started (no such program or file): not even tried."""
+
+
+PROVED = frozenset({Failing.USELESS, Failing.ROOM})
+"""Falls of a ready server that are proved faults of it, not accidents: the second one in a row is given up."""
 
 
 def next_slot_state(state: SlotState, event: SlotEvent) -> SlotState | None:

@@ -1,1 +1,4 @@
-"""What the data path decides, without a socket: who asks, how long to keep silent, what to say in whose protocol."""
+"""The data path: requests to ``/v1`` are read, planned for, given a lease, passed on and judged.
+
+Its face is ``service.Gateway``; it knows streams of bytes, the sockets belong to ``http_server`` and ``http_client``.
+"""

@@ -5,11 +5,11 @@ Rule: only what is known of a model is held against it; token counts err on the 
 
 from enum import StrEnum
 
-from broker.routing.catalogue import SPOKEN, Abilities, Candidate, Cloud
-from broker.routing.request import Content, Described, Kind
+from broker.routing.catalogue import SPOKEN, Abilities, CandidateModel, Cloud
+from broker.routing.request.request import UNREAD, Content, Described, RequestKind
 
 
-class Why(StrEnum):
+class Unfit(StrEnum):
     """Why a candidate is passed over."""
 
     PRIVATE = "private"
@@ -18,53 +18,52 @@ class Why(StrEnum):
     TOOLS = "tools"
     STRUCTURED = "structured"
     VISION = "vision"
+    QUANTISATION = "quantisation"
     PRIORITY = "class"
     DOWN = "down"
     BREAKER = "breaker"
     BUDGET = "budget"
 
 
-INCAPABLE = frozenset({Why.KIND, Why.CONTEXT, Why.TOOLS, Why.STRUCTURED, Why.VISION})
+INCAPABLE = frozenset({Unfit.KIND, Unfit.CONTEXT, Unfit.TOOLS, Unfit.STRUCTURED, Unfit.VISION, Unfit.QUANTISATION})
 """The request's own fault: no waiting helps."""
 
 
-def unable(candidate: Candidate, request: Described) -> Why | None:
+def unable(candidate: CandidateModel, request: Described) -> Unfit | None:
     """Why a candidate cannot answer, None where it can. Reads the content only where it matters."""
     abilities = candidate.abilities
     if isinstance(candidate, Cloud) and request.kind not in SPOKEN[candidate.protocol]:
-        return Why.KIND
-    if abilities.kinds is not None and request.kind not in abilities.kinds:
-        return Why.KIND
+        return Unfit.KIND
+    if (abilities.kinds is not None and request.kind not in abilities.kinds) or request.kind in abilities.refuses:
+        return Unfit.KIND
+    if abilities.vision is False and request.content.shows_picture():
+        return Unfit.VISION
     if isinstance(candidate, Cloud) and request.priority not in candidate.classes:
-        return Why.PRIORITY
-    if not abilities.needs_content or request.kind is Kind.OTHER:
+        return Unfit.PRIORITY
+    if not abilities.needs_content or request.kind in UNREAD:
         return None
-    return _short_of(abilities, request, candidate.reply_tokens)
+    return _short_of(abilities, request, candidate)
 
 
-def _short_of(abilities: Abilities, request: Described, room_tokens: int) -> Why | None:
+def _short_of(abilities: Abilities, request: Described, candidate: CandidateModel) -> Unfit | None:
     content = request.content.read()
-    if abilities.vision is False and content.images:
-        return Why.VISION
     if abilities.max_tools is not None and content.tools > abilities.max_tools:
-        return Why.TOOLS
+        return Unfit.TOOLS
     if abilities.structured is False and content.structured:
-        return Why.STRUCTURED
-    if (
-        abilities.context_tokens is not None
-        and tokens_of(content, request.kind, room_tokens) > abilities.context_tokens
-    ):
-        return Why.CONTEXT
+        return Unfit.STRUCTURED
+    if abilities.context_tokens is not None and tokens_of(content, request.kind, candidate) > abilities.context_tokens:
+        return Unfit.CONTEXT
     return None
 
 
-def tokens_of(content: Content, kind: Kind, room_tokens: int) -> int:
-    """Prompt and reply together; embeddings have no reply."""
-    return content.prompt_tokens + reply_room(content, kind, room_tokens)
+def tokens_of(content: Content, kind: RequestKind, candidate: CandidateModel) -> int:
+    """Prompt and reply together."""
+    return content.prompt_tokens + reply_room(content, kind, candidate)
 
 
-def reply_room(content: Content, kind: Kind, room_tokens: int) -> int:
-    """Tokens the reply may take: what the request says, else the model's default."""
-    if kind is Kind.EMBEDDINGS:
+def reply_room(content: Content, kind: RequestKind, candidate: CandidateModel) -> int:
+    """Tokens the reply may take: what the request is sent with, else the model's default; embeddings have no reply."""
+    if kind is RequestKind.EMBEDDINGS:
         return 0
-    return room_tokens if content.reply_tokens is None else content.reply_tokens
+    tokens = candidate.parameters.reply_tokens(content.reply_tokens)
+    return candidate.reply_tokens if tokens is None else tokens

@@ -1,6 +1,6 @@
 """What the store keeps of past days: counters, added up by every broker, for `hotseat report`.
 
-Two answers exist, ``memory_days`` and ``redis_days``; one contract suite asks both. Every method is one atomic step.
+Two answers exist, ``memory.days`` and ``redis.days``; one contract suite asks both. Every method is one atomic step.
 """
 
 from collections.abc import Mapping

@@ -1,16 +1,28 @@
-"""The store's contract. Two answers exist: ``memory_store`` and ``redis_store``; one contract suite asks both.
+"""The store's contract. Two answers exist: ``memory.store`` and ``redis.store``; one contract suite asks both.
 
-Every method is one atomic step. Refusals are the errors of ``broker.core.errors``; nothing was changed then.
+Every method is one atomic step. Refusals are the errors of ``broker.core.errors``; nothing was changed then but one
+thing: a lease whose deadline had come is ended first, and its place handed out.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, LifeId, ModelName, Nonce, Priority, SlotId
+from broker.core.lease import (
+    AcquireRequest,
+    Intent,
+    LeaseId,
+    LeaseRecord,
+    LifeId,
+    ModelName,
+    Nonce,
+    Priority,
+    Session,
+    SlotId,
+)
 from broker.core.snapshot import Snapshot
 from broker.store.days import Days
-from broker.store.outside import Outside
+from broker.store.egress import Egress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +33,14 @@ class ModelSettings:
     memory_mib: int
     lease_limit: int = 4
     is_default: bool = False
+    keep: int = 0
+    pinned: bool = False
+    eviction_weight: float = 1.0
     release_vram_after_s: float | None = None
     load_s_hint: float | None = None
+    """What its first load will take, until one was seen."""
+    hold_s_hint: float | None = None
+    """How long its first leases will be held."""
 
 
 def _max_wait_defaults() -> dict[Priority, float]:
@@ -36,6 +54,8 @@ class PoolSettings:
     models: tuple[ModelSettings, ...]
     max_queue: int = 10_000
     max_queue_session: int = 64
+    max_kept: int = 2_000
+    """Ended leases, operations and sequence numbers kept of each API key, together; the oldest go first."""
     claim_ttl_s: float = 30.0
     """A lease granted while its client was away runs out after this unless somebody claims it."""
     operation_ttl_s: float = 86_400.0
@@ -47,8 +67,12 @@ class PoolSettings:
     """A slot whose worker reports nothing for this long is offline."""
     broker_silence_s: float = 3.0
     """A broker whose beats are missed for this long is dead, and what only it could serve ends."""
-    load_backoff_s: float = 60.0
-    max_fails: int = 3
+    load_retry_s: float = 1.0
+    """First pause after a failed load; doubles with each, up to ``load_backoff_s``."""
+    load_backoff_s: float = 30.0
+    """First pause of a model that is given up; doubles each time, up to sixteen times as long."""
+    max_fails: int = 5
+    """Failed loads in a row after which it is given up."""
     max_wait_s: Mapping[Priority, float] = field(default_factory=_max_wait_defaults)
     horizon_s: float = 60.0
 
@@ -67,6 +91,10 @@ class Event:
 
 MAX_ENTRY = 256 * 1024
 """Bytes of one ingress entry: twice what the fields of a sound one can have."""
+REJECTED_KEPT = 1000
+"""Ingress entries that were set aside, the newest."""
+EVENTS_KEPT = 100_000
+"""The newest, roughly."""
 MAX_READ = 1024 * 1024
 """Bytes of ingress entries read at once."""
 
@@ -98,7 +126,7 @@ class Store(Protocol):
         """What is kept of past days."""
 
     @property
-    def outside(self) -> Outside:
+    def egress(self) -> Egress:
         """Private sessions and money."""
 
     async def init(self, settings: PoolSettings) -> None:
@@ -152,14 +180,25 @@ class Store(Protocol):
     async def end(self, lease_id: LeaseId, *, who: str, why: str) -> LeaseRecord:
         """End without the nonce: a queued lease is cancelled, a held one revoked; safe to repeat."""
 
-    async def find(self, session: str, model: ModelName, intent: Intent, holder: str) -> LeaseId | None:
+    async def find(self, session: Session, model: ModelName, intent: Intent, holder: str) -> LeaseId | None:
         """The live lease of a session, if any."""
 
     async def lease(self, lease_id: LeaseId) -> LeaseRecord:
         """Read only; touches nothing."""
 
-    async def leases(self, *, model: ModelName | None, limit: int) -> Sequence[LeaseRecord]:
-        """Live leases: held ones first, then queued in order of service; at most ``limit``."""
+    async def leases(
+        self, *, model: ModelName | None, limit: int, who: Sequence[str] | None = None
+    ) -> Sequence[LeaseRecord]:
+        """Live leases: held ones first, then queued in order of service; at most ``limit``.
+
+        Args:
+            model: Of this one only; None: of all.
+            limit: At most so many; of those of ``who`` the ones that were asked for first.
+            who: Only what these API keys and publishers asked for, wherever it stands in line; None: everybody's.
+        """
+
+    async def count_open(self, who: Sequence[str]) -> int:
+        """How many live leases these API keys and publishers have together."""
 
     async def snapshot(self) -> Snapshot:
         """What the policy decides upon."""
@@ -190,6 +229,18 @@ class Store(Protocol):
 
     async def preempt(self, lease_id: LeaseId, *, grace_s: float, why: str) -> None:
         """Commit a ``PreemptLease``: active → ending. Raises ``StaleDecisionError`` when it is not active."""
+
+    async def doubt(self, *, slot: SlotId, generation: int, model: ModelName, who: str, why: str) -> None:
+        """Have the worker prove that a ready server does anything; ``generation`` is the residency's.
+
+        Raises ``StaleDecisionError`` when that residency is not ready any more.
+        """
+
+    async def set_model(self, model: ModelName, *, off: str, who: str) -> None:
+        """Operator: take a model out of service for that reason, or with an empty one put it back.
+
+        Raises ``UnknownModelError``.
+        """
 
     async def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
         """Operator: ``cordon``, ``drain``, ``uncordon``; also lifts quarantines of models on the slot with ``heal``."""
@@ -235,7 +286,7 @@ class Store(Protocol):
         self,
         entry: IngressEntry,
         *,
-        session: str,
+        session: Session,
         sequence: int | None,
         acquire: AcquireRequest | None = None,
         renew: tuple[LeaseId, Nonce | None, float] | None = None,

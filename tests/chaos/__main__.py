@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import partial
 
-from tests.chaos.harness import Outcome, Plan, run
+from tests.chaos.run import Outcome, Plan, run
 from tests.chaos.summary import table
 
 say = partial(print, flush=True)

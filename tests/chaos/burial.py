@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from tests.chaos.cluster import Cluster
-from tests.chaos.parts import wait_for
-from tests.chaos.witness import BASE, Witness
+from harness.cluster.cluster import Cluster
+from harness.cluster.parts import wait_for
+from harness.cluster.witness import BASE, Witness
 
 FREE_WITHIN_S = 5.0
 HANDFUL_WITHIN_S = 30.0

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.chaos.cluster import Cluster
-from tests.chaos.parts import wait_for
-from tests.chaos.processes import Process, guardians, servers
-from tests.chaos.proxy import Weather
-from tests.chaos.witness import Witness
+from harness.cluster.cluster import Cluster
+from harness.cluster.parts import wait_for
+from harness.cluster.processes import Process, guardians, servers
+from harness.cluster.proxy import Weather
+from harness.cluster.witness import Witness
 
 VICTIM_TIMEOUT_S = 8.0
 """A model server or guardian to hurt turns up within this, or the fault falls flat and is drawn again."""

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.cluster.cluster import Model
+from hotseat.demo.tiny_gguf import write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
-from hotseat.tiny_gguf import write_tiny_gguf
-from tests.chaos.cluster import Model
 
 FAKE_SERVER = Path(__file__).parents[1] / "fakes" / "model_server.py"
 MEMORY_MIB = 600

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tests.chaos.harness import Outcome
+from tests.chaos.run import Outcome
 
 
 def table(outcome: Outcome) -> str:

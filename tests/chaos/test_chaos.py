@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.chaos.harness import Plan, run
+from tests.chaos.run import Plan, run
 from tests.chaos.summary import table
 
 FAULTS = int(os.environ.get("CHAOS_FAULTS", "14"))

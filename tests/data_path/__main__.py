@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 
+from harness.stack import real_stack
 from tests.data_path.clients import Tally, talk
-from tests.data_path.stack import real_stack
 from tests.data_path.waits import measure
 
 CLIENTS = 8

@@ -6,10 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import anthropic
-import openai
-
-from tests.data_path.stack import Stack
+from harness.stack import Stack
+from tests.fakes.sdks import anthropic, openai
 
 EXACT = {"cache_prompt": False}
 
@@ -61,7 +59,7 @@ def talk(stack: Stack, number: int, until_s: float, tally: Tally) -> None:
                 tally.note(model, kind, text, time.monotonic() - started_s)
 
 
-def _ask(client: openai.OpenAI, claude: anthropic.Anthropic, model: str, kind: str) -> str:
+def _ask(client: "openai.OpenAI", claude: "anthropic.Anthropic", model: str, kind: str) -> str:
     hello: Any = [{"role": "user", "content": "ba de fi"}]
     if kind == "chat":
         whole = client.chat.completions.create(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import openai
 
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import GatewayScene, gateway_scene
 from tests.fakes.scripted_server import DONE, Script, stream, whole, word
+from tests.fakes.sdks import openai
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 STREAMS = (
@@ -139,7 +139,7 @@ async def _sdk(scene: GatewayScene, name: str, bears_s: float, *, profile: str |
     return waited
 
 
-async def _said(client: openai.AsyncOpenAI, *, streams: bool) -> str:
+async def _said(client: "openai.AsyncOpenAI", *, streams: bool) -> str:
     hello: Any = [{"role": "user", "content": "hi"}]
     if not streams:
         return (await client.chat.completions.create(model="a", messages=hello)).choices[0].message.content or ""

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 
 import httpx
 
+from broker.access.principals import Scope
 from broker.app import Broker, build_app, server_of
-from broker.config import BrokerSection, Config, LimitsSection, PolicySection
-from broker.gateway_config import GatewaySection
-from broker.key_config import KeyEntry
-from broker.listening import DrainingServer
-from broker.principals import Scope
-from broker.store.memory_store import MemoryStore
+from broker.config.broker_config import BrokerConfig, BrokerSection, LimitsSection, PolicySection
+from broker.config.gateway_config import GatewaySection
+from broker.config.key_config import KeyEntry
+from broker.http_server.listening import DrainingServer
+from broker.store.memory.store import MemoryStore
 from broker.store.port import Store
-from schemas.config_file import ModelEntry, StoreSection
-from schemas.config_routing import RoutingSection
-from tests.fakes.worker import FakeWorker
+from harness.worker import FakeWorker
+from schemas.config.file import ModelEntry, StoreSection
+from schemas.config.routing import RoutingSection
 
+PATIENCE_S = 60.0
+"""What only a hang can reach, on a machine where others compute."""
 MODELS = (
     ModelEntry(name="a", memory_mib=900, lease_limit=2),
     ModelEntry(name="b", memory_mib=900, lease_limit=1),
@@ -42,10 +44,10 @@ def config_of(
     broker: object = None,
     gateway: dict[str, object] | None = None,
     **limits: object,
-) -> Config:
+) -> BrokerConfig:
     """Anonymous on loopback unless keys are given; any free port."""
     section = {"port": 0, "anonymous": not keys, "drain_s": 1.0} | (broker if isinstance(broker, dict) else {})
-    return Config(
+    return BrokerConfig(
         store=StoreSection(),
         broker=BrokerSection(**section),
         limits=LimitsSection(**limits),
@@ -83,13 +85,15 @@ class Scene:
         return self.broker.services.waiters.count
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Wait until a condition (also an asynchronous one) holds."""
+async def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until a condition (also an asynchronous one) holds; what it looks at need not be there yet."""
     deadline_s = time.monotonic() + timeout_s
     while True:
-        holds = condition()
-        if inspect.isawaitable(holds):
-            holds = await holds
+        holds: object = False
+        with contextlib.suppress(LookupError):
+            holds = condition()
+            if inspect.isawaitable(holds):
+                holds = await holds
         if holds:
             return
         assert time.monotonic() < deadline_s, "it did not come true in time"
@@ -102,7 +106,7 @@ async def has_open_slot(store: Store) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def broker_on(store: Store, config: Config) -> AsyncIterator[Scene]:
+async def broker_on(store: Store, config: BrokerConfig) -> AsyncIterator[Scene]:
     """A broker serving a store."""
     app = build_app(config, store)
     server = server_of(config, app)
@@ -120,7 +124,7 @@ async def broker_on(store: Store, config: Config) -> AsyncIterator[Scene]:
             await task
 
 
-async def until_ready(client: httpx.AsyncClient, timeout_s: float = 10.0) -> None:
+async def until_ready(client: httpx.AsyncClient, timeout_s: float = PATIENCE_S) -> None:
     """Wait for ``/readyz``."""
     deadline_s = time.monotonic() + timeout_s
     while (answer := await client.get("/readyz")).status_code != 200:
@@ -129,7 +133,7 @@ async def until_ready(client: httpx.AsyncClient, timeout_s: float = 10.0) -> Non
 
 
 @contextlib.asynccontextmanager
-async def memory_scene(config: Config | None = None, **worker: object) -> AsyncIterator[Scene]:
+async def memory_scene(config: BrokerConfig | None = None, **worker: object) -> AsyncIterator[Scene]:
     """The usual scene: memory store, one slot that serves every model, a broker that is ready."""
     config = config or config_of()
     store = MemoryStore(clock=time.time)

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from broker.config import Config
-from broker.key_config import KeyEntry
-from schemas.config_file import ModelEntry
-from schemas.config_routing import RoutingSection
+from broker.config.broker_config import BrokerConfig
+from broker.config.key_config import KeyEntry
+from schemas.config.file import ModelEntry
+from schemas.config.routing import RoutingSection
 from tests.fakes.broker_scene import config_of, until
 from tests.fakes.gateway_scene import GatewayScene, gateway_scene
 from tests.fakes.scripted_server import Script, ScriptedServer, whole
@@ -71,7 +71,7 @@ def routed(
     gateway: dict[str, object] | None = None,
     models: tuple[ModelEntry, ...] = MODELS,
     **section: object,
-) -> Config:
+) -> BrokerConfig:
     """A configuration with ``[routing]``."""
     config = config_of(keys=keys, models=models, gateway={"dead_server_s": 0.1, **(gateway or {})})
     routing = RoutingSection(upstream=upstreams, alias=aliases, **section)  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def routed(
 
 
 @contextlib.asynccontextmanager
-async def routed_scene(scripts: dict[str, list[Script]], config: Config) -> AsyncIterator[GatewayScene]:
+async def routed_scene(scripts: dict[str, list[Script]], config: BrokerConfig) -> AsyncIterator[GatewayScene]:
     """As ``gateway_scene``, once the scheduler has seen the slot: routing decides by its last look."""
     async with gateway_scene(scripts, config) as scene:
         scheduler = scene.broker.scheduler

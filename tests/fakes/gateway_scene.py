@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import httpx
 
-from broker.config import Config
-from broker.store.memory_store import MemoryStore
+from broker.config.broker_config import BrokerConfig
+from broker.store.memory.store import MemoryStore
+from harness.worker import FakeWorker
 from tests.fakes.broker_scene import Scene, broker_on, config_of, has_open_slot, until, until_ready
 from tests.fakes.scripted_server import DONE, Script, ScriptedServer, scripted_server, word
-from tests.fakes.worker import FakeWorker
 
 CHAT = "/v1/chat/completions"
 QUICK: dict[str, object] = {"commit_after_s": 0.1, "keepalive_s": 0.1, "max_silent_s": 0.2, "dead_server_s": 0.3}
@@ -35,13 +37,13 @@ class GatewayScene(Scene):
         await until(lambda: not self.leases("queued", "active", "ending"))
 
     @property
-    def desk(self):
-        return self.broker.services.gateway.desk
+    def context(self):
+        return self.broker.services.gateway.context
 
 
 @contextlib.asynccontextmanager
 async def gateway_scene(
-    scripts: dict[str, list[Script]], config: Config | None = None, **worker: object
+    scripts: dict[str, list[Script]], config: BrokerConfig | None = None, **worker: object
 ) -> AsyncIterator[GatewayScene]:
     """Models ``a`` and ``b`` do not fit together; ``a`` has two leases at once, ``b`` one."""
     config = config or config_of()
@@ -58,11 +60,17 @@ async def gateway_scene(
         await until(lambda: has_open_slot(store))
         scheduler = scene.broker.scheduler  # until it has looked, nobody is served
         await until(lambda: scheduler.last and any(slot.state == "open" for slot in scheduler.last.snapshot.slots))
-        yield GatewayScene(scene.store, scene.server, scene.client, scene.url, models, fake)
+        try:
+            yield GatewayScene(scene.store, scene.server, scene.client, scene.url, models, fake)
+        except BaseException:  # an open socket would be the failure of some later test
+            RawClient.close_all()
+            raise
 
 
 class RawClient:
-    """One connection, spoken by hand."""
+    """One connection, spoken by hand; ``close_all`` closes what a test that failed has left open."""
+
+    opened: ClassVar["weakref.WeakSet[RawClient]"] = weakref.WeakSet()
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -70,7 +78,14 @@ class RawClient:
     @classmethod
     async def to(cls, url: str) -> "RawClient":
         host, port = url.removeprefix("http://").split(":")
-        return cls(*await asyncio.open_connection(host, int(port)))
+        client = cls(*await asyncio.open_connection(host, int(port)))
+        cls.opened.add(client)
+        return client
+
+    @classmethod
+    def close_all(cls) -> None:
+        for client in tuple(cls.opened):
+            client.close()
 
     def post(self, path: str, body: bytes, *headers: str) -> None:
         lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", *headers]

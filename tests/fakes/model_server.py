@@ -28,6 +28,16 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--fork-child", action="store_true", help="a child in the same group that survives")
     cli.add_argument("--fork-daemon", action="store_true", help="a child in a session of its own that survives")
     cli.add_argument("--die-at-start", type=int, metavar="STATUS", help="exit with this status before listening")
+    cli.add_argument("--die-saying", metavar="WORDS", help="print this and exit 1 before listening")
+    cli.add_argument("--die-first", nargs=2, metavar=("FILE", "N"), help="the first N starts exit 1; FILE counts them")
+    cli.add_argument("--die-first-saying", default="error: something went wrong", help="what those print")
+    cli.add_argument("--hold", metavar="FILE", help="FILE is there while this server lives (and is asked to end)")
+    cli.add_argument("--abort-beside", metavar="FILE", help="SIGABRT at the start while FILE is there")
+    cli.add_argument("--mute-after", type=int, metavar="N", help="after N answers no token any more; /health goes on")
+    cli.add_argument("--toil", action="store_true", help="keep the processor busy while mute")
+    cli.add_argument("--broken-after", nargs=2, metavar=("N", "WORDS"), help="after N answers 500 to everything")
+    cli.add_argument("--any-key", action="store_true", help="take every key")
+    cli.add_argument("--key-log", metavar="FILE", help="append every authorization header")
     cli.add_argument("--die-during-load", action="store_true", help="exit 1 at half the load delay")
     cli.add_argument("--die-after", type=float, metavar="S", help="SIGKILL itself so long after it is ready")
     cli.add_argument("--die-mid-stream", type=int, metavar="N", help="SIGKILL itself after N streamed tokens")
@@ -45,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--token-delay", type=float, default=0.0, help="seconds per token")
     cli.add_argument("--noise", type=int, default=0, help="bytes printed at the start")
     cli.add_argument("--print-environment", action="store_true")
+    cli.add_argument("--sleep-delay", type=float, metavar="S", help="it sleeps and wakes as vLLM does, each so slowly")
+    cli.add_argument("--footprint", type=int, default=0, metavar="MIB", help="what /footprint says while it is awake")
+    cli.add_argument("--tell-port", action="store_true", help="print the port that it listens on")
     return cli
 
 
@@ -53,6 +66,7 @@ class Server:
         self.flags = flags
         self.started_s = time.monotonic()
         self.answers = 0
+        self.asleep = False
         self.key = Path(flags.api_key_file).read_text().strip() if flags.api_key_file else None
 
     @property
@@ -66,6 +80,9 @@ class Server:
 
     def serve(self) -> None:
         listener = socket.create_server((self.flags.host, self.flags.port), backlog=128)
+        if self.flags.tell_port:
+            sys.stdout.write(f"{listener.getsockname()[1]}\n")
+            sys.stdout.flush()
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=self.converse, args=(connection,), daemon=True).start()
@@ -82,11 +99,14 @@ class Server:
                     return
 
     def answer(self, connection, method, path, headers, body) -> None:
+        if self.flags.key_log:
+            with Path(self.flags.key_log).open("a") as file:
+                file.write(f"{path} {headers.get('authorization', '-')}\n")
         if self.hung or (path == "/health" and self.flags.hang_health):
             time.sleep(3600)
         if path == "/health":
             self.send(connection, *((200, {"status": "ok"}) if self.ready else (503, problem("Loading model", 503))))
-        elif self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
+        elif self.key is not None and not self.flags.any_key and headers.get("authorization") != f"Bearer {self.key}":
             self.send(connection, 401, problem("Invalid API Key", 401))
         elif not self.ready:
             self.send(connection, 503, problem("Loading model", 503))
@@ -101,10 +121,25 @@ class Server:
             vector = [] if self.flags.empty else [0.1, 0.2, 0.3]
             self.send(connection, 200, {"object": "list", "data": [{"index": 0, "embedding": vector}]})
         else:
-            self.send(connection, 404, problem("File Not Found", 404))
+            self.send(connection, *self.told_of_sleep(path))
+
+    def told_of_sleep(self, path: str) -> tuple[int, dict]:
+        if self.flags.sleep_delay is None or path not in {"/sleep", "/wake_up", "/is_sleeping", "/footprint"}:
+            return 404, problem("File Not Found", 404)
+        if path in {"/sleep", "/wake_up"}:
+            time.sleep(self.flags.sleep_delay)
+            self.asleep = path == "/sleep"
+        return 200, {"is_sleeping": self.asleep, "mib": 0 if self.asleep else self.flags.footprint}
 
     def complete(self, connection, request, *, chat) -> None:
+        while self.asleep:  # as vLLM does: no error, no answer before somebody wakes it
+            time.sleep(0.01)
         self.answers += 1
+        if self.flags.mute_after is not None and self.answers > self.flags.mute_after:
+            be_mute(toil=self.flags.toil)
+        if self.flags.broken_after and self.answers > int(self.flags.broken_after[0]):
+            self.send(connection, 500, problem(self.flags.broken_after[1], 500))
+            return
         bad = self.flags.bad_answers is None or self.answers <= self.flags.bad_answers
         speech = Speech(self.flags, request, chat=chat, bad=bad)
         if request.get("stream"):
@@ -204,6 +239,30 @@ def read_slowly(path: str, seconds: float) -> None:
             time.sleep(seconds / 20)
 
 
+def be_mute(*, toil: bool) -> None:
+    while toil:
+        pass
+    time.sleep(3600)
+
+
+def count_start(path: str) -> int:
+    """The number of this start."""
+    with Path(path).open("a") as file:
+        file.write("x")
+    return Path(path).stat().st_size
+
+
+def hold(path: str) -> None:
+    """FILE is there until this server is asked to end."""
+    Path(path).touch()
+
+    def leave(*_: object) -> None:
+        Path(path).unlink(missing_ok=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -215,11 +274,25 @@ def later(seconds: float, action) -> None:
     timer.start()
 
 
-def main() -> None:
-    flags = parser().parse_args()
+def fail_at_the_start(flags: argparse.Namespace) -> None:
     if flags.die_at_start is not None:
         say("error: cannot load the model")
         sys.exit(flags.die_at_start)
+    if flags.die_saying is not None:
+        say(flags.die_saying)
+        sys.exit(1)
+    if flags.die_first and count_start(flags.die_first[0]) <= int(flags.die_first[1]):
+        say(flags.die_first_saying)
+        sys.exit(1)
+    if flags.abort_beside and Path(flags.abort_beside).exists():
+        os.kill(os.getpid(), signal.SIGABRT)
+
+
+def main() -> None:
+    flags = parser().parse_args()
+    fail_at_the_start(flags)
+    if flags.hold:
+        hold(flags.hold)
     if flags.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if flags.fork_child or flags.fork_daemon:

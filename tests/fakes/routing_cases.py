@@ -8,14 +8,18 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.config.routing_config import firewall, micro, table
 from broker.core.lease import Priority
-from broker.routing.decision import Decision
-from broker.routing.request import Content, Described, Image, Kind
-from broker.routing.route import Router, State
+from broker.routing.decision import RouteDecision
+from broker.routing.request.answer_form import AnswerForm
+from broker.routing.request.effort import Effort
+from broker.routing.request.purpose import Purpose, Task
+from broker.routing.request.request import Content, Described, Image, RequestKind
+from broker.routing.route import Router, RouteState
+from broker.routing.speeds import Speed
 from broker.routing.variants import ModelState
-from broker.routing_config import firewall, micro, table
-from schemas.config_file import models_of, section_of
-from schemas.config_routing import RoutingSection
+from schemas.config.file import ConfigSource, models_of
+from schemas.config.routing import RoutingSection
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
@@ -54,59 +58,74 @@ def router_of(page: str = "docs/routing.md") -> Router:
     block = re.search(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert block
     raw = tomllib.loads(block[1])
-    routing = section_of(RoutingSection, raw, "routing")
-    return Router(table=table(routing, models_of(raw)), firewall=firewall(routing, lambda text: "ghp" in text))
+    source = ConfigSource(raw)
+    routing, models = source.section(RoutingSection, "routing"), models_of(source)
+    source.done()
+    return Router(table=table(routing, models), firewall=firewall(routing, lambda text: "ghp" in text))
 
 
 def request_of(words: str) -> Described:
     """The described request of a cell."""
     name, *rest = words.split()
-    values = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith("says:"))
+    values = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith(("says:", "asks:")))
     flags = {word for word in rest if "=" not in word}
-    kinds = [kind for kind in Kind if kind.value in flags]
+    kinds = [kind for kind in RequestKind if kind.value in flags]
     images = [Image()] * ("image" in flags) + [Image(marked=True)] * ("screenshot" in flags)
     content = Content(
         texts=tuple(word.removeprefix("says:").replace("_", " ") for word in rest if word.startswith("says:")),
         images=tuple(images),
+        pictured=bool(images),
         tools=int(values.get("tools", 0)),
         structured="json" in flags,
         prompt_tokens=int(values.get("tokens", 100)),
         reply_tokens=int(values["reply"]) if "reply" in values else None,
+        tool_calls=int(values.get("calls", 0)),
+        form=AnswerForm(depth=int(values.get("depth", 0)), is_given="depth" in values),
+        effort=Effort(values["effort"]) if "effort" in values else None,
+        purpose=Purpose(question=" ".join(word[5:].replace("_", " ") for word in rest if word.startswith("asks:"))),
         hidden="file" if "hidden" in flags else "costly" if "costly" in flags else "",
     )
     return Described(
         name=name,
-        kind=kinds[0] if kinds else Kind.CHAT,
+        kind=kinds[0] if kinds else RequestKind.CHAT,
         content=content,
         size_bytes=int(values.get("size", "1MiB").removesuffix("MiB")) * MIB,
         key_private="key-private" in flags,
         header_private="header-private" in flags,
         deadline_s=float(values["deadline"]) if "deadline" in values else None,
         priority=Priority(values.get("class", "normal")),
+        task=Task(values["task"]) if "task" in values else None,
+        usual_task=Task(values["key-task"]) if "key-task" in values else None,
+        quantisations=tuple(values["quantisation"].split(",")) if "quantisation" in values else (),
     )
 
 
-def state_of(words: str, router: Router) -> State:
+def state_of(words: str, router: Router) -> RouteState:
     """The state of a cell."""
     models: dict[str, ModelState] = {}
     others: dict[str, str] = {}
+    speeds: dict[str, Speed] = {}
     for word in words.split():
         name, _, value = word.partition("=")
-        if word == "all-warm":
+        if word.startswith("speed:"):
+            first_s, per_s = value.split("/")
+            speeds[name[6:]] = Speed(first_s=float(first_s), tokens_per_s=float(per_s), answers=1.0)
+        elif word == "all-warm":
             models |= {variant: ModelState(ready=True, wait_s=0.0) for variant in _variants(router)}
         elif name in _variants(router):
             models[name] = _model_of(value)
         else:
             others[name] = value
     left = others.pop("left", None)
-    state = State(
+    state = RouteState(
         models=models,
         free_mib=int(others.pop("free", 0)),
         open_breakers=frozenset(name for name, value in others.items() if value == "open"),
         allowance_micro=None if left is None else micro(float(left)),
         session_private="session-private" in others,
+        speeds=speeds,
     )
-    unknown = {name for name, value in others.items() if value != "open"} - {"session-private", "—"}
+    unknown = {name for name, value in others.items() if value not in ("open", "closed")} - {"session-private", "—"}
     assert not unknown, unknown
     return state
 
@@ -121,13 +140,14 @@ def _variants(router: Router) -> set[str]:
 
 
 def _model_of(value: str) -> ModelState:
+    value, _, busy = value.partition(",")
     if value == "warm":
-        return ModelState(ready=True, wait_s=0.0)
+        return ModelState(ready=True, wait_s=0.0, busy=bool(busy))
     cold, _, wait = value.rpartition(":")
-    return ModelState(ready=not cold, wait_s=None if wait == "?" else float(wait))
+    return ModelState(ready=not cold, wait_s=None if wait == "?" else float(wait), busy=bool(busy))
 
 
-def told(decision: Decision) -> str:
+def told(decision: RouteDecision) -> str:
     """A decision in the words of the tables."""
     choices = " > ".join(choice.model + "!" * choice.late for choice in decision.choices) or "refused"
     private = f" (private: {decision.private})" if decision.private else ""

@@ -5,14 +5,15 @@ test moves time and restarts servers at will, on real servers too.
 """
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from broker.core.lease import AcquireRequest, Intent, LeaseId, ModelName, Nonce, Priority, SlotId
-from broker.store.lua_library import library_source
-from broker.store.memory_store import MemoryStore
+from broker.store.memory.store import MemoryStore
 from broker.store.port import ModelSettings, PoolSettings, Store
-from broker.store.redis_link import BlockingLinks, Link, RedisLink, ReplyError, Word
-from broker.store.redis_store import RedisStore
+from broker.store.redis.link import BlockingLinks, Link, RedisLink, ReplyError, Word
+from broker.store.redis.lua_library import library_source
+from broker.store.redis.store import RedisStore
 from schemas.messages import Orders, Report, base_key, orders_from_hash, report_to_hash
 
 START_MS = 1_700_000_000_000
@@ -79,6 +80,10 @@ class Rig:
     async def put_report(self, slot: str, report: Report) -> None:
         raise NotImplementedError
 
+    async def put_fields(self, slot: str, fields: Mapping[str, bytes]) -> None:
+        """A report as somebody writes it who writes anything."""
+        raise NotImplementedError
+
     async def read_orders(self, slot: str) -> Orders:
         raise NotImplementedError
 
@@ -126,6 +131,10 @@ class MemoryRig(Rig):
     async def put_report(self, slot: str, report: Report) -> None:
         self.memory.put_report(SlotId(slot), report)
 
+    async def put_fields(self, slot: str, fields: Mapping[str, bytes]) -> None:
+        as_text = {name: value.decode("utf-8", "surrogateescape") for name, value in fields.items()}
+        self.memory.put_fields(SlotId(slot), as_text)
+
     async def read_orders(self, slot: str) -> Orders:
         return self.memory.read_orders(SlotId(slot))
 
@@ -164,10 +173,12 @@ class RedisRig(Rig):
         await self._set_world()
 
     async def put_report(self, slot: str, report: Report) -> None:
+        await self.put_fields(slot, {name: value.encode() for name, value in report_to_hash(report).items()})
+
+    async def put_fields(self, slot: str, fields: Mapping[str, bytes]) -> None:
         key = f"{BASE}:report:{slot}"
         await self.link.call("DEL", key)
-        flat = [word for pair in report_to_hash(report).items() for word in pair]
-        await self.link.call("HSET", key, *flat)
+        await self.link.call("HSET", key, *(word for pair in fields.items() for word in pair))
         await self.link.call("XADD", f"{BASE}:bell", "MAXLEN", "~", "1000", "*", "slot", slot)
 
     async def read_orders(self, slot: str) -> Orders:

@@ -1,9 +1,10 @@
 """Short words for what a worker and a scheduler do to a store, over its port only."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from broker.core.lease import LeaseId, LeaseRecord, ModelName, Nonce, SlotId
-from schemas.messages import Report, ResidencyReport, ResidencyState
+from schemas.messages import Inspection, Report, ResidencyReport, ResidencyState, report_to_hash
 from tests.fakes.store_rigs import Rig
 
 READY, LOADING, FAILED = ResidencyState.READY, ResidencyState.LOADING, ResidencyState.FAILED
@@ -28,17 +29,29 @@ class HandWorker:
         self.inc, self.epoch, self.hw, self.beat, self.fault = "", 0, 0, 0, ""
         self.serves: tuple[str, ...] = ("a", "b", "big")
         self.models: dict[str, ResidencyReport] = {}
+        self.inspections: dict[str, Inspection] = {}
 
-    async def report(self, **more: Any) -> None:
-        """Write a report and have it taken in."""
+    def next_report(self, **more: Any) -> Report:
+        """What it would write now."""
         self.beat += 1
         words: dict[str, Any] = {
             "worker": self.name, "boot": self.boot, "home": self.home, "incarnation": self.inc,
             "epoch": self.epoch, "high_water": self.hw, "beat": self.beat,
             "budget_mib": self.budget_mib, "serves": self.serves, "fault": self.fault,
-            "residencies": tuple(self.models.values()),
+            "residencies": tuple(self.models.values()), "inspections": tuple(self.inspections.values()),
         }  # fmt: skip
-        await self.rig.put_report(self.slot, Report(**{**words, **more}))
+        return Report(**{**words, **more})
+
+    async def report(self, **more: Any) -> None:
+        """Write a report and have it taken in."""
+        await self.rig.put_report(self.slot, self.next_report(**more))
+        await self.rig.store.observe(self.slot)
+
+    async def lie(self, fields: Mapping[str, bytes | str]) -> None:
+        """The same, with something else in some fields."""
+        words: dict[str, bytes | str] = {**report_to_hash(self.next_report()), **fields}
+        as_bytes = {name: word.encode() if isinstance(word, str) else word for name, word in words.items()}
+        await self.rig.put_fields(self.slot, as_bytes)
         await self.rig.store.observe(self.slot)
 
     async def read(self) -> None:
@@ -74,12 +87,12 @@ class HandWorker:
         await self.report()
 
 
-async def want(rig: Rig, model: str, *evict: str, slot: str = GPU) -> None:
+async def want(rig: Rig, model: str, *evict: str, slot: str = GPU, why: str = "prefetch") -> None:
     """The scheduler orders a load."""
     generation = (await rig.read_orders(slot)).generation
     await rig.store.want(
         slot=SlotId(slot), generation=generation, model=ModelName(model), evict=[ModelName(name) for name in evict],
-        key=f"key-{model}-{generation}", why="prefetch",
+        key=f"key-{model}-{generation}", why=why,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.fakes.broker_process import BrokerProcess
-from tests.fakes.redis_servers import VALKEY, RedisServer
-from tests.fakes.worker import FakeWorker
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis-cli.md"
 SMALL, LARGE = "gemma-270m", "gemma-270m-f16"

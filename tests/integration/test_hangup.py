@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.redis_servers import VALKEY, RedisServer
+from harness.redis_servers import VALKEY, RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

@@ -17,11 +17,23 @@ import fakeredis
 import redis
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("broker", "schemas", "tests", "gpu_worker", "hotseat", "bench", "pyproject.toml")
+COPIED = (
+    "broker",
+    "docs",
+    "schemas",
+    "tests",
+    "gpu_worker",
+    "hotseat",
+    "simulator",
+    "harness",
+    "bench",
+    "pyproject.toml",
+)
 TIME_LIMIT_S = 120
 sys.path.insert(0, str(ROOT))
 
-from tests.mutants.catalogue import MUTANTS, Mutant  # noqa: E402  this file is run as a script
+from broker.store.redis.lua_library import FILES  # noqa: E402  this file is run as a script
+from tests.mutants.catalogue import MUTANTS, Mutant  # noqa: E402
 
 
 def copy_tree(target: Path) -> None:
@@ -49,8 +61,8 @@ def tests_pass(tree: Path, tests: Sequence[str]) -> bool:
 
 def library_loads(tree: Path) -> bool:
     """Is the library still Lua?"""
-    names = sorted((tree / "broker/store/lua").glob("*.lua"))
-    text = "\n".join(["#!lua name=hotseat1", *(name.read_text() for name in names)])
+    folder = tree / "broker/store/redis/lua"
+    text = "\n".join(["#!lua name=hotseat1", *((folder / f"{name}.lua").read_text() for name in FILES)])
     try:
         fakeredis.FakeRedis().execute_command("FUNCTION", "LOAD", "REPLACE", text)
     except redis.ResponseError:

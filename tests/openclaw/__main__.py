@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hotseat.rivals.blocks import OpenClawLine
+from harness.openclaw.gateway_config import Setup
+from harness.openclaw.install import OLDER, OPENCLAW, installed
+from harness.openclaw.scene import WITH_PLUGIN, Scene, openclaw_scene
+from hotseat.migration.blocks import OpenClawLine
 from tests.openclaw import checks, checks_long, checks_words, onboarding
-from tests.openclaw.gateway_config import Setup
-from tests.openclaw.install import OLDER, OPENCLAW, installed
 from tests.openclaw.package import package
 from tests.openclaw.poller import polled
-from tests.openclaw.scene import WITH_PLUGIN, Scene, openclaw_scene
 
 Check = Callable[[Scene], Awaitable[str]]
 REAL: dict[str, Check] = {"r real models": checks.real_models}

@@ -4,9 +4,9 @@ import asyncio
 import time
 from typing import Any
 
-from tests.openclaw.gateway_config import REAL, SCRIPTED, SERVICE, SERVICE_IDLE_S
-from tests.openclaw.model import SECRET
-from tests.openclaw.scene import TTL_S, Scene, until
+from harness.openclaw.gateway_config import REAL, SCRIPTED, SERVICE, SERVICE_IDLE_S
+from harness.openclaw.model import SECRET
+from harness.openclaw.scene import TTL_S, Scene, until
 
 SESSION = "agent:main:main"
 HOLDER = "openclaw-wait"

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import time
 
-from tests.fakes.worker import FakeWorker
-from tests.openclaw.gateway_config import COLD
-from tests.openclaw.scene import ACTIVE_S, TTL_S, Scene, scripted_models, until
+from harness.openclaw.gateway_config import COLD
+from harness.openclaw.scene import ACTIVE_S, TTL_S, Scene, scripted_models, until
+from harness.worker import FakeWorker
 
 TALK_S, CHAT_EVERY_S, RESTORE_S = 60.0, 3.0, 6.0
 """Ten minutes, half a minute and a minute, each divided by ten."""

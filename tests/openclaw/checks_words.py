@@ -1,6 +1,6 @@
 """Checks with the plugin on what people type: `/reset`, and `/stop` as a message. Each begins with an idle pool."""
 
-from tests.openclaw.scene import Scene, until
+from harness.openclaw.scene import Scene, until
 
 SESSION = "agent:main:words"
 

@@ -5,8 +5,8 @@ import json
 import subprocess
 from typing import Any
 
-from tests.openclaw.gateway_config import REAL, SCRIPTED, TOKEN
-from tests.openclaw.scene import CONTEXT, KEY, Scene, until
+from harness.openclaw.gateway_config import REAL, SCRIPTED, TOKEN
+from harness.openclaw.scene import CONTEXT, KEY, Scene, until
 
 SESSION = "agent:main:main"
 LIMIT_S = 300

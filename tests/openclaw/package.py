@@ -5,8 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.openclaw.install import Installed, npm
-from tests.openclaw.scene import PLUGIN
+from harness.openclaw.install import Installed, npm
+from harness.openclaw.scene import PLUGIN
 
 
 def package(where: Installed) -> str:

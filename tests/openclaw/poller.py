@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.openclaw.scene import ACTIVE_S, TTL_S, Scene
+from harness.openclaw.scene import ACTIVE_S, TTL_S, Scene
 
 PERIOD_S = 2.0
 

@@ -5,9 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 from broker.core.lease import PRIORITIES, RANK
-from broker.core.ordering import score
-from broker.core.pool import Pool
-from broker.core.pool_rows import Statistic
+from broker.pool.machine import Pool
+from broker.pool.records.ordering import score
+from broker.pool.records.rows import Statistic
+from broker.pool.records.shares import TURN_STEP
 
 Dump = dict[str, Any]
 
@@ -19,12 +20,11 @@ for _, key in ipairs(redis.call('KEYS', KEYS[1] .. ':*')) do
   elseif kind == 'zset' then out[#out + 1] = {name, 'map', redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')}
   elseif kind == 'set' then out[#out + 1] = {name, 'set', redis.call('SMEMBERS', key)}
   elseif kind == 'string' then out[#out + 1] = {name, 'string', redis.call('GET', key)}
-  elseif name == 'events' then out[#out + 1] = {name, 'events', redis.call('XRANGE', key, ARGV[1], '+')}
   end
 end
 return out
 """
-"""Run with ``EVAL``; ``ARGV[1]``: ``(`` and the id of the last event known, or ``-``."""
+"""Run with ``EVAL``: every key but the streams."""
 
 
 def _text(value: Any) -> str:
@@ -39,6 +39,8 @@ def _text(value: Any) -> str:
         return value.value
     if isinstance(value, tuple):
         return " ".join(value)
+    if isinstance(value, dict):
+        return " ".join(f"{key}={number}" for key, number in value.items())
     return "" if value is None else str(value)
 
 
@@ -73,11 +75,13 @@ def dump_pool(pool: Pool) -> Dump:
     out |= {f"residency:{slot}:{name}": _row(row) for (slot, name), row in pool.residencies.items()}
     out |= {f"lease:{name}": _row(row) for name, row in pool.leases.items()}
     out |= {f"tenant:{name}": _row(row) for name, row in pool.tenants.items()}
+    out |= {f"mine:{who}": _scores(mine) for who, mine in pool.mine.items()}
+    out |= {f"kept:{who}": _scores(kept.items()) for who, kept in pool.kept.items()}
     out |= {f"op:{name}": f"{row.lease_id} {row.body}" for name, row in pool.ops.items()}
     for name, queue in pool.queues.items():
         leases = [pool.leases[lease_id] for lease_id in queue]
         out[f"queue:{name}"] = {lease.id: str(score(RANK[lease.priority], lease.arrival)) for lease in leases}
-        turns = {f"{lease.arrival:016d}{lease.id}": RANK[lease.priority] * 2**51 + lease.turn for lease in leases}
+        turns = {f"{lease.arrival:016d}{lease.id}": RANK[lease.priority] * TURN_STEP + lease.turn for lease in leases}
         out[f"turn:{name}"] = kept(_scores(turns))
     out |= {f"share:{name}": _scores(shares) for name, shares in pool.shares.items()}
     out |= {f"held:{slot}:{name}": _scores(held) for (slot, name), held in pool.held.items()}
@@ -94,7 +98,8 @@ def dump_pool(pool: Pool) -> Dump:
     for slot, orders in pool.orders.items():
         wants = {f"want:{model}": gen for model, (gen, _) in orders.wants.items()}
         keys = {f"key:{model}": key for model, (_, key) in orders.wants.items()}
-        out[f"orders:{slot}"] = _row(orders, skip=("wants",)) | kept(wants) | kept(keys)
+        proofs = {f"prove:{model}": number for model, number in orders.proofs.items()}
+        out[f"orders:{slot}"] = _row(orders, skip=("wants", "proofs")) | kept(wants) | kept(keys) | kept(proofs)
     return {key: value for key, value in out.items() if value}
 
 
@@ -102,27 +107,25 @@ def _scores(members: dict[Any, int]) -> dict[str, str]:
     return {str(member): str(number) for member, number in members.items()}
 
 
-def _pairs(flat: list[bytes]) -> dict[str, str]:
+def pairs_of(flat: list[bytes]) -> dict[str, str]:
+    """A flat reply's names and values."""
     words = [word.decode() for word in flat]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def dump_redis(reply: list[Any]) -> tuple[Dump, list[tuple[str, dict[str, str]]]]:
-    """A real server's keys without streams and reports; and the events asked for."""
+def dump_redis(reply: list[Any]) -> Dump:
+    """A real server's keys without streams and reports."""
     out: Dump = {}
-    events: list[tuple[str, dict[str, str]]] = []
     for raw, kind, value in reply:
         name = raw.decode()
         if name.startswith(("report:", "ring:")):
             continue
         if kind == b"map":
-            pairs = _pairs(value)
+            pairs = pairs_of(value)
             is_session = name.startswith("session:")
             out[name] = kept(pairs) | ({"seq": pairs["seq"]} if is_session and "seq" in pairs else {})
         elif kind == b"set":
             out[name] = {member.decode() for member in value}
         elif kind == b"string":
             out[name] = value.decode()
-        elif kind == b"events":
-            events = [(entry_id.decode(), _pairs(words)) for entry_id, words in value]
-    return {key: value for key, value in out.items() if value}, events
+    return {key: value for key, value in out.items() if value}

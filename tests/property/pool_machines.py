@@ -6,19 +6,20 @@ from typing import Any
 
 import hiredis
 
-from broker.core import pool_check, pool_ps, pool_views
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseRecord
-from broker.core.pool import Ask, Pool
-from broker.core.pool_rows import EventRow, Settings
 from broker.core.snapshot import Snapshot
-from broker.store import redis_codec, redis_wire
-from broker.store.lua_library import library_source
-from broker.store.memory_mail import observation_of
-from broker.store.redis_link import ReplyError
+from broker.pool import check as pool_check
+from broker.pool import ps, views
+from broker.pool.machine import Pool
+from broker.pool.records.lease_row import ASK_FIELDS, Ask
+from broker.pool.records.rows import EventRow
+from broker.store.redis import codec, wire
+from broker.store.redis.link import ReplyError
+from broker.store.redis.lua_library import library_source
 from schemas.messages import report_to_hash
 from tests.fakes.store_rigs import steerable
-from tests.property.pool_dump import DUMP_SCRIPT, Dump, dump_redis
+from tests.property.pool_dump import DUMP_SCRIPT, Dump, dump_redis, pairs_of
 from tests.property.pool_walk import MODELS, SETTINGS, START_MS, Step
 
 BASE = "hotseat:{walk}"
@@ -69,11 +70,11 @@ class PythonMachine:
         if name == "reject":
             return pool.reject_ingress(args["why"])
         if name == "observe":
-            return pool.observe(args["slot"], observation_of(args["report"]))
+            return pool.observe(args["slot"], {name: text_of(word) for name, word in fields_of(args).items()})
         if name == "acquire":
-            return pool_views.record(pool, pool.acquire(args["ask"]))
+            return views.record(pool, pool.acquire(args["ask"]))
         lease = getattr(pool, name)(**args)
-        return pool_views.record(pool, lease) if name in {"poll", "renew", "release", "end"} else None
+        return views.record(pool, lease) if name in {"poll", "renew", "release", "end"} else None
 
     def _ingest(self, *, sh: str, sequence: int | None, effect: str, ask: Ask, lease_id: Any, gone: bool) -> Outcome:
         pool, lease = self.pool, None
@@ -85,29 +86,21 @@ class PythonMachine:
             lease = pool.renew(lease_id, None, ttl_ms=7000, who="ingress:hook")
         elif effect == "release":
             lease = pool.release(lease_id, None, who="ingress:hook")
-        pool.note_sequence(sh, sequence)
-        return pool_views.record(pool, lease) if lease else None
+        pool.note_sequence(sh, sequence, who="ingress:hook")
+        return views.record(pool, lease) if lease else None
 
 
-def ask_words(ask: Ask) -> list[str]:
-    """As ``redis_codec.ask_words`` of a request already in the store's words."""
-    return [
-        ask.id, ask.nonce, ask.session, ask.sh, ask.hh, ask.model, ask.intent.value, ask.holder, ask.priority.value,
-        ask.who, str(ask.ttl_ms), str(ask.waiter_ttl_ms), str(ask.estimate_ms), ask.op, ask.body, str(ask.max_open),
-        "1" if ask.single else "", ask.life, ask.place, "1" if ask.named else "",
-    ]  # fmt: skip
+def fields_of(args: dict[str, Any]) -> dict[str, Any]:
+    """What the worker writes, and what is written over it."""
+    return report_to_hash(args["report"]) | args.get("lies", {})
 
 
-def init_words(settings: Settings, models: Any) -> list[str]:
-    """As ``redis_codec.init_words`` of settings already in milliseconds."""
-    rules = {name: getattr(settings, name) for name in settings.__slots__ if name != "max_wait_ms"}
-    classes = ("interactive", "normal", "background", "batch")
-    rules |= {f"max_wait_ms:{name}": value for name, value in zip(classes, settings.max_wait_ms, strict=True)}
-    words = [str(len(rules)), *(str(word) for pair in rules.items() for word in pair)]
-    for spec in models:
-        words += [spec.name, str(spec.memory_mib), str(spec.lease_limit), "1" if spec.is_default else ""]
-        words += [str(spec.release_ms), str(spec.load_hint_ms)]
-    return words
+def text_of(word: str | bytes) -> str:
+    return word if isinstance(word, str) else word.decode("utf-8", "surrogateescape")
+
+
+def ask_words(ask: Ask) -> list[Any]:
+    return codec.store_words_of(getattr(ask, name) for name in ASK_FIELDS)
 
 
 class LuaMachine:
@@ -160,29 +153,29 @@ class LuaMachine:
             self.run = step.args["run"]
             return None
         before, name, words = self._words(step.call, dict(step.args))
-        look = ("EVAL", DUMP_SCRIPT, 1, BASE, self._last_id)
-        commands = [*self._world(), *before, ("FCALL", f"hotseat1_{name}", 1, BASE, *words), look]
-        reply, self._seen = self._send(commands)[-2:]
+        told = ("XRANGE", f"{BASE}:events", self._last_id, "+")
+        commands = [*self._world(), *before, ("FCALL", f"hotseat1_{name}", 1, BASE, *words), told]
+        reply, self._news = self._send(commands)[-2:]
         if isinstance(reply, Exception):
             return str(reply).partition(" ")[0]
         if name == "tick":
             return int(reply) if reply else None
-        return redis_codec.lease_of(redis_wire.LEASE.decode(reply)) if reply else None
+        return codec.lease_of(wire.LEASE.decode(reply)) if reply else None
 
     def _words(self, call: str, args: dict[str, Any]) -> tuple[list[tuple[Any, ...]], str, list[Any]]:
         if call == "acquire":
             return [], call, ask_words(args["ask"])
         if call == "init":
-            return [], call, init_words(args["settings"], args["models"])
+            return [], call, codec.init_words(args["settings"], args["models"])
         if call == "observe":
             key = f"{BASE}:report:{args['slot']}"
-            flat = [word for pair in report_to_hash(args["report"]).items() for word in pair]
+            flat = [word for pair in fields_of(args).items() for word in pair]
             return [("DEL", key), ("HSET", key, *flat)], call, [args["slot"]]
         if call in {"ingest", "reject"}:
             return self._ingress_words(call, args)
         order = ORDER[call]
         words = [args[name] for name in order if name != "evict"] + list(args.get("evict", ()))
-        return [], {"set_slot": "slot_state"}.get(call, call), words
+        return [], {"set_slot": "slot_state", "set_model": "model_state"}.get(call, call), words
 
     def _ingress_words(self, call: str, args: dict[str, Any]) -> tuple[list[tuple[Any, ...]], str, list[Any]]:
         entry = self._call("XADD", f"{BASE}:ingress", "*", "type", "lease")
@@ -197,21 +190,24 @@ class LuaMachine:
             "none": list,
         }
         number = "" if args["sequence"] is None else args["sequence"]
-        return [], call, [entry, args["sh"], number, args["effect"], *effects[args["effect"]]()]
+        return [], call, [entry, args["sh"], number, "ingress:hook", args["effect"], *effects[args["effect"]]()]
 
-    def look(self) -> tuple[Dump, list[dict[str, str]]]:
-        """All keys after the last call, and the events since the last look."""
-        state, events = dump_redis(self._seen)
-        if events:
-            self._last_id = f"({events[-1][0]}"
-        return state, [fields for _, fields in events]
+    def events(self) -> list[dict[str, str]]:
+        """What the last call wrote into the stream, and what no look has told yet."""
+        if self._news:
+            self._last_id = f"({self._news[-1][0].decode()}"
+        return [pairs_of(words) for _, words in self._news]
+
+    def dump(self) -> Dump:
+        """All keys, as they are now."""
+        return dump_redis(self._call("EVAL", DUMP_SCRIPT, 1, BASE))
 
     def read(self) -> tuple[Snapshot, list[str], str]:
         """What readers see: snapshot, table, check."""
         functions = [("FCALL_RO", f"hotseat1_{name}", 1, BASE) for name in ("snapshot", "ps", "check")]
         snapshot, lines, found = self._send([*self._world(), *functions])[-3:]
         table = [line.decode() for line in lines]
-        return redis_codec.snapshot_of(redis_wire.SNAPSHOT.decode(snapshot)), table, found.decode()
+        return codec.read_snapshot(snapshot), table, found.decode()
 
 
 ORDER = {
@@ -230,6 +226,8 @@ ORDER = {
     "unwant": ("slot", "generation", "model", "why"),
     "admit": ("slot", "residency_generation", "model", "why", "number"),
     "set_slot": ("slot", "event", "who"),
+    "set_model": ("model", "off", "who"),
+    "doubt": ("slot", "residency_generation", "model", "who", "why"),
 }
 
 
@@ -244,4 +242,4 @@ def python_reads(machine: PythonMachine) -> tuple[Snapshot, list[str], str]:
     step = machine.wall_ms - pool.known.clock_wall
     pool.now = pool.known.clock_log + min(max(step, 0), pool.settings.max_step_ms)
     found = pool_check.check(pool)
-    return pool_views.snapshot(pool), pool_ps.table(pool), "[]" if not found else str(found)
+    return views.snapshot(pool), ps.table(pool), "[]" if not found else str(found)

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from broker.core.decisions import Load, Plan, PreemptLease, SetAdmission, Unload
+from broker.core.decisions import Load, Plan, PreemptLease, SetAdmission, Unload, Why
 from broker.core.lease import PRIORITIES, LeaseId, LeaseState, ModelName, SlotId
-from broker.core.settings import PolicySettings, Preemption
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import Failing, Residency, SlotState
 from broker.core.snapshot import (
     ADMIT_ALL,
     ClassQueue,
@@ -18,6 +17,7 @@ from broker.core.snapshot import (
     SlotView,
     Snapshot,
 )
+from broker.policy.settings import PolicySettings, Preemption
 
 NOW_S = 10_000.0
 ARRIVALS = 200
@@ -25,7 +25,7 @@ ages = st.sampled_from([0.0, 0.5, 4.0, 6.0, 30.0, 90.0, 200.0, 599.0, 601.0, 200
 settings_of_any_kind = st.builds(
     PolicySettings,
     preemption=st.sampled_from(Preemption),
-    idle_restore_s=st.sampled_from([None, 60.0]),
+    idle_restore_s=st.sampled_from([5.0, 60.0, 300.0]),
     prefetch_risk_s=st.sampled_from([0.0, 0.5]),
     slice_max_factor=st.sampled_from([1.0, 2.0, 1000.0]),
 )
@@ -63,7 +63,14 @@ def models(draw):
             load_s=draw(st.sampled_from([1.0, 15.0])),
             unload_s=draw(st.sampled_from([0.0, 1.0])),
             expected_arrivals=draw(st.sampled_from([0.0, 0.1, 1.5])),
+            warm_leases=draw(st.sampled_from([0, 0, 1])),
+            spoken_for_s=draw(st.sampled_from([None, NOW_S - 500.0, NOW_S - 1.0, NOW_S + 40.0])),
+            asked_s=NOW_S - draw(ages),
+            wrong_guesses=draw(st.sampled_from([0, 0, 4])),
             is_default=i == 0,
+            keep=draw(st.sampled_from([0, 0, 0, 1, 2])),
+            pinned=draw(st.integers(0, 5)) == 0,
+            eviction_weight=draw(st.sampled_from([0.1, 1.0, 5.0])),
             release_vram_after_s=draw(st.sampled_from([None, None, 50.0])),
         )
     return found
@@ -114,14 +121,20 @@ def slots(draw, catalogue, index):
             use=len(on_it),
             started_s=NOW_S - age_s,
             loaded_s=NOW_S - age_s,
-            last_used_s=NOW_S - age_s,
+            last_used_s=NOW_S - min(age_s, draw(ages)) if draw(st.booleans()) else NOW_S - age_s,
             waited=waited,
             waiting_below=draw(st.integers(0, min(2, model.waiting))),
+            why=(why := draw(st.sampled_from([Why.WAITERS, Why.WAITERS, Why.PREFETCH, Why.RESTORE])).value),
+            prefetched=why == Why.PREFETCH.value and not on_it and draw(st.booleans()),
         )
         residencies.append(residency)
     failures = [
         FailureView(
-            model=name, fails=1, retry_at_s=NOW_S + draw(st.sampled_from([-5.0, 30.0])), quarantined=draw(st.booleans())
+            model=name,
+            fails=1,
+            retry_at_s=NOW_S + draw(st.sampled_from([-5.0, 30.0])),
+            quarantined=draw(st.booleans()),
+            kind=draw(st.sampled_from([Failing.PASSING, Failing.PERMANENT, Failing.ROOM, Failing.UNSOUND])),
         )
         for name in sorted(catalogue)
         if draw(st.integers(0, 7)) == 0 and name not in {r.model for r in residencies}
@@ -169,6 +182,8 @@ def _apply_to_slot(slot: SlotView, plan: Plan, now_s: float, footprints: dict[Mo
                     generation=slot.generation + 1,
                     memory_mib=footprints[model],
                     started_s=now_s,
+                    why=decision.why.value,
+                    prefetched=decision.why is Why.PREFETCH,
                 )
             case Unload(slot=slot.slot, model=model):
                 residencies[model] = replace(residencies[model], state=Residency.UNLOADING)

@@ -12,33 +12,48 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from broker.core.lease import Intent, LeaseId, LeaseState, LifeId, ModelName, Priority, SlotId
-from broker.core.pool import Ask, ModelSpec, Pool
-from broker.core.pool_rows import LeaseRow, Settings
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_ALL
-from schemas.messages import Report, ResidencyReport, ResidencyState
+from broker.pool.machine import ModelSpec, Pool
+from broker.pool.records.lease_row import Ask, LeaseRow
+from broker.pool.records.rows import PoolRules
+from schemas.messages import FailureKind, Inspection, Report, ResidencyReport, ResidencyState, report_to_hash
 
 START_MS = 1_700_000_000_000
 MODELS = (
     ModelSpec(name=ModelName("a"), memory_mib=1000, lease_limit=1, is_default=True),
-    ModelSpec(name=ModelName("b"), memory_mib=1000, lease_limit=3, load_hint_ms=7000),
+    ModelSpec(name=ModelName("b"), memory_mib=1000, lease_limit=3, load_hint_ms=7000, hold_hint_ms=9000),
     ModelSpec(name=ModelName("c/x:1"), memory_mib=1700, lease_limit=2, release_ms=30_000),
     ModelSpec(name=ModelName("huge"), memory_mib=9000, lease_limit=1),
 )
+PINNED = (replace(MODELS[0], pinned=True, weight=2500), replace(MODELS[1], keep=2), *MODELS[2:])
+"""With one pinned, what needs more than is left beside it fits nowhere."""
 NAMES = tuple(model.name for model in MODELS)
 ASKED_FOR = (*NAMES[:3], *NAMES[:3], NAMES[3], ModelName("none"))
-SETTINGS = Settings(
+SETTINGS = PoolRules(
     max_queue=9,
     max_queue_session=3,
+    max_kept=9,
     claim_ttl_ms=4000,
     op_ttl_ms=3_600_000,
     ended_ttl_ms=3_600_000,
     silence_ms=12_000,
+    load_retry_ms=500,
     load_backoff_ms=2000,
+    max_fails=3,
     max_wait_ms=(20_000, 15_000, 9_000, 6_000),
 )
 SLOTS = (SlotId("gpu0"), SlotId("gpu1"))
+LIES: tuple[str | bytes, ...] = (
+    "", "0", "-1", "1.5", "1e300", "inf", "nan", "0x10", " 7", "7 ", "9007199254740991", "9007199254740992",
+    "189345600000000", "5000000000", "101", "ready", "failed", "x\0y", "\x1b[31mred", "new\nline", "é\x85ü", "http://a/v1",
+    "a b", "a  c/x:1 ", "a,b", "x" * 1025, "9" * 400, b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80",
+    b"\xf0\x9f\x98\x80", b"\xe2\x82", b"ok \xc3\xa9",
+)  # fmt: skip
+"""What a report's field may be."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,15 @@ class Worker:
     budget: int = 2000
     fault: str = ""
     models: dict[str, ResidencyReport] = field(default_factory=dict)
+    inspections: dict[str, Inspection] = field(default_factory=dict)
 
     def report(self) -> Report:
         self.beat += 1
         return Report(
             worker="host", boot=self.boot, home=self.home, incarnation=self.inc, epoch=self.epoch, high_water=self.hw,
             beat=self.beat, budget_mib=self.budget, total_mib=2000, free_mib=100, serves=NAMES[:3], fault=self.fault,
-            residencies=tuple(self.models.values()),
+            used_percent=self.beat * 37 % 101, foreign_percent=self.beat * 53 % 102 - 1,
+            residencies=tuple(self.models.values()), inspections=tuple(self.inspections.values()),
         )  # fmt: skip
 
 
@@ -76,6 +93,7 @@ class Walk:
     """One seeded walk: ``steps`` yields what to do next, looking at ``pool``."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.random = random.Random(seed)
         self.pool = Pool()
         self.wall_ms = START_MS
@@ -123,7 +141,7 @@ class Walk:
             priority=pick.choice(tuple(Priority)), ttl_ms=pick.choice((1000, 5000, 20_000, 60_000)),
             waiter_ttl_ms=pick.choice((3000, 20_000, 60_000)), estimate_ms=pick.choice((0, 0, 1000, 30_000)),
             op=f"op{pick.randrange(9)}" if pick.random() < 0.3 else "", body=pick.choice(("x", "x", "y")),
-            max_open=pick.choice((0, 0, 0, 5)), single=pick.random() < 0.3,
+            max_open=pick.choice((0, 0, 0, 5)), single=pick.random() < 0.3, only_warm=pick.random() < 0.15,
         )  # fmt: skip
         if not ask.op:
             ask = replace(ask, body="")
@@ -282,11 +300,12 @@ class Walk:
     def _further(self, seen: ResidencyReport) -> ResidencyReport:
         pick = self.random.random()
         if pick < 0.15:
+            kind = self.random.choice((None, *FailureKind))
             return ResidencyReport(
-                model=seen.model, state=ResidencyState.FAILED, generation=seen.generation, error="e 1"
+                model=seen.model, state=ResidencyState.FAILED, generation=seen.generation, error="e: 1", failure=kind
             )
         if pick < 0.3:
-            progress = seen.progress + 20
+            progress = min(seen.progress + 20, 100)
             return ResidencyReport(
                 model=seen.model, state=seen.state, generation=seen.generation, progress=progress, memory_mib=50
             )
@@ -295,6 +314,17 @@ class Walk:
             memory_mib=self.random.choice((0, 900)), took_ms=self.random.choice((0, 1234)),
         )  # fmt: skip
 
+    def lie(self) -> Step:
+        """A field of a report is anything at all, of the slot's own worker or of another one that writes there."""
+        slot = self.random.choice(tuple(self.workers))
+        worker = self.workers[slot]
+        fields = sorted(report_to_hash(worker.report())) + [f"{field}:a" for field in ("took_ms", "error", "state")]
+        lies = {self.random.choice(fields): self.random.choice(LIES) for _ in range(self.random.choice((1, 1, 3)))}
+        if self.random.random() < 0.2:
+            rival = Worker(boot="rival", home="there", inc=worker.inc)
+            return Step("observe", {"slot": slot, "report": rival.report(), "lies": lies})
+        return Step("observe", {"slot": slot, "report": worker.report(), "lies": lies})
+
     def _report(self, slot: SlotId) -> Step:
         return Step("observe", {"slot": slot, "report": self.workers[slot].report()})
 
@@ -302,8 +332,16 @@ class Walk:
         """Something goes wrong on a GPU host."""
         slot, pick = self.random.choice(tuple(self.workers)), self.random.random()
         worker = self.workers[slot]
-        if pick < 0.3 and worker.models:  # a model server dies
+        if pick < 0.2 and worker.models:  # a model server dies
             del worker.models[self.random.choice(tuple(worker.models))]
+        elif (
+            pick < 0.25 and worker.models
+        ):  # one that was ready is proved to be of no use, or the worker says how it died
+            seen = self.random.choice(tuple(worker.models.values()))
+            kind, error = self.random.choice(tuple(FailureKind)), self.random.choice(("server_useless: mute", ""))
+            worker.models[seen.model] = msgspec.structs.replace(
+                seen, state=ResidencyState.FAILED, error=error, failure=kind
+            )
         elif pick < 0.5:  # the worker restarts, adopts some of its servers
             worker.boot, worker.epoch = f"boot-{slot}-{self._fresh()}", 0
             worker.models = {name: seen for name, seen in worker.models.items() if self.random.random() < 0.6}
@@ -323,6 +361,16 @@ class Walk:
             worker.hw += 5
         return self._report(slot)
 
+    def inspect(self) -> Step:
+        """Programs and files come, go and change; preferably of a model that failed."""
+        slot = self.random.choice(tuple(self.workers))
+        failed = [model for (at, model), row in self.pool.residencies.items() if at == slot and row.kind is not None]
+        model, trouble = self.random.choice(failed or NAMES[:3]), self.random.choice(("", "", "", "no such file: /x"))
+        stamp = self.random.choice(("", "stamp1", "stamp2"))
+        prior_ms = self.random.choice((0, 1, 40_000, 90_000, 21_600_000))
+        self.workers[slot].inspections[model] = Inspection(model=model, stamp=stamp, trouble=trouble, prior_ms=prior_ms)
+        return self._report(slot)
+
     # ----------------------------------------------------------------------------------------------------- scheduler
     def want(self) -> Step | None:
         slots = [row for row in self.pool.slots.values() if row.state is SlotState.OPEN] or list(
@@ -331,7 +379,7 @@ class Walk:
         if not slots:
             return None
         slot = self.random.choice(slots)
-        waiting = [name for name in NAMES[:3] if self.pool.models[name].queued]
+        waiting = [name for name in NAMES[:3] if name in self.pool.models and self.pool.models[name].queued]
         model = self.random.choice(waiting or NAMES)
         idle = [name for name in slot.models if name != model and self.pool.residencies[slot.slot, name].use == 0]
         evict = [name for name in idle if self.pool.residencies[slot.slot, name].state is not Residency.UNLOADING]
@@ -339,7 +387,8 @@ class Walk:
         if self.random.random() < 0.3:
             evict = evict[:1]
         generation = slot.gen if self.random.random() < 0.9 else slot.gen - 1
-        why = "waiters" if waiting or self.random.random() < 0.1 else "prefetch"
+        idle = self.random.choice(("prefetch", "prefetch", "restore", "operator:x"))
+        why = "waiters" if waiting or self.random.random() < 0.1 else idle
         args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": why}
         return Step("want", args | {"key": f"key{self._fresh()}"})
 
@@ -349,8 +398,23 @@ class Walk:
             return None
         slot, model = self.random.choice(rows)
         generation = self.pool.slots[slot].gen - (self.random.random() < 0.1)
-        why = self.random.choice(("release_vram", "deserted"))
+        why = self.random.choice(("release_vram", "deserted", "operator"))
         return Step("unwant", {"slot": slot, "model": model, "generation": generation, "why": why})
+
+    def doubt(self) -> Step | None:
+        rows = list(self.pool.residencies.items())
+        if not rows:
+            return None
+        (slot, model), row = self.random.choice(rows)
+        gen = row.gen - (self.random.random() < 0.1)
+        args = {"slot": slot, "model": model, "residency_generation": gen, "who": "broker:b", "why": "silent"}
+        return Step("doubt", args)
+
+    def switch(self) -> Step:
+        """An operator takes a model out of service, or puts it back."""
+        model = self.random.choice((*NAMES, ModelName("none")))
+        off = self.random.choice(("", "", "new weights are coming"))
+        return Step("set_model", {"model": model, "off": off, "who": "operator:x"})
 
     def admit(self) -> Step | None:
         rows = list(self.pool.residencies.items())
@@ -385,8 +449,10 @@ class Walk:
             worker, wants = self.workers.get(slot), self.pool.orders[slot].wants
             if worker is None or model not in wants:
                 return None
-            state = ResidencyState.FAILED
-            worker.models = {model: ResidencyReport(model=model, state=state, generation=wants[model][0], error="oom")}
+            state, kind = ResidencyState.FAILED, self.random.choice(tuple(FailureKind))
+            worker.models = {
+                model: ResidencyReport(model=model, state=state, generation=wants[model][0], error="oom", failure=kind)
+            }
             return self._report(slot)
 
         def again() -> Step | None:
@@ -408,7 +474,7 @@ class Walk:
 
     def init(self) -> Step:
         settings = replace(SETTINGS, max_queue=self.random.choice((4, 9)), max_fails=self.random.choice((2, 3)))
-        return Step("init", {"settings": settings, "models": MODELS})
+        return Step("init", {"settings": settings, "models": self.random.choice((MODELS, MODELS[:2], PINNED))})
 
     def ingest(self) -> Step:
         lease, effect = self._lease(), self.random.choice(("acquire", "renew", "release", "none"))
@@ -428,7 +494,9 @@ class Walk:
 CHOICES: tuple[Callable[[Walk], Step | None], ...] = (
     Walk.ask, Walk.poll, Walk.renew, Walk.release, Walk.end, Walk.preempt, Walk.tick, Walk.time, Walk.to_deadline,
     Walk.obey, Walk.disturb, Walk.want, Walk.unwant, Walk.admit, Walk.operate, Walk.restart, Walk.init, Walk.ingest,
-    Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model, Walk.life, Walk.send_away, Walk.come_back,
-    Walk.miss_beats, Walk.return_elsewhere,
+    Walk.reject, Walk.go_silent, Walk.bring_up, Walk.break_model, Walk.inspect, Walk.doubt, Walk.switch, Walk.life,
+    Walk.send_away, Walk.come_back, Walk.miss_beats, Walk.return_elsewhere, Walk.lie,
 )  # fmt: skip
-WEIGHTS = (25, 5, 5, 9, 1, 3, 7, 4, 5, 34, 3, 10, 1, 4, 2, 1.8, 0.5, 3, 0.5, 0.7, 3, 0.7, 3, 3, 3, 0.5, 1.5)
+WEIGHTS = (
+    24, 5, 5, 9, 1, 3, 7, 4, 5, 36, 3, 10, 1, 4, 2, 1.2, 0.5, 3, 0.5, 0.7, 3, 0.7, 2, 1, 0.8, 3, 3, 3, 0.5, 1.5, 1.5
+)  # fmt: skip

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from broker.answers.verdict import Expected, Marks, Shape
+from broker.answers.verdict import AnswerTimes, ExpectedAnswer, Shape
 from broker.answers.watcher import Watcher
 from tests.unit.broker.answers.answering import RECORDED, SHAPES, STREAM, delta, judged, message
 
 unhurried = settings(deadline=None)
-NOWHEN = Marks(begun_s=0.0)
+NOWHEN = AnswerTimes(begun_s=0.0)
 CUTS = st.lists(st.integers(0, 10_000), max_size=30)
 FILES = sorted(file.name for file in RECORDED.iterdir() if file.name.split(".")[0] in SHAPES)
 TEXTS = st.sampled_from(["", " ", "hi", "\ufffd", "\x00", '"usage"', '"error":', "\r\n", "🙂"])
@@ -98,7 +98,7 @@ def test_no_document_makes_it_fail(document, cuts, shape):
 @unhurried
 @given(st.lists(CHUNKS, max_size=6), st.integers(0, 6))
 def test_what_has_passed_never_becomes_less(chunks, marker):
-    watcher = Watcher(Expected(shape=Shape.CHAT))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT))
     watcher.begin(200, [STREAM], 0.0)
     order = ["nothing", "preamble", "reasoning", "content"]
     ranks = []

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.answers.deaths import Death, culprit_of, died, is_the_models_own, survived
-from tests.unit.broker.answers.test_deaths import OLD, RULES, is_banned, suspect
+from broker.gateway.trust.deaths import Death, culprit_of, died, is_the_models_own, survived
+from tests.unit.broker.gateway.trust.test_deaths import OLD, RULES, is_banned, suspect
 
 PARTS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([50, 500, 50_000]), st.booleans()), max_size=3)
 STORY = st.lists(st.tuples(st.booleans(), PARTS, PARTS, st.floats(1, 900)), max_size=40)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.lease import LeaseId
-from broker.core.ordering import Head, next_ticket
+from broker.pool.records.ordering import QueueHead, next_ticket
 
 NOW_MS = 100_000
 HEADS = st.lists(
@@ -15,7 +15,7 @@ HEADS = st.lists(
 
 
 def heads_of(drawn):
-    return [Head(rank, arrival, enq, LeaseId(f"L{rank}")) for rank, arrival, enq in drawn]
+    return [QueueHead(rank, arrival, enq, LeaseId(f"L{rank}")) for rank, arrival, enq in drawn]
 
 
 @given(HEADS, st.integers(0, 25), st.tuples(*[st.integers(1, 3000)] * 4))

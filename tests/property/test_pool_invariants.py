@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.core import pool_check
 from broker.core.lease import Intent, LeaseId, LeaseState, SlotId
-from broker.core.pool import Ask
-from broker.core.pool_rows import GONE, EventRow, LeaseRow
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_ALL
+from broker.pool import check as pool_check
+from broker.pool.records.lease_row import Ask, LeaseRow
+from broker.pool.records.rows import GONE, EventRow
 from schemas.messages import ResidencyReport, ResidencyState
 from tests.property.pool_machines import PythonMachine
 from tests.property.pool_walk import Step, Walk
@@ -123,7 +123,8 @@ def test_generations_only_grow(traces):
             assert later.at_ms >= event.at_ms, "the logical clock went back"
 
 
-def test_ended_stays_ended(traces):
+def test_ended_stays_ended(traces, record_property):
+    record_property("walks", len(traces))
     for trace in traces:
         ended: set[str] = set()
         for event in trace.machine.history:

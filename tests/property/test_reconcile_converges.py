@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.reconcile import Depth, Load, Reject, Resident, Unload, Wanted, reconcile
+from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Unload, Wanted, reconcile
 
 MODELS = ("a", "b", "c", "d")
 footprints = st.fixed_dictionaries({model: st.integers(1, 500) for model in MODELS[:3]})

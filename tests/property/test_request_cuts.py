@@ -1,12 +1,13 @@
 """What a request is does not depend on how TCP cuts it, and no body is ever taken for a request."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.api.connections import GuardedProtocol
-from broker.api.framing import MAX_HEAD
+from broker.http_server.connections import GuardedProtocol
+from broker.http_server.framing import MAX_HEAD
 from tests.fakes.wire import cut_at, outcome_of
+from tests.searching import examples
 
 HOST = b"Host: localhost\r\n"
 INNER = b"POST /slots/gpu0/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
@@ -108,7 +109,7 @@ def test_a_head_of_the_largest_size_passes_however_it_comes():
         assert outcome_of(GuardedProtocol, cut_at(head + GET, place)).served == [("POST", "/v1/x", b""), GOT]
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(data=st.data())
 def test_any_requests_in_any_pieces_are_the_same(data):
     names = data.draw(st.lists(st.sampled_from([*SOUND, *UNSOUND]), min_size=1, max_size=4))

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.answers.asking import Asking
-from broker.answers.suspicion import (
+from broker.answers.verdict import ExpectedAnswer, Shape
+from broker.answers.watcher import Watcher
+from broker.gateway.trust.suspicion import (
     Suspicion,
     SuspicionSettings,
     Trust,
@@ -20,13 +22,11 @@ from broker.answers.suspicion import (
     canary_silent,
     canary_void,
 )
-from broker.answers.testimony import MAX_WITNESSES, Complaint, Source
-from broker.answers.verdict import Expected, Shape
-from broker.answers.watcher import Watcher
+from broker.gateway.trust.testimony import MAX_WITNESSES, Complaint, RequestSource
 from tests.unit.broker.answers.answering import JSON, STREAM, delta, message, sse
 
 SETTINGS = SuspicionSettings()
-SOURCES = [Source(party=party, session=f"{party}/{n}") for party in ("k", "l", "m") for n in range(2)]
+SOURCES = [RequestSource(party=party, session=f"{party}/{n}") for party in ("k", "l", "m") for n in range(2)]
 CANARIES = {"pass": canary_passed, "fail": canary_failed, "void": canary_void, "silent": canary_silent}
 EVENTS = st.lists(
     st.tuples(
@@ -85,7 +85,7 @@ def test_a_model_that_passes_its_canary_is_not_quarantined_and_preferred_by_who_
     for event, known, now_s in walk(events):
         if event == "pass" and before.state is Trust.CANARY:
             assert known.state is Trust.TRUSTED
-            assert known.is_preferred_by(Source(party="other", session="other"), now_s, SETTINGS)
+            assert known.is_preferred_by(RequestSource(party="other", session="other"), now_s, SETTINGS)
         before = known
 
 
@@ -162,7 +162,7 @@ STREAMS = st.lists(
 
 def verdict_on(request, answer, status):
     body, shape, path = request
-    watcher = Watcher(Expected(shape=shape, models=("m",), asking=Asking(path, body)))
+    watcher = Watcher(ExpectedAnswer(shape=shape, models=("m",), asking=Asking(path, body)))
     watcher.begin(status, [STREAM if answer.startswith(b"data:") else JSON], 0.0)
     watcher.feed(answer, 0.0)
     return watcher.end(0.0)
@@ -174,7 +174,9 @@ def test_no_session_and_no_key_can_take_a_healthy_model_from_others(stream, with
     known, now_s = Suspicion(), 0.0
     for session, request, answer, status, pause_s in stream:
         now_s += pause_s
-        source = Source(party="key", session=f"s{session}") if with_keys else Source(party="s", session="s")
+        source = (
+            RequestSource(party="key", session=f"s{session}") if with_keys else RequestSource(party="s", session="s")
+        )
         verdict = verdict_on(request, answer, status)
         if verdict.blames_model:
             complaint = Complaint(source=source, request=repr((request, now_s)), asked_s=now_s)
@@ -185,7 +187,10 @@ def test_no_session_and_no_key_can_take_a_healthy_model_from_others(stream, with
             known = after_good(known, source, now_s, SETTINGS)
         if canary_due(known, now_s):
             known = canary_passed(canary_sent(known, now_s), now_s, SETTINGS)
-        for other in (Source(party="other", session="other"), Source(party="other", session=source.session)):
+        for other in (
+            RequestSource(party="other", session="other"),
+            RequestSource(party="other", session=source.session),
+        ):
             assert known.serves
             assert known.is_preferred_by(other, now_s, SETTINGS)
         assert known.state is Trust.TRUSTED

@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from broker.core.activity import Activity
-from broker.core.forecast import Forecast
+from broker.accounting.metrics import Metrics
 from broker.core.lease import AcquireRequest, LeaseId, LeaseRecord, LeaseState, ModelName, Nonce, Priority, SlotId
-from broker.core.settings import PolicySettings
-from broker.forecasts import Forecasts
-from broker.metrics import Metrics
-from broker.scheduler import Scheduler
-from broker.store.memory_store import MemoryStore
+from broker.policy.activity import Activity
+from broker.policy.forecast import Forecast
+from broker.policy.settings import PolicySettings
+from broker.scheduling.forecasts import Forecasts
+from broker.scheduling.scheduler import Scheduler
+from broker.store.memory.store import MemoryStore
 from broker.store.port import ModelSettings, PoolSettings
 from tests.simulation.host import Machine, Worker
 from tests.simulation.virtual import Network, run_virtually

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from broker.core.lease import SlotId
-from broker.store.memory_store import MemoryStore
-from gpu_worker.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
-from gpu_worker.registration import Heading, Standing, Verdict, judge
+from broker.store.memory.store import MemoryStore
+from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
+from gpu_worker.slot.registration import Heading, OrdersVerdict, WorkerStanding, judge_orders
+from harness.history.trace import Sample, Server
 from schemas.messages import Orders, Report, ResidencyReport, ResidencyState
-from tests.chaos.trace import Sample, Server
 from tests.simulation.virtual import Network
 
 BEAT_S = 0.5
@@ -49,7 +49,7 @@ class Worker:
         self._memory_mib, self._budget_mib, self._fails, self._changed = memory_mib, budget_mib, fails, changed
         self._load_s = load_s or (lambda _: rng.uniform(0.2, 1.5))
         boot = f"{slot}-boot-{machine.boots}"
-        self._standing = Standing(boot=boot, high_water=machine.high_water)
+        self._standing = WorkerStanding(boot=boot, high_water=machine.high_water)
         self._orders: Orders | None = None
         self._beat = 0
         self._work: set[asyncio.Task[None]] = set()
@@ -81,12 +81,12 @@ class Worker:
         heading = Heading(
             incarnation=orders.incarnation, epoch=orders.epoch, boot=orders.boot, generation=orders.generation
         )
-        verdict, standing = judge(self._standing, heading)
-        assert verdict is not Verdict.SUPERSEDED, "there is one worker"
-        if verdict is Verdict.OBEY:
+        verdict, standing = judge_orders(self._standing, heading)
+        assert verdict is not OrdersVerdict.SUPERSEDED, "there is one worker"
+        if verdict is OrdersVerdict.OBEY:
             self._machine.high_water = standing.high_water
         self._standing = standing
-        self._orders = {Verdict.OBEY: orders, Verdict.WAIT: None}.get(verdict, self._orders)
+        self._orders = {OrdersVerdict.OBEY: orders, OrdersVerdict.WAIT: None}.get(verdict, self._orders)
 
     def _step(self) -> Step | None:
         assert self._orders is not None

@@ -4,18 +4,19 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from broker.core.activity import Activity
+from broker.accounting.metrics import Metrics
 from broker.core.errors import BackendError, CapacityError, ConflictError, HotseatError
 from broker.core.lease import PRIORITIES, AcquireRequest, LeaseId, LeaseState, ModelName, Nonce, SlotId
-from broker.core.settings import PolicySettings
-from broker.metrics import Metrics
-from broker.scheduler import Scheduler
-from broker.store.memory_store import MemoryStore
+from broker.policy.activity import Activity
+from broker.policy.settings import PolicySettings
+from broker.scheduling.scheduler import Scheduler
+from broker.store.memory.store import MemoryStore
 from broker.store.port import ModelSettings, PoolSettings
-from tests.chaos.replay import Catalogue
-from tests.chaos.trace import Entry, Sample, Violation
-from tests.chaos.trace_check import Run, judge, replayed
+from harness.history.replay import Catalogue
+from harness.history.trace import Entry, Sample, Violation
+from harness.history.trace_check import Run, judge, replayed
 from tests.simulation.host import Machine, Worker, sample
 from tests.simulation.virtual import FarStore, Network
 
@@ -40,6 +41,10 @@ class Scene:
     heal_s: float = 240.0
     """How long everybody then has to be served."""
     load_fails: float = 0.05
+    load_s: dict[str, float] = field(default_factory=dict)
+    """How long a model takes to load; those not named: 0.2 to 1.5 s at random."""
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """More of a model's settings in the pool."""
     policy: PolicySettings = field(
         default_factory=lambda: PolicySettings(
             slice_min_s=2.0,
@@ -73,7 +78,9 @@ class Pool:
         self.store = MemoryStore(clock=lambda: EPOCH_S + self.loop.time(), run="run-0")
         self.settings = PoolSettings(
             models=tuple(
-                ModelSettings(name=ModelName(name), memory_mib=mib, lease_limit=scene.lease_limit)
+                ModelSettings(
+                    name=ModelName(name), memory_mib=mib, lease_limit=scene.lease_limit, **scene.entries.get(name, {})
+                )
                 for name, mib in scene.models.items()
             ),
             claim_ttl_s=4.0,
@@ -101,7 +108,7 @@ class Pool:
             far,  # type: ignore[arg-type]
             pool=self.settings,
             policy=self.scene.policy,
-            activity=Activity(),
+            activity=Activity(away_s=self.scene.policy.away_s),
             metrics=Metrics(),
             new_key=lambda: f"key-{self.rng.getrandbits(40):x}",
             clock=self.loop.time,
@@ -131,6 +138,7 @@ class Pool:
             budget_mib=self.scene.budgets[slot],
             fails=self.scene.load_fails if self.hurting else 0.0,
             changed=self.looked,
+            load_s=lambda model: self.scene.load_s.get(model) or self.rng.uniform(0.2, 1.5),
         )
 
     async def mortal(self, life: Callable[[], "asyncio.Future[None] | object"]) -> None:

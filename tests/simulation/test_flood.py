@@ -6,10 +6,10 @@ import random
 import pytest
 
 from broker.core.lease import AcquireRequest, LeaseId, LeaseState, ModelName, Nonce, SlotId
-from broker.core.settings import PolicySettings
-from tests.chaos.clients import session_hash
-from tests.chaos.trace import Entry
-from tests.chaos.trace_check import granted_seconds, jain_index
+from broker.policy.settings import PolicySettings
+from harness.cluster.clients import session_hash
+from harness.history.trace import Entry
+from harness.history.trace_check import granted_seconds, jain_index
 from tests.simulation.pool import Pool, Scene
 from tests.simulation.virtual import run_virtually
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from broker.core import pool_handout, pool_orders, pool_residencies, pool_slots
-from broker.core.pool_events import emit
 from broker.core.slot import SlotState
-from gpu_worker.reconcile import Depth, reconcile
+from broker.pool.leases import handout
+from broker.pool.records.events import emit
+from broker.pool.slots import orders, registration
+from broker.pool.slots import residencies as pool_residencies
+from gpu_worker.slot.reconcile import Depth, reconcile
 from tests.simulation import host
 from tests.simulation.pool import Pool, Result, Scene
 from tests.simulation.virtual import run_virtually
@@ -39,7 +41,7 @@ def recover_without_barrier(pool: Any, *, run: str, inc: str) -> None:
     emit(pool, "recovered", who="scheduler", why=inc)
     for slot in pool.slots.values():
         slot.inc = inc
-        pool_orders.write_orders(pool, slot)
+        orders.write_orders(pool, slot)
 
 
 def first_generation(pool: Any, at: Any, *, gen: int, key: str) -> None:
@@ -52,10 +54,10 @@ def reconcile_without_waiting(wanted: Any, residents: Any, **limits: Any) -> Any
 
 
 MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
-    "no limit": (pool_handout, "places", places_without_limit, "at_most_lease_limit_per_model"),
-    "closed slots": (pool_handout, "places", places_on_any_slot, "granted_only_on_an_open_slot"),
-    "no barrier": (pool_slots, "recover", recover_without_barrier, "granted_only_on_an_open_slot"),
-    "old generation": (pool_orders, "order", first_generation, "generations_only_grow"),
+    "no limit": (handout, "places", places_without_limit, "at_most_lease_limit_per_model"),
+    "closed slots": (handout, "places", places_on_any_slot, "granted_only_on_an_open_slot"),
+    "no barrier": (registration, "recover", recover_without_barrier, "granted_only_on_an_open_slot"),
+    "old generation": (orders, "order", first_generation, "generations_only_grow"),
     "leases survive their server": (pool_residencies, "lose_leases", nothing, "no_eviction_under_a_use_lease"),
     "loads beside unloads": (host, "reconcile", reconcile_without_waiting, "one_model_server"),
 }

@@ -1,16 +1,19 @@
 """A virtual clock for asyncio and a store whose calls come late, twice, or not at all: all drawn from one seed."""
 
 import asyncio
+import functools
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from broker.core.errors import ConflictError, StoreUnavailableError
-from broker.store.memory_store import MemoryStore
+from broker.store.memory.store import MemoryStore
 
 T = TypeVar("T")
+STANDSTILL = 1_000_000
+"""Turns of the loop at one and the same time."""
 
 
 class _NoWaiting(selectors.SelectSelector):
@@ -19,10 +22,15 @@ class _NoWaiting(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self._stood_still = 0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise RuntimeError("deadlock: nothing is scheduled and nothing can happen")
+        self._stood_still = 0 if timeout > 0 else self._stood_still + 1
+        if self._stood_still > STANDSTILL:
+            self._stood_still = 0
+            raise RuntimeError("somebody turns in a circle: time does not pass any more")
         self.now_s += max(0.0, timeout)
         return super().select(0)
 
@@ -37,6 +45,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._patience.now_s
 
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        """At once and here: time would pass while a thread works, as much as anybody waits for it."""
+        done = self.create_future()
+        done.set_result(func(*args))
+        return done
+
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end on a virtual clock that begins at 0."""
@@ -46,6 +60,16 @@ def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     finally:
         loop.run_until_complete(_bury())
         loop.close()
+
+
+def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let a test run on a virtual clock of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        run_virtually(test(*args, **kwargs))
+
+    return run
 
 
 async def _bury() -> None:

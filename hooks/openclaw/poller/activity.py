@@ -20,7 +20,7 @@ from enum import StrEnum
 
 _SESSION = re.compile(r"[^\x00-\x1f\x7f-\x9f{}\u2028\u2029]{1,256}\Z")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}\Z")
-"""What the broker takes for a session key and for a model's name."""
+"""The form of names that the broker takes for a session key and for a model."""
 
 
 class Origin(StrEnum):
@@ -29,21 +29,21 @@ class Origin(StrEnum):
     PERSON = "person"
     SPAWNED = "spawned"
     AUTOMATIC = "automatic"
-    """Cron and the gateway itself."""
+    """Cron or the gateway itself began it."""
 
 
 class Phase(StrEnum):
-    """What the session's last run is doing."""
+    """What a session's last run is doing."""
 
     NEW = "new"
-    """No run yet since the session began or was reset."""
+    """There was no run yet since the session began or was reset."""
     RUNNING = "running"
     RESTING = "resting"
     STOPPED = "stopped"
-    """Somebody stopped it."""
+    """Somebody stopped the last run (``/stop``)."""
 
 
-class Verdict(StrEnum):
+class WarmVerdict(StrEnum):
     """What becomes of a session's warm lease."""
 
     KEEP = "keep"
@@ -52,34 +52,34 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class SessionReading:
     """One conversation as a source shows it. Stamps are epoch seconds of the source's clock; None: never."""
 
     key: str
     origin: Origin
     phase: Phase
     model: str | None
-    """``provider/model`` the next turn will call; None: the source cannot tell."""
+    """``provider/model`` that the next turn will call; None: the source cannot tell."""
     interacted_s: float | None
     run_started_s: float | None
     sign_s: float | None
-    """Last change of any kind."""
+    """When anything of it changed last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What a source saw at one moment."""
 
-    sessions: tuple[Session, ...]
+    sessions: tuple[SessionReading, ...]
     now_s: float
-    """The source's own clock, epoch seconds."""
+    """Time of the source's own clock, epoch seconds."""
     faults: tuple[str, ...] = ()
-    """Parts that could not be read; the sessions are those of the rest."""
+    """Parts that could not be read; the sessions are those of the other parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Of the rule."""
+class ActivitySettings:
+    """The numbers of the rule above, in seconds."""
 
     active_s: float = 900.0
     silent_run_s: float = 2100.0
@@ -87,18 +87,18 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
+class ModelNames:
     """How OpenClaw's model names become ours."""
 
     names: Mapping[str, str]
-    """``provider/model`` to a name of the catalogue."""
+    """The catalogue's names, by ``provider/model``."""
     providers: frozenset[str]
-    """Providers that are brokers of ours: their models keep their name."""
+    """Providers that are brokers of ours: their models keep their names."""
     default: str | None = None
-    """``provider/model`` of sessions that do not say."""
+    """``provider/model`` of sessions that do not say; None: those keep nothing warm."""
 
     def ours(self, model: str | None) -> str | None:
-        """The catalogue's name; None where the model is not ours."""
+        """Return the catalogue's name; None where the model is not ours."""
         named = model or self.default
         if named is None:
             return None
@@ -108,45 +108,45 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Warm:
-    """A warm lease: whose, and on what."""
+    """A warm lease: of which session, and on which model."""
 
     session: str
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to publish now."""
+class PublishPlan:
+    """What to publish now: the leases to renew, and those to give back."""
 
     renew: tuple[Warm, ...]
     release: tuple[Warm, ...]
     kept: int
-    """Sessions that keep a model warm, those renewed recently enough included."""
+    """How many sessions keep a model warm, those renewed recently enough included."""
     foreign: tuple[str, ...] = ()
     """``provider/model`` of sessions in progress whose model is not ours; ``?`` where the source cannot tell."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A stamp, and when it was new on our own clock."""
+    """A stamp of the source, and when it was new on our own clock."""
 
     stamp_s: float
     at_s: float
 
 
 @dataclass(slots=True)
-class Watch:
-    """Remembers from reading to reading; one per poller."""
+class SessionWatch:
+    """Remembers sessions from reading to reading; there is one per poller."""
 
-    settings: Settings
-    models: Models
+    settings: ActivitySettings
+    models: ModelNames
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
     _published: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By session and model: when a renewal was last accepted."""
+    """When a renewal was last accepted, by session and model, steady seconds."""
     _last_s: float | None = None
 
-    def plan(self, reading: Reading, now_s: float) -> Plan:
-        """Judge every session.
+    def plan(self, reading: Reading, now_s: float) -> PublishPlan:
+        """Judge every session, and plan what to publish.
 
         Args:
             reading: What the source saw.
@@ -158,54 +158,54 @@ class Watch:
         for session in reading.sessions:
             verdict = self.judge(session, reading.now_s, now_s)
             warm = self._warm(session)
-            if verdict is Verdict.KEEP:
+            if verdict is WarmVerdict.KEEP:
                 foreign |= set() if warm else {session.model or "?"}
                 keep |= {warm} if warm else set()
-            if verdict is not Verdict.LAPSE:
-                give_back |= self._others(session.key, warm if verdict is Verdict.KEEP else None)
+            if verdict is not WarmVerdict.LAPSE:
+                give_back |= self._others(session.key, warm if verdict is WarmVerdict.KEEP else None)
         self._forget(reading, now_s)
         due = {warm for warm in keep if self._since_published_s(warm, now_s) >= self.settings.ttl_s / 3}
-        return Plan(
+        return PublishPlan(
             renew=tuple(sorted(due)),
             release=tuple(sorted(give_back)),
             kept=len(keep),
             foreign=tuple(sorted(foreign)),
         )
 
-    def judge(self, session: Session, source_now_s: float, now_s: float) -> Verdict:
-        """The numbered rule of this module."""
+    def judge(self, session: SessionReading, source_now_s: float, now_s: float) -> WarmVerdict:
+        """Judge one session by the numbered rule of this module."""
         talked_s = self._age_s(session.key, "talk", session.interacted_s, source_now_s, now_s)
         silent_s = self._age_s(session.key, "sign", session.sign_s, source_now_s, now_s)
         if session.origin is Origin.AUTOMATIC:  # 1
-            return Verdict.LAPSE
+            return WarmVerdict.LAPSE
         if session.phase is Phase.STOPPED:  # 2
-            return Verdict.GIVE_BACK
+            return WarmVerdict.GIVE_BACK
         if session.phase is Phase.RUNNING and self._is_answering(session) and silent_s <= self.settings.silent_run_s:
-            return Verdict.KEEP  # 3
+            return WarmVerdict.KEEP  # 3
         spawned = session.origin is Origin.SPAWNED
         if session.phase is (Phase.RESTING if spawned else Phase.NEW):  # 4
-            return Verdict.GIVE_BACK
-        return Verdict.KEEP if talked_s <= self.settings.active_s else Verdict.LAPSE  # 5
+            return WarmVerdict.GIVE_BACK
+        return WarmVerdict.KEEP if talked_s <= self.settings.active_s else WarmVerdict.LAPSE  # 5
 
-    def _warm(self, session: Session) -> Warm | None:
+    def _warm(self, session: SessionReading) -> Warm | None:
         model = self.models.ours(session.model)
         if model is None or not _MODEL.match(model) or not _SESSION.match(session.key):
             return None
         return Warm(session=session.key, model=model)
 
     def published(self, warm: Warm, now_s: float) -> None:
-        """A renewal was accepted: not due again before a third of the TTL."""
+        """Note that a renewal was accepted: it is not due again before a third of the TTL."""
         self._published.setdefault(warm.session, {})[warm.model] = now_s
 
     def released(self, warm: Warm) -> None:
-        """A release was accepted."""
+        """Note that a release was accepted: the session no longer keeps the model warm."""
         self._published.get(warm.session, {}).pop(warm.model, None)
 
     def _since_published_s(self, warm: Warm, now_s: float) -> float:
         at_s = self._published.get(warm.session, {}).get(warm.model)
         return float("inf") if at_s is None else now_s - at_s
 
-    def _is_answering(self, session: Session) -> bool:
+    def _is_answering(self, session: SessionReading) -> bool:
         if session.interacted_s is None:
             return False
         started_s = session.run_started_s
@@ -223,7 +223,7 @@ class Watch:
         return now_s - seen.at_s
 
     def _others(self, session: str, but: Warm | None) -> set[Warm]:
-        """What this session was kept warm for before, other than ``but``."""
+        """Return what this session was kept warm for before, other than ``but``."""
         names = self._published.get(session, {})
         return {warm for warm in (Warm(session=session, model=name) for name in names) if warm != but}
 

@@ -6,14 +6,12 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from types import FrameType
+from queue import Empty, SimpleQueue
 
-from hooks.openclaw.poller.activity import Models, Settings, Warm, Watch
-from hooks.openclaw.poller.config import Config, PollerSection, load_config, secret_of
+from hooks.openclaw.poller.activity import ActivitySettings, ModelNames, SessionWatch, Warm
+from hooks.openclaw.poller.config import PollerConfig, PollerSection, load_config, secret_of
 from hooks.openclaw.poller.poller import Poller, Tick, closing
 from hooks.openclaw.poller.publishing.http_api import HttpPublisher
 from hooks.openclaw.poller.publishing.port import Publisher
@@ -24,7 +22,8 @@ from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import Source
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
 from schemas import hangup, log_lines
-from schemas.config_file import ConfigError
+from schemas.command_line import CommandLine, add_config
+from schemas.config.file import ConfigError
 
 EXIT_CONFIG = 2
 FLAGS = ("source", "state_dir", "gateway_url", "gateway_token_file", "publish", "broker_url", "default_model")
@@ -55,16 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     return done.trouble.value
 
 
-def build(config: Config, environ: Mapping[str, str], *, dry_run: bool) -> Poller:
+def build(config: PollerConfig, environ: Mapping[str, str], *, dry_run: bool) -> Poller:
     """Put the parts together.
 
     Raises:
         ConfigError: A file with a secret cannot be read.
     """
     section = config.poller
-    watch = Watch(
-        settings=Settings(active_s=section.active_s, silent_run_s=section.silent_run_s, ttl_s=section.ttl_s),
-        models=Models(
+    watch = SessionWatch(
+        settings=ActivitySettings(active_s=section.active_s, silent_run_s=section.silent_run_s, ttl_s=section.ttl_s),
+        models=ModelNames(
             names=section.models, providers=frozenset(section.providers), default=section.default_model or None
         ),
     )
@@ -86,7 +85,7 @@ def _source(section: PollerSection) -> Source:
     return AutoSource(section.state_dir, limit=section.max_sessions)
 
 
-def _publisher(config: Config, environ: Mapping[str, str]) -> Publisher:
+def _publisher(config: PollerConfig, environ: Mapping[str, str]) -> Publisher:
     section, store = config.poller, config.store
     if section.publish == "redis":
         address = StoreAddress(url=store.url, pool=store.pool, username=store.username, password=store.read_password())
@@ -97,18 +96,28 @@ def _publisher(config: Config, environ: Mapping[str, str]) -> Publisher:
 
 
 def _run(poller: Poller, section: PollerSection) -> int:
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: hangup.say_ignored(log))
+    heard: SimpleQueue[int] = SimpleQueue()
+    # A handler runs in the midst of the wait it is to end. This queue's put bears that; Event.set, whose lock the wait
+    # may be holding, would wait for itself for ever.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: heard.put(number))
     log.info("poller_started", extra={"source": section.source, "publish": section.publish})
-    poller.run(lambda: stopping.wait(section.period_s))
+    poller.run(lambda: _told_to_end(heard, section.period_s))
     log.info("poller_stopped")
     return 0
+
+
+def _told_to_end(heard: SimpleQueue[int], period_s: float) -> bool:
+    """Let a period pass, or as much of it as signals allow."""
+    ends_s = time.monotonic() + period_s
+    while True:
+        try:
+            number = heard.get(timeout=max(0.0, ends_s - time.monotonic()))
+        except Empty:
+            return False
+        if number != signal.SIGHUP:
+            return True
+        hangup.say_ignored(log)
 
 
 def _document(tick: Tick) -> dict[str, object]:
@@ -145,15 +154,12 @@ def _given(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="hotseat poller",
         description="Keep the models of OpenClaw's conversations warm: reads sessions, publishes warm leases.",
         epilog="Everything can also stand in [poller] of hotseat.toml. Try: hotseat poller --once --dry-run",
     )
-    default = os.environ.get("HOTSEAT_CONFIG")
-    parser.add_argument(
-        "--config", type=Path, default=Path(default) if default else None, help="hotseat.toml (or HOTSEAT_CONFIG)"
-    )
+    add_config(parser)
     parser.add_argument("--once", action="store_true", help="look once, publish, print what was done, end")
     parser.add_argument("--dry-run", action="store_true", help="publish nothing")
     parser.add_argument("--json", action="store_true", help="with --once: print JSON")

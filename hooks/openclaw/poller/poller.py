@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from hooks.openclaw.poller.activity import Plan, Reading, Watch
+from hooks.openclaw.poller.activity import PublishPlan, Reading, SessionWatch
 from hooks.openclaw.poller.publishing.port import Publisher, PublishError
 from hooks.openclaw.poller.sources.port import Source, SourceError, UnsupportedError
 
 log = logging.getLogger("hotseat.poller")
 
 
-class Trouble(Enum):
+class TickFailure(Enum):
     """What went wrong in one tick; the values are exit statuses of ``--once``."""
 
     NONE = 0
@@ -27,12 +27,12 @@ class Tick:
     """What one look came to.
 
     Attributes:
-        refused: Models that the broker does not keep warm for us, and why; the others are.
+        refused: Models that the broker does not keep warm for us, and why; the others are kept warm.
     """
 
-    trouble: Trouble
+    trouble: TickFailure
     reading: Reading | None = None
-    plan: Plan | None = None
+    plan: PublishPlan | None = None
     why: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Poller:
     """
 
     def __init__(
-        self, source: Source, publisher: Publisher | None, watch: Watch, *, clock: Callable[[], float]
+        self, source: Source, publisher: Publisher | None, watch: SessionWatch, *, clock: Callable[[], float]
     ) -> None:
         self._source = source
         self._publisher = publisher
@@ -59,20 +59,20 @@ class Poller:
         try:
             reading = self._source.read()
         except UnsupportedError as error:
-            return self._failed(Trouble.UNSUPPORTED, "source_unsupported", error)
+            return self._failed(TickFailure.UNSUPPORTED, "source_unsupported", error)
         except SourceError as error:
-            return self._failed(Trouble.SOURCE, "source_unreadable", error)
+            return self._failed(TickFailure.SOURCE, "source_unreadable", error)
         self._say("source_partly_unreadable", "; ".join(reading.faults))
         self._well("source_unsupported", "source_unreadable")
         plan = self._watch.plan(reading, self._clock())
         try:
             self._publish(plan)
         except PublishError as error:
-            failed = self._failed(Trouble.PUBLISH, "not_published", error)
+            failed = self._failed(TickFailure.PUBLISH, "not_published", error)
             return Tick(trouble=failed.trouble, reading=reading, plan=plan, why=failed.why)
         self._well("not_published")
         refused = dict(self._publisher.refused()) if self._publisher and plan.renew else {}
-        trouble = Trouble.PUBLISH if refused else Trouble.NONE
+        trouble = TickFailure.PUBLISH if refused else TickFailure.NONE
         return Tick(trouble=trouble, reading=reading, plan=plan, refused=refused)
 
     def run(self, wait: Callable[[], bool]) -> None:
@@ -83,12 +83,12 @@ class Poller:
                 return
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of the connections of source and publisher."""
         self._source.close()
         if self._publisher is not None:
             self._publisher.close()
 
-    def _publish(self, plan: Plan) -> None:
+    def _publish(self, plan: PublishPlan) -> None:
         if self._publisher is None:
             return
         now_s = self._clock()
@@ -101,12 +101,12 @@ class Poller:
             counts = {"kept": plan.kept, "renewed": len(plan.renew) - refused, "released": len(plan.release)}
             log.info("leases_published", extra=counts)
 
-    def _failed(self, trouble: Trouble, event: str, error: Exception) -> Tick:
+    def _failed(self, trouble: TickFailure, event: str, error: Exception) -> Tick:
         self._say(event, str(error))
         return Tick(trouble=trouble, why=str(error))
 
     def _say(self, event: str, why: str) -> None:
-        """Log a trouble when it begins or changes, not in every period."""
+        """Log a problem when it begins or changes, not in every period."""
         if why and self._said.get(event) != why:
             log.warning(event, extra={"why": why})
         if why:
@@ -122,7 +122,7 @@ class Poller:
 
 @contextmanager
 def closing(poller: Poller) -> Iterator[Poller]:
-    """Close whatever happens."""
+    """Close the poller at the end, whatever happens in between."""
     try:
         yield poller
     finally:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.redis_servers import REDIS, VALKEY, RedisServer, binary_of
+from harness.redis_servers import REDIS, VALKEY, RedisServer, binary_of
 from tests.fakes.store_rigs import SETTINGS, MemoryRig, fake_rig, server_rig
 
 

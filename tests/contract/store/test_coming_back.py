@@ -3,7 +3,7 @@
 import pytest
 
 from broker.core import errors
-from broker.core.lease import LeaseState, LifeId, Nonce
+from broker.core.lease import LeaseState, LifeId, Nonce, Session
 from tests.contract.store.test_lives import looks, request_of, served_by, state_of
 from tests.fakes.store_scenes import READY, HandWorker, ready, release, want
 
@@ -106,6 +106,14 @@ async def test_nobody_else_finds_a_place_that_is_kept(rig, who):
     assert (await asks(rig, TWO)).lease_id == first.lease_id
 
 
+async def test_the_same_bytes_of_another_key_find_no_place_though_its_owner_is_overdue(rig):
+    first = await asks(rig, ONE)
+    await sent_away(rig, first, back_s=1.0)
+    await rig.advance(1.5)
+    assert (await asks(rig, TWO, who="another")).lease_id != first.lease_id
+    assert (await asks(rig, TWO)).lease_id == first.lease_id
+
+
 async def test_a_session_with_a_name_may_build_its_retry_anew_and_comes_when_it_was_told_to(rig):
     first, second = await asks(rig, ONE, place="1", named=True), await asks(rig, ONE, place="2", named=True)
     for ticket in (first, second):
@@ -134,7 +142,7 @@ async def test_a_retry_whose_session_goes_by_another_name_there_is_known_by_its_
     assert (again.lease_id == first.lease_id) is found
     if found:
         assert (again.session, again.position) == ("key@there", 1)
-        assert await rig.store.find("key@here#1", "a", again.intent, "") is None
+        assert await rig.store.find(Session("key", "key@here#1"), "a", again.intent, "") is None
         await release(rig, again)
         assert await position(rig, ahead) == 1
     assert await rig.store.check() == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from broker.core import errors
-from broker.core.lease import Intent, LeaseState, Nonce, Priority
+from broker.core.lease import Intent, LeaseState, Nonce, Priority, Session
 from tests.fakes.store_rigs import SETTINGS
 from tests.fakes.store_scenes import READY, HandWorker, kinds, ready, release, want
 
@@ -49,9 +49,9 @@ async def test_the_same_session_gets_the_same_lease(rig):
     assert again.lease_id == first.lease_id
     others = [rig.request("s", "b"), rig.request("s", holder="h"), rig.request("s", intent=Intent.WARM)]
     assert len({(await rig.store.acquire(other)).lease_id for other in others} | {first.lease_id}) == 4
-    assert await rig.store.find("s", "a", Intent.USE, "") == first.lease_id
+    assert await rig.store.find(Session("key", "s"), "a", Intent.USE, "") == first.lease_id
     await rig.store.release(first.lease_id, first.nonce, who="key")
-    assert await rig.store.find("s", "a", Intent.USE, "") is None
+    assert await rig.store.find(Session("key", "s"), "a", Intent.USE, "") is None
 
 
 async def test_the_same_call_again_is_the_same_lease(rig):
@@ -288,7 +288,7 @@ async def test_events_wake_a_reader_and_can_be_resumed(rig):
     reader = asyncio.ensure_future(rig.store.events(start, block_s=5, limit=10))
     await asyncio.sleep(0)
     record = await rig.store.acquire(rig.request())
-    (event,) = await asyncio.wait_for(reader, 5)
+    (event,) = await asyncio.wait_for(reader, 30)
     assert (event.kind, event.fields["lease"], event.fields["who"]) == ("queued", record.lease_id, "key")
     assert await rig.store.events(event.event_id, block_s=0, limit=10) == []
     assert await rig.store.first_event_id() != await rig.store.last_event_id()

@@ -3,8 +3,8 @@
 import pytest
 
 from broker.core.errors import StoreUninitialisedError
+from broker.store.egress import FIRST_S, SILENT_S, Known, Mark
 from broker.store.labels import text_hash
-from broker.store.outside import FIRST_S, SILENT_S, Known, Mark
 from tests.fakes.store_rigs import SETTINGS
 
 DAY, MONTH = ("alice", "2026-11-21"), ("alice", "2026-11")
@@ -16,13 +16,13 @@ ME, OTHER = "host-1-abc", "host-2-def"
 
 
 async def mark(rig, session, *, idle_s=HOUR_S, limit=100, witness=ME, told=""):
-    return await rig.store.outside.mark_private(
+    return await rig.store.egress.mark_private(
         [text_hash(session)], idle_s=idle_s, limit=limit, witness=witness, told=told
     )
 
 
 async def standing(rig, session, *, idle_s=HOUR_S):
-    return await rig.store.outside.is_private([text_hash(session)], idle_s=idle_s)
+    return await rig.store.egress.is_private([text_hash(session)], idle_s=idle_s)
 
 
 async def is_private(rig, session, *, idle_s=HOUR_S):
@@ -30,12 +30,12 @@ async def is_private(rig, session, *, idle_s=HOUR_S):
 
 
 async def say(rig, witness, *, told="", idle_s=HOUR_S, others=()):
-    return await rig.store.outside.witness(witness, told=told, idle_s=idle_s, others=others)
+    return await rig.store.egress.witness(witness, told=told, idle_s=idle_s, others=others)
 
 
 async def tell(rig, witness, *marks, idle_s=HOUR_S, limit=100, others=()):
     """As a broker does: its marks, then that it told them."""
-    told = await rig.store.outside.mark_again(marks, idle_s=idle_s, limit=limit)
+    told = await rig.store.egress.mark_again(marks, idle_s=idle_s, limit=limit)
     return await say(rig, witness, told=told, idle_s=idle_s, others=others)
 
 
@@ -46,10 +46,10 @@ async def test_a_marked_session_is_private_and_no_other(rig):
 
 
 async def test_a_session_of_several_names_is_marked_and_found_by_each(rig):
-    outside = rig.store.outside
-    await outside.mark_private(["a", "b"], idle_s=HOUR_S, limit=100, witness=ME, told="")
+    egress = rig.store.egress
+    await egress.mark_private(["a", "b"], idle_s=HOUR_S, limit=100, witness=ME, told="")
     for names, known in ((["a"], True), (["x", "b"], True), (["a", "b"], True), (["x", "y"], False)):
-        assert ((await outside.is_private(names, idle_s=HOUR_S)).known is Known.PRIVATE) == known
+        assert ((await egress.is_private(names, idle_s=HOUR_S)).known is Known.PRIVATE) == known
 
 
 async def test_a_mark_is_forgotten_when_nobody_renewed_it(rig):
@@ -154,9 +154,9 @@ async def test_one_that_died_before_it_told_is_waited_for_as_long_as_a_mark_live
 async def test_whoever_bows_out_is_not_waited_for(rig):
     await tell(rig, ME)
     told = (await tell(rig, OTHER)).incarnation
-    await rig.store.outside.bow_out(OTHER, told="another life's")
+    await rig.store.egress.bow_out(OTHER, told="another life's")
     assert (await tell(rig, ME)).witnesses == {ME: True, OTHER: True}, "it has not told in this one"
-    await rig.store.outside.bow_out(OTHER, told=told)
+    await rig.store.egress.bow_out(OTHER, told=told)
     await rig.restart("run1")
     assert (await tell(rig, ME)).witnesses == {ME: True}
 
@@ -181,13 +181,13 @@ async def test_a_mark_that_is_told_again_gets_no_longer_life(rig):
 
 
 async def test_a_crowds_mark_is_told_again_as_it_is(rig):
-    crowd = f"crowd:{text_hash('s')[:3]}"
+    crowd = f"crowd:{text_hash('s')[:7]}"
     await tell(rig, ME, Mark(mark=crowd, age_s=1.0), limit=0)
     assert await is_private(rig, "s")
 
 
 async def test_an_account_never_passes_its_limit_and_a_refusal_changes_nothing(rig):
-    books = rig.store.outside
+    books = rig.store.egress
     assert await books.add_within([(DAY, 100), (ALL, None)], 60)
     assert not await books.add_within([(ALL, None), (DAY, 100)], 41)
     assert list(await books.spent([DAY, ALL])) == [60, 60]
@@ -196,7 +196,7 @@ async def test_an_account_never_passes_its_limit_and_a_refusal_changes_nothing(r
 
 
 async def test_what_was_too_much_comes_back_and_nothing_is_below_zero(rig):
-    books = rig.store.outside
+    books = rig.store.egress
     await books.add([DAY, ALL], 60)
     await books.add([DAY], -25)
     assert list(await books.spent([DAY, ALL])) == [35, 60]
@@ -206,7 +206,7 @@ async def test_what_was_too_much_comes_back_and_nothing_is_below_zero(rig):
 
 
 async def test_amounts_are_exact_to_the_micro_unit(rig):
-    books = rig.store.outside
+    books = rig.store.egress
     large = 9_000_000_000_000_001
     await books.add([DAY], large)
     assert not await books.add_within([(DAY, large)], 1)
@@ -215,7 +215,7 @@ async def test_amounts_are_exact_to_the_micro_unit(rig):
 
 
 async def test_a_store_that_was_not_initialised_says_so(empty):
-    outside = empty.store.outside
-    for call in (outside.is_private(["s"], idle_s=60.0), outside.bow_out(ME, told=""), outside.spent([DAY])):
+    egress = empty.store.egress
+    for call in (egress.is_private(["s"], idle_s=60.0), egress.bow_out(ME, told=""), egress.spent([DAY])):
         with pytest.raises(StoreUninitialisedError):
             await call

@@ -13,7 +13,7 @@ from broker.core.lease import LeaseState, ModelName, SlotId
 from broker.core.slot import Residency, SlotState
 from broker.core.snapshot import ADMIT_NONE
 from tests.fakes.store_rigs import BASE, SETTINGS
-from tests.fakes.store_scenes import FAILED, GPU, LOADING, READY, HandWorker, kinds, ready, release, want
+from tests.fakes.store_scenes import GPU, LOADING, READY, HandWorker, kinds, ready, release, want
 
 QUEUED, ACTIVE, ENDED = LeaseState.QUEUED, LeaseState.ACTIVE, LeaseState.ENDED
 
@@ -41,6 +41,19 @@ async def test_a_superseded_worker_is_ignored(rig):
     await old.report(fault="I am old")
     assert (await slot_of(rig)).state is SlotState.OPEN
     assert (await rig.read_orders(GPU)).boot == new.boot
+
+
+@pytest.mark.parametrize(
+    "told, sound",
+    [((95, 90), True), ((0, -1), True), ((10**15, 0), False), ((0, 101), False), ((0, -2), False), ((-7, 0), False)],
+)
+async def test_how_much_a_device_is_used_is_seen_and_is_a_percentage(rig, told, sound):
+    worker = await HandWorker(rig).register()
+    used, foreign = told
+    await worker.report(used_percent=used, foreign_percent=foreign)
+    view = await slot_of(rig)
+    assert (view.used_percent, view.foreign_percent) == (told if sound else (0, -1))
+    assert view.state is (SlotState.OPEN if sound else SlotState.OFFLINE)
 
 
 async def claimed(rig, **rival):
@@ -96,7 +109,7 @@ async def test_a_restart_on_the_same_host_has_its_slot_at_once(rig, home):
 
 async def test_a_rival_is_refused_in_a_restarted_store_too(rig):
     first, second, held = await claimed(rig)
-    await rig.restart("another run")
+    await rig.restart("another-run")
     await rig.store.tick()
     await second.read()
     await second.report()
@@ -133,7 +146,7 @@ async def test_a_restarted_store_grants_nothing_until_the_worker_has_registered(
     worker = await ready(rig, "b")
     held = await rig.store.acquire(rig.request("s1", "b"))
     before = await rig.read_orders(GPU)
-    await rig.restart("another run")
+    await rig.restart("another-run")
     waiter = await rig.store.acquire(rig.request("s2", "b"))
     assert waiter.state is QUEUED
     assert (await slot_of(rig)).state is SlotState.RECOVERING
@@ -229,7 +242,7 @@ async def test_whoever_left_the_line_unserved_is_not_expected_again(rig):
 async def test_an_operators_cordon_survives_silence_and_recovery(rig):
     worker = await ready(rig, "a")
     await rig.store.set_slot(GPU, event="cordon", who="operator:x")
-    await rig.restart("another run")
+    await rig.restart("another-run")
     await rig.store.tick()
     await worker.register()
     assert (await slot_of(rig)).state is SlotState.CORDONED
@@ -308,49 +321,6 @@ async def test_admission_says_up_to_which_arrival_tickets_are_served(rig):
     assert (await rig.store.acquire(rig.request("s3"))).state is QUEUED
     with pytest.raises(errors.StaleDecisionError):
         await rig.store.admit(admit=5, **{**barrier, "residency_generation": view.generation - 1})
-
-
-async def test_a_failed_load_backs_off_and_is_given_up_after_max_fails(rig):
-    worker = await ready(rig)
-    record = await rig.store.acquire(rig.request(waiter_ttl_s=3600))
-    for failures in (1, 2, 3):
-        await want(rig, "a")
-        await worker.say("a", FAILED, error="out of memory")
-        view = (await slot_of(rig)).failures[0]
-        assert (view.fails, view.quarantined, view.error) == (failures, failures == 3, "out of memory")
-        with pytest.raises(errors.StaleDecisionError):
-            await want(rig, "a")
-        await worker.gone("a")
-        with pytest.raises(errors.StaleDecisionError):
-            await want(rig, "a")
-        await rig.pass_time(SETTINGS.load_backoff_s * 2 ** (failures - 1))
-        await worker.register()  # the silence took it offline meanwhile
-    assert (await rig.store.lease(record.lease_id)).reason == "rejected: model_quarantined"
-    with pytest.raises(errors.ModelQuarantinedError):
-        await rig.store.acquire(rig.request("other"))
-    await rig.store.set_slot(GPU, event="heal", who="operator:x")
-    assert (await rig.store.acquire(rig.request("other"))).state is QUEUED
-    await want(rig, "a")
-
-
-async def test_a_server_that_dies_ends_its_leases_lost_and_counts_when_it_was_young(rig):
-    worker = await ready(rig, "a")
-    record = await rig.store.acquire(rig.request())
-    waiter = await rig.store.acquire(rig.request("s2"))
-    await worker.gone("a")
-    assert (await rig.store.lease(record.lease_id)).reason == "lost: server_died"
-    assert (await rig.store.lease(waiter.lease_id)).state is QUEUED
-    assert (await slot_of(rig)).failures[0].fails == 1
-    assert (await rig.read_orders(GPU)).wants == ()
-
-
-async def test_a_server_that_dies_old_is_no_failure(rig):
-    worker = await ready(rig, "a")
-    for _ in range(15):
-        await rig.advance(4)
-        await worker.report()
-    await worker.gone("a")
-    assert (await slot_of(rig)).failures == ()
 
 
 async def test_a_report_about_another_generation_is_not_about_this_load(rig):
@@ -461,3 +431,10 @@ async def test_why_names_the_lease_who_is_ahead_and_the_bound(rig):
     assert [one["id"] for one in told["ahead"]] == [first.lease_id]
     alone = json.loads(await rig.link.call("FCALL_RO", "hotseat1_why", 1, BASE, first.lease_id))
     assert alone["ahead"] == []
+
+
+async def test_a_pool_may_have_no_models_and_get_some(rig):
+    await rig.store.init(replace(SETTINGS, models=()))
+    assert not (await rig.store.snapshot()).models
+    await rig.store.init(SETTINGS)
+    assert set((await rig.store.snapshot()).models) == {model.name for model in SETTINGS.models}

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from broker.answers.verdict import Expected, Reason, Shape, Verdict
+from broker.answers.verdict import ExpectedAnswer, Shape, Verdict, VerdictReason
 from broker.answers.watcher import Watcher
 from tests.fakes.model_process import model_process
 
@@ -13,7 +13,7 @@ ENDPOINTS = {Shape.CHAT: "/v1/chat/completions", Shape.TEXT: "/v1/completions"}
 def asked(url: str, shape: Shape, *, stream: bool) -> Verdict:
     """Ask, and watch the answer pass."""
     question = {"messages": []} if shape is Shape.CHAT else {"prompt": "hi"}
-    watcher = Watcher(Expected(shape=shape, models=("m",)))
+    watcher = Watcher(ExpectedAnswer(shape=shape, models=("m",)))
     with httpx.stream("POST", url + ENDPOINTS[shape], json={**question, "max_tokens": 3, "stream": stream}) as answer:
         watcher.begin(answer.status_code, _lower(answer.headers), 0.0)
         for piece in answer.iter_raw():
@@ -44,7 +44,7 @@ def test_a_fault_is_recognised_streamed_and_whole(shape, flags, streamed, whole)
 def test_reasoning_that_eats_the_budget_is_recognised():
     with model_process("--only-reasoning") as url:
         reasons = [asked(url, Shape.CHAT, stream=stream).reason for stream in (True, False)]
-    assert reasons == [Reason.ONLY_REASONING, Reason.ONLY_REASONING]
+    assert reasons == [VerdictReason.ONLY_REASONING, VerdictReason.ONLY_REASONING]
 
 
 def test_a_server_can_mend_itself():

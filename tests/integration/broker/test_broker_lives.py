@@ -11,13 +11,13 @@ import httpx
 import pytest
 import redis.asyncio
 
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
 from schemas.messages import base_key
-from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.broker_scene import until
 from tests.fakes.gateway_scene import CHAT, body_of, data_of
-from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.scripted_server import DONE, STREAM_HEAD, ScriptedServer, chunk, scripted_server, stream, word
-from tests.fakes.worker import FakeWorker
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 P = base_key("default")

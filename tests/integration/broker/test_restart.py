@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from broker.listening import inherited
-from tests.fakes.broker_process import HAND_OVER, MODELS, BrokerProcess
-from tests.fakes.redis_servers import VALKEY, RedisServer
+from broker.http_server.listening import inherited
+from harness.broker_process import HAND_OVER, MODELS, BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 HALF = b"POST /lease HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"

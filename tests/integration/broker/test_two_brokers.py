@@ -9,11 +9,11 @@ import httpx
 import pytest
 import redis.asyncio
 
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
 from schemas.messages import base_key
-from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.broker_scene import until
-from tests.fakes.redis_servers import VALKEY, RedisServer
-from tests.fakes.worker import FakeWorker
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 P = base_key("default")
@@ -71,7 +71,7 @@ async def test_a_release_at_one_broker_answers_a_waiter_at_the_other():
         await two.two.post("/release", json={"leaseId": held["leaseId"], "nonce": held["nonce"]})
         answer = await waiting
         assert answer.json()["state"] == "active"
-        assert time.monotonic() - started_s < 0.5
+        assert time.monotonic() - started_s < 10, "nobody woke it: its wait of 20 s ended"
         same = await ask(two.one, "second")
         assert same.json()["leaseId"] == answer.json()["leaseId"]
 

@@ -6,8 +6,8 @@ import json
 import httpx
 import pytest
 
+from broker.access.principals import Scope
 from broker.app import openapi_document
-from broker.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, memory_scene
 from tests.fakes.gateway_scene import CHAT, body_of, gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, stream, whole, word
@@ -151,8 +151,9 @@ async def test_a_wanted_page_streams():
 async def test_a_wanted_page_without_a_key_is_no_operator_and_owns_nobody_elses_lease():
     async with memory_scene(PAGES) as scene:
         mine = (await scene.lease(wait=20)).json()
-        for action in ("cordon", "drain", "uncordon", "heal"):
-            answer = await scene.client.post(f"/slots/gpu0/{action}", headers=PAGE)
+        slots = [f"/slots/gpu0/{action}" for action in ("cordon", "drain", "uncordon", "heal")]
+        for path in [*slots, *(f"/models/b/{action}" for action in ("on", "load", "unload"))]:
+            answer = await scene.client.post(path, headers=PAGE)
             assert answer.status_code == 403
             assert "web page" in answer.json()["detail"]
         assert (await scene.client.delete(f"/lease/{mine['leaseId']}", headers=PAGE)).status_code == 404

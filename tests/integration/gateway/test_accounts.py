@@ -3,7 +3,7 @@
 import json
 import logging
 
-from broker.principals import Scope
+from broker.access.principals import Scope
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word

@@ -49,8 +49,8 @@ async def still_serves(scene) -> None:
     answer = await scene.client.post(CHAT, content=ASKED)
     assert (answer.status_code, answer.content) == (200, b'{"fine": true}')
     await scene.all_given_back()
-    assert (scene.desk.room.open, scene.desk.room.bytes) == (0, 0)
-    assert scene.desk.holds._holds == {}
+    assert (scene.context.room.open, scene.context.room.bytes) == (0, 0)
+    assert scene.context.holds._holds == {}
 
 
 async def test_bad_bodies_are_refused_in_the_protocol_and_never_reach_a_model_server():
@@ -128,7 +128,7 @@ async def test_the_bodies_of_all_open_requests_are_bounded_together():
         for client in clients:
             client.close()
         await scene.all_given_back()
-        await until(lambda: scene.desk.room.bytes == 0)
+        await until(lambda: scene.context.room.bytes == 0)
 
 
 async def test_a_body_that_stalls_is_cut_off_and_takes_no_lease():
@@ -148,9 +148,9 @@ async def test_a_client_that_goes_away_in_its_body_leaves_nothing():
     async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         client = await RawClient.to(scene.url)
         client.writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
-        await until(lambda: scene.desk.room.open == 1)
+        await until(lambda: scene.context.room.open == 1)
         client.close()
-        await until(lambda: scene.desk.room.open == 0)
+        await until(lambda: scene.context.room.open == 0)
         await still_serves(scene)
 
 

@@ -7,9 +7,7 @@ import pytest
 from tests.fakes.broker_scene import config_of, key_entry, memory_scene
 from tests.fakes.gateway_scene import body_of, gateway_scene
 from tests.fakes.scripted_server import DONE, stream, whole, word
-
-openai = pytest.importorskip("openai")
-anthropic = pytest.importorskip("anthropic")
+from tests.fakes.sdks import anthropic, openai
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
 CHAT = json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "a", "choices": [CHOICE]}).encode()
@@ -27,7 +25,7 @@ async def test_openais_sdk_is_served_under_any_base_url_that_is_clear(base):
         assert answer.choices[0].message.content == "hi"
         assert "a" in [model.id async for model in client.models.list()]
         assert (await client.models.retrieve("a")).id == "a"
-        with pytest.raises(openai.NotFoundError, match="no such model"):
+        with pytest.raises(openai.NotFoundError, match="no model nobody"):
             await client.models.retrieve("nobody")
         assert scene.models["a"].asked[0].target == "/v1/chat/completions"
 

@@ -19,7 +19,7 @@ AUTO = alias("auto", "cloud/acme", "a", prefer="listed")
 async def spent(scene, key: str = "*") -> int:
     from time import time  # noqa: PLC0415
 
-    return (await scene.store.outside.spent([(key, periods(time())[0])]))[0]
+    return (await scene.store.egress.spent([(key, periods(time())[0])]))[0]
 
 
 async def settled(scene, micro: int, key: str = "*") -> None:
@@ -111,6 +111,63 @@ async def test_a_client_that_goes_away_leaves_what_was_reserved(tmp_path):
             assert await spent(scene) == reserved
 
 
+async def break_off(scene, cloud, number: int, **more: object) -> None:
+    """Ask, and go away once the upstream has the request, one after the other."""
+    for _ in range(number):
+        before = len(cloud.asked)
+        asked = asyncio.create_task(scene.client.post(CHAT, json=body_of("cloud/acme", max_tokens=1000, **more)))
+        await until(lambda: len(cloud.asked) > before or asked.done())  # noqa: B023
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: cloud.open == 0)
+
+
+async def test_what_one_key_breaks_off_leaves_the_others_their_part_of_the_shared_budget(tmp_path):
+    keys = (key_entry("loud"), key_entry("quiet"))
+    async with stub(*[[30.0]] * 5, SAID) as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), keys=keys, day_budget=0.0277)
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            await break_off(scene, cloud, 10)
+            assert len(cloud.asked) == 5, "4,000 and a few micro-units each, of three quarters of 27,700"
+            refused = await scene.client.post(CHAT, json=body_of("cloud/acme"))
+            assert refused.json()["error"]["code"] == "budget_refused"
+            quiet = await scene.client.post(CHAT, json=body_of("cloud/acme"), headers=scene.auth("quiet"))
+            assert (quiet.status_code, quiet.headers["x-hotseat-route"]) == (200, "cloud")
+            await until_untold(scene, "quiet", 0)
+
+
+async def until_untold(scene, key: str, micro: int) -> None:
+    await settled(scene, micro, f"?{key}")
+
+
+async def test_a_key_that_shares_with_nobody_may_use_all_of_the_budget(tmp_path):
+    async with stub(*[[30.0]] * 3, SAID) as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), keys=(key_entry("k"),), day_budget=0.0165)
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            await break_off(scene, cloud, 3)
+            assert (await scene.client.post(CHAT, json=body_of("cloud/acme"))).headers["x-hotseat-route"] == "cloud"
+
+
+async def test_a_stream_that_its_client_breaks_off_costs_its_prompt_and_what_came(tmp_path):
+    script = [*stream(word("x"))[:-1], 30.0]
+    async with stub(script) as cloud:
+        config = routed(
+            upstream(tmp_path, "acme", cloud.url), keys=(key_entry("k"), key_entry("other")), day_budget=1.0
+        )
+        async with routed_scene({"a": [NEAR]}, config) as scene:
+            body = body_of("cloud/acme", stream=True, max_tokens=1000)
+            async with scene.client.stream("POST", CHAT, json=body) as answer:
+                async for _ in answer.aiter_bytes():
+                    break
+            await until(lambda: cloud.open == 0)
+            await until(lambda: _is_between(scene, 1000, 1500))
+            assert await spent(scene, "?k") == await spent(scene), "nobody told it"
+
+
+async def _is_between(scene, least: int, most: int) -> bool:
+    return least < await spent(scene) < most
+
+
 async def test_while_the_books_are_away_nothing_is_spent(tmp_path):
     async def away(*_: object) -> bool:
         raise StoreUnavailableError("away")
@@ -118,11 +175,11 @@ async def test_while_the_books_are_away_nothing_is_spent(tmp_path):
     async with stub() as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
         async with routed_scene({"a": [NEAR]}, config) as scene:
-            outside = scene.store.outside
+            egress = scene.store.egress
             for method in ("spent", "add_within"):
-                setattr(outside, method, away)
+                setattr(egress, method, away)
                 answer = await scene.client.post(CHAT, json=body_of("auto"))
                 assert (answer.status_code, answer.headers["x-hotseat-route"]) == (200, "local"), method
-                delattr(outside, method)
+                delattr(egress, method)
             assert cloud.accepted == 0
             assert (await scene.client.post(CHAT, json=body_of("auto"))).headers["x-hotseat-route"] == "cloud"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate, Listed
+from broker.gateway.exchange.candidates import Candidate, Listed
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import CHAT, QUICK, SAID, body_of, gateway_scene, streamed
 from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole, word
@@ -11,7 +11,7 @@ from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole,
 
 def route_to(scene, *models: str) -> None:
     candidates = [Candidate(model=ModelName(name), reason=f"choice-{n}") for n, name in enumerate(models)]
-    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(candidates))
+    scene.broker.services.gateway.context = replace(scene.context, rule=lambda _: Listed(candidates))
 
 
 async def test_the_next_candidate_serves_what_the_first_one_cannot():
@@ -24,7 +24,7 @@ async def test_the_next_candidate_serves_what_the_first_one_cannot():
             assert answer.headers["x-hotseat-model"] == "b"
             assert answer.headers["x-hotseat-reason"] == f"choice-{len(models) - 1}"
         await scene.all_given_back()
-        assert scene.desk.holds._holds == {}
+        assert scene.context.holds._holds == {}
 
 
 async def test_the_next_candidate_takes_over_a_stream_that_has_nothing_but_keepalives():

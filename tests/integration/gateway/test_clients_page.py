@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from schemas.config.routing import RoutingSection
 from tests.fakes.gateway_scene import gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, stream, whole, word
-
-pytest.importorskip("anthropic")
-pytest.importorskip("openai")
 
 PAGE = (Path(__file__).parents[3] / "docs" / "clients.md").read_text()
 BROKER = "http://127.0.0.1:4687"
@@ -34,6 +32,8 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("code", EXAMPLES)
 async def test_the_python_of_the_page_runs(code):
+    for sdk in ("anthropic", "openai"):
+        pytest.importorskip(sdk)
     said = io.StringIO()
     async with gateway_scene({"a": [whole(GOOD)]}) as scene:
         server = scene.models["a"]
@@ -58,7 +58,10 @@ async def test_the_python_of_the_page_runs(code):
 def test_the_configurations_of_the_page_can_be_read_and_name_the_broker():
     (litellm,) = (yaml.safe_load(text) for text in blocks("yaml"))
     assert litellm["model_list"][0]["litellm_params"]["api_base"] == f"{BROKER}/v1"
-    (codex,) = (tomllib.loads(text) for text in blocks("toml"))
+    ours, codex = (tomllib.loads(text) for text in blocks("toml"))
+    assert RoutingSection.model_validate(ours["routing"]).alias[0].name == "claude-haiku-*"
     assert codex["model_providers"][codex["model_provider"]]["base_url"] == f"{BROKER}/v1"
-    assert f"OPENAI_API_BASE_URL={BROKER}/v1" in blocks("sh")[0]
+    claude_code, open_webui = blocks("sh")
+    assert f"ANTHROPIC_BASE_URL={BROKER}\n" in claude_code
+    assert f"OPENAI_API_BASE_URL={BROKER}/v1" in open_webui
     assert len(EXAMPLES) == 3

@@ -7,10 +7,10 @@ import zlib
 import brotli
 import pytest
 
-from broker.gateway.unpacking import zstd
-from tests.fakes.broker_scene import config_of
+from broker.protocol.unpacking import zstd
+from tests.fakes.broker_scene import config_of, until
 from tests.fakes.cloud_scene import NEAR, SECRET, alias, routed, routed_scene, stub, upstream
-from tests.fakes.gateway_scene import CHAT, body_of, gateway_scene
+from tests.fakes.gateway_scene import CHAT, RawClient, body_of, gateway_scene
 from tests.fakes.scripted_server import GOOD, whole
 
 PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}
@@ -30,7 +30,7 @@ async def test_a_compressed_request_is_answered_and_arrives_plain(coding):
         assert asked.header("content-encoding") is None
         assert asked.header("content-length") == str(len(BODY))
         await scene.all_given_back()
-        assert (scene.desk.room.open, scene.desk.room.bytes) == (0, 0)
+        assert (scene.context.room.open, scene.context.room.bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("headers", [[(b"content-encoding", b"Identity")], [(b"content-encoding", b"")], [
@@ -59,7 +59,21 @@ async def test_a_body_that_grows_beyond_the_limit_is_413_and_leaves_no_trace():
             answer = await scene.client.post(path, content=bomb, headers=KIND | {"content-encoding": "gzip"})
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
         assert scene.models["a"].asked == []
-        assert (scene.desk.room.open, scene.desk.room.bytes) == (0, 0)
+        assert (scene.context.room.open, scene.context.room.bytes) == (0, 0)
+
+
+async def test_a_body_whose_client_goes_before_it_is_unpacked_is_let_go_at_once():
+    async with gateway_scene({"a": [whole(GOOD)]}) as scene:
+        room = scene.context.room
+        async with room.unpacking, room.unpacking:
+            client = await RawClient.to(scene.url)
+            client.post(CHAT, gzip.compress(BODY), "content-encoding: gzip")
+            await until(lambda: room.open)
+            client.close()
+            await until(lambda: (room.open, room.bytes) == (0, 0))
+        assert scene.models["a"].asked == []
+        answer = await scene.client.post(CHAT, content=gzip.compress(BODY), headers=KIND | {"content-encoding": "gzip"})
+        assert answer.status_code == 200, "its turn was lost"
 
 
 async def test_a_secret_in_a_compressed_request_does_not_leave(tmp_path):

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from broker.principals import Scope
-from hotseat.looking import _slot_lines
+from broker.access.principals import Scope
+from hotseat.commands.ps import _slot_lines
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, RawClient, body_of, data_of, events_of, gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word
@@ -19,7 +19,7 @@ LONG = "x" * 240_000
 @pytest.fixture(autouse=True)
 def old_loads(monkeypatch):
     """Every server was loaded long ago: its death is no failed load."""
-    monkeypatch.setattr("broker.core.pool_residencies.SURVIVED_MS", 0)
+    monkeypatch.setattr("broker.pool.records.failures.SURVIVED_MS", 0)
 
 
 def config(*keys: str, **gateway: object):
@@ -217,7 +217,7 @@ async def test_an_answer_that_is_never_begun_is_a_death_only_where_the_worker_sa
             return await deaths(scene) > 0
 
         await until(known)
-        (death, *_) = scene.desk.deaths.deaths("a", asyncio.get_running_loop().time())
+        (death, *_) = scene.context.deaths.deaths("a", asyncio.get_running_loop().time())
         assert [one.source.session for one in death.suspects][-1] == "other"
 
 
@@ -229,7 +229,7 @@ async def test_breaks_that_come_together_are_one_death():
         gate.set()
         await asyncio.gather(*clients)
         await counted(scene, 1)
-        (death,) = scene.desk.deaths.deaths("a", asyncio.get_running_loop().time())
+        (death,) = scene.context.deaths.deaths("a", asyncio.get_running_loop().time())
         assert len(death.suspects) == 2
 
 
@@ -254,12 +254,12 @@ async def test_a_request_that_was_answered_is_no_suspect_of_a_later_death():
         await ask(scene)
         scene.worker.dead.add("a")
         await counted(scene, 1)
-        (death,) = scene.desk.deaths.deaths("a", asyncio.get_running_loop().time())
+        (death,) = scene.context.deaths.deaths("a", asyncio.get_running_loop().time())
         assert death.suspects == ()
 
 
 async def test_a_death_soon_after_a_load_is_told_beside_the_load_that_failed(monkeypatch):
-    monkeypatch.setattr("broker.core.pool_residencies.SURVIVED_MS", 60_000)
+    monkeypatch.setattr("broker.pool.records.failures.SURVIVED_MS", 60_000)
     async with gateway_scene({"a": [[]]}, config_of(gateway=SWIFT, load_backoff_s=0.1)) as scene:
         kills(scene, lambda body: b"boom" in body)
         await dies(scene, user="boom")

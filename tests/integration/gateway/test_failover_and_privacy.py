@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.store.redis_link import RedisLink
-from broker.store.redis_store import RedisStore
+from broker.store.redis.link import RedisLink
+from broker.store.redis.store import RedisStore
+from harness.redis_servers import VALKEY, RedisServer, binary_of
 from tests.fakes.broker_scene import Scene, broker_on, until, until_ready
 from tests.fakes.cloud_scene import SECRET, Stub, routed, stub, upstream
 from tests.fakes.gateway_scene import CHAT, body_of
-from tests.fakes.redis_servers import VALKEY, RedisServer, binary_of
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 SAYS_A_SECRET = {"messages": [{"role": "user", "content": f"my token is {SECRET}"}]}

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 
-from bench.llama_router import RouterMissingError, server_argv
-from bench.v1_client import Streams
+from bench.parts.llama_router import RouterMissingError, server_argv
+from bench.parts.v1_client import Streams
 from bench.v1_fairness import Flood, Setting, Side, Switch, kept, measure, measure_ours, table
+from harness.stack import SHAPE
 from hotseat.llama_server import llama_server_argv
-from tests.data_path.stack import SHAPE
 
 SHORT = Setting(slice_min_s=2.0, tokens=200, before_s=2.0, patience_s=6.0, flood_s=7.0, shape=SHAPE)
 

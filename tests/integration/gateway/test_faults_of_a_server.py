@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from broker.answers.suspicion import SuspicionSettings
+from broker.gateway.trust.suspicion import SuspicionSettings
 from tests.fakes.broker_scene import config_of, until
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, gateway_scene
 from tests.fakes.model_process import model_process

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from broker.principals import Scope
+from broker.access.principals import Scope
+from schemas.config.file import ModelEntry
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word
@@ -84,7 +85,9 @@ async def trust(scene) -> str:
     ],
 )
 async def test_an_answer_that_may_be_empty_is_passed_on_once_and_counts_for_nothing(path, request_, script):
-    async with gateway_scene({"a": [script]}, config()) as scene:
+    kind = "embedding" if path == "/v1/embeddings" else "chat"
+    models = (ModelEntry(name="a", memory_mib=900, kind=kind),)
+    async with gateway_scene({"a": [script]}, config_of(gateway=SWIFT, models=models)) as scene:
         as_asked(scene.models["a"], script)
         for turn in range(TURNS):
             answer = await ask(scene, path, **request_, seed=turn)
@@ -157,7 +160,7 @@ async def test_both_tries_of_a_request_count_once_and_so_does_a_retry_that_says_
         for number in ("1", "2"):
             await ask(scene, headers={"x-stainless-retry-count": number})
         assert len(scene.models["a"].asked) == 6
-        witness = scene.desk.reputations.of("a").said.witnesses[0]
+        witness = scene.context.reputations.of("a").said.witnesses[0]
         assert (witness.doubt, witness.share) == (1.0, 1.0)
         assert canaries_of(scene.models["a"]) == []
 
@@ -258,7 +261,7 @@ async def test_a_canary_whose_lease_is_taken_from_it_shows_nothing():
         (lease,) = scene.leases("active")
         await scene.store.end(lease.id, who="operator:x", why="operator")
         await scene.all_given_back()
-        await until(lambda: scene.desk.reputations.of("a").state != "canary")
+        await until(lambda: scene.context.reputations.of("a").state != "canary")
         assert await trust(scene) == "trusted"
 
 
@@ -271,7 +274,7 @@ async def test_a_canary_that_a_session_calls_for_loads_nothing():
         assert (await scene.lease("other", model="b", wait=5)).status_code == 201
         asked = len(canaries_of(server))
         for _ in range(3):
-            scene.desk.reputations.alarmed("a", asyncio.get_running_loop().time())
+            scene.context.reputations.alarmed("a", asyncio.get_running_loop().time())
             await asyncio.sleep(0.6)
         assert len(canaries_of(server)) == asked
         assert not [lease for lease in scene.leases("queued") if lease.who == "broker:canary"]

@@ -9,16 +9,15 @@ import time
 import httpx
 import pytest
 
-anthropic = pytest.importorskip("anthropic")
-openai = pytest.importorskip("openai")
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 
-from broker.answers.canary import Finding, finding_of, questions_for  # noqa: E402
-from broker.answers.verdict import Reason  # noqa: E402
-from broker.answers.watcher import Watcher  # noqa: E402
-from tests.data_path.clients import Tally, talk  # noqa: E402  needs the packages above
-from tests.data_path.stack import Stack, real_stack  # noqa: E402
+from broker.answers.verdict import VerdictReason
+from broker.answers.watcher import Watcher
+from broker.gateway.trust.canary import Finding, finding_of, questions_for
+from harness.stack import Stack, real_stack
+from tests.data_path.clients import Tally, talk
+from tests.fakes.sdks import anthropic, openai
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
@@ -193,7 +192,7 @@ def test_every_question_of_a_canary_is_answered_well(stack, kind, model):
         watcher.begin(answer.status_code, [(name.lower(), value) for name, value in answer.headers.raw], 0.0)
         watcher.feed(answer.content, 1.0)
         verdict = watcher.end(2.0)
-        assert (verdict.reason, verdict.model) == (Reason.FINE, model)
+        assert (verdict.reason, verdict.model) == (VerdictReason.FINE, model)
         assert finding_of(answer.status_code, b"", verdict, question.expected) is Finding.PASSED
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from broker.principals import Scope
-from schemas.config_file import ModelEntry
+from broker.access.principals import Scope
+from schemas.config.file import ModelEntry
 from tests.fakes.broker_scene import key_entry
 from tests.fakes.cloud_scene import NEAR, SAID, alias, routed, routed_scene, stub, upstream
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, streamed
@@ -51,8 +51,8 @@ async def test_the_store_is_asked_once_about_what_stays_and_once_more_before_wha
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
         async with routed_scene({"a": [NEAR]}, config) as scene:
             asked: list[str] = []
-            outside = scene.store.outside
-            is_private, spent = outside.is_private, outside.spent
+            egress = scene.store.egress
+            is_private, spent = egress.is_private, egress.spent
 
             async def counted_marks(*args, **kwargs):
                 asked.append("marks")
@@ -64,8 +64,8 @@ async def test_the_store_is_asked_once_about_what_stays_and_once_more_before_wha
                 asked.append("books")
                 return await spent(*args, **kwargs)
 
-            monkeypatch.setattr(outside, "is_private", counted_marks)
-            monkeypatch.setattr(outside, "spent", counted_books)
+            monkeypatch.setattr(egress, "is_private", counted_marks)
+            monkeypatch.setattr(egress, "spent", counted_books)
             assert served(await scene.client.post(CHAT, json=body_of("auto")))[1] == "a"
             assert asked == ["marks", "books", "marks known"]
             asked.clear()

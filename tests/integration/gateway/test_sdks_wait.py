@@ -8,9 +8,7 @@ import pytest
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import gateway_scene
 from tests.fakes.scripted_server import whole
-
-anthropic = pytest.importorskip("anthropic")
-openai = pytest.importorskip("openai")
+from tests.fakes.sdks import anthropic, openai
 
 HELLO = [{"role": "user", "content": "hi"}]
 ANSWER = (

@@ -13,9 +13,7 @@ import pytest
 from tests.fakes.broker_scene import config_of
 from tests.fakes.gateway_scene import QUICK, gateway_scene
 from tests.fakes.scripted_server import DONE, STREAM_HEAD, chunk
-
-anthropic = pytest.importorskip("anthropic")
-openai = pytest.importorskip("openai")
+from tests.fakes.sdks import anthropic, openai
 
 ROOT = Path(__file__).parents[3]
 RECORDED = ROOT / "tests/unit/broker/answers/recorded"

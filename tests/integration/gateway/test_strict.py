@@ -3,16 +3,15 @@
 import json
 from dataclasses import replace
 
-import anthropic
-import openai
 import pytest
 
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate, Listed
-from schemas.config_file import ModelEntry
+from broker.gateway.exchange.candidates import Candidate, Listed
+from schemas.config.file import ModelEntry
 from tests.fakes.broker_scene import MODELS, config_of, key_entry
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, data_of, events_of, gateway_scene
 from tests.fakes.scripted_server import DONE, STREAM_HEAD, chunk, stream, whole
+from tests.fakes.sdks import anthropic, openai
 
 STRICT = {"x-hotseat-validate": "strict"}
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -108,7 +107,7 @@ async def test_anthropics_client_is_told_in_its_own_envelope():
 async def test_no_other_route_is_asked_once_the_attempts_are_spent():
     async with gateway_scene({"a": [said(BAD)], "b": [said(GOOD, "b")]}) as scene:
         rule = [Candidate(model=ModelName(name)) for name in ("a", "b")]
-        scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(rule))
+        scene.broker.services.gateway.context = replace(scene.context, rule=lambda _: Listed(rule))
         assert (await ask(scene)).status_code == 422
         assert scene.models["b"].asked == []
 
@@ -123,7 +122,7 @@ async def test_an_empty_answer_and_a_dying_server_are_tried_again_as_ever():
 
 
 async def test_an_answer_too_large_to_be_checked_is_not_passed_on(monkeypatch):
-    monkeypatch.setattr("broker.gateway.delivery.MAX_WHOLE", 100)
+    monkeypatch.setattr("broker.gateway.exchange.delivery.MAX_WHOLE", 100)
     async with gateway_scene({"a": [said('{"age": ' + "1" * 200 + "}")]}) as scene:
         answer = await ask(scene, temperature=0)
         assert (answer.status_code, answer.json()["error"]["violations"][0]["keyword"]) == (422, "content")
@@ -131,8 +130,8 @@ async def test_an_answer_too_large_to_be_checked_is_not_passed_on(monkeypatch):
 
 
 async def test_a_model_servers_error_passes_unchecked():
-    async with gateway_scene({"a": [whole(b'{"error": "too long"}', status=400)]}) as scene:
-        assert (await ask(scene)).content == b'{"error": "too long"}'
+    async with gateway_scene({"a": [whole(b'{"error": {"message": "too long"}}', status=400)]}) as scene:
+        assert (await ask(scene)).content == b'{"error": {"message": "too long"}}'
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,7 @@ async def test_the_model_that_serves_decides_whatever_name_was_asked_for():
     async with gateway_scene({"a": [said(BAD), said(GOOD)], "b": [said(BAD, "b")]}, config) as scene:
         for name, content in (("b", BAD), ("a", GOOD)):
             rule = [Candidate(model=ModelName(name))]
-            scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _, rule=rule: Listed(rule))
+            scene.broker.services.gateway.context = replace(scene.context, rule=lambda _, rule=rule: Listed(rule))
             answer = await ask(scene, headers={})
             assert answer.json()["choices"][0]["message"]["content"] == content
 
@@ -303,7 +302,7 @@ async def test_every_choice_of_a_stream_must_hold_and_one_that_calls_a_tool_has_
 
 
 async def test_a_stream_that_is_too_large_or_not_to_be_read_is_not_passed_on(monkeypatch):
-    monkeypatch.setattr("broker.gateway.delivery.MAX_STREAM", 300)
+    monkeypatch.setattr("broker.gateway.exchange.delivery.MAX_STREAM", 300)
     large = [delta(content="1" * 200), delta(content="1" * 200), DONE]
     packed = [STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n"), chunk(b"\x1f\x8b"), chunk(b"")]
     async with gateway_scene({"a": [stream(*large), packed]}) as scene:

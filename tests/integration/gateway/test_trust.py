@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from broker.answers.suspicion import Suspicion
+from broker.access.principals import Scope
 from broker.core.lease import ModelName
-from broker.gateway.candidates import Candidate, Listed
-from broker.principals import Scope
+from broker.gateway.exchange.candidates import Candidate, Listed
+from broker.gateway.trust.suspicion import Suspicion
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, gateway_scene, streamed
 from tests.fakes.scripted_server import DONE, GOOD, stream, whole, word
@@ -49,7 +49,7 @@ async def becomes(scene, state, model="a") -> None:
 
 def route_to(scene, *models: str) -> None:
     candidates = [Candidate(model=ModelName(name), reason=f"choice-{n}") for n, name in enumerate(models)]
-    scene.broker.services.gateway.desk = replace(scene.desk, rule=lambda _: Listed(candidates))
+    scene.broker.services.gateway.context = replace(scene.context, rule=lambda _: Listed(candidates))
 
 
 async def ask(scene, session="s", **more):
@@ -209,7 +209,7 @@ async def test_an_operator_heals_it():
 async def test_what_is_not_the_models_doing_does_not_count_against_it(clients):
     async with gateway_scene({"a": [clients]}, config_of(gateway=SWIFT | {"dead_server_s": 0.01})) as scene:
         await asyncio.gather(*(ask(scene, seed=number) for number in range(3)))
-        assert scene.desk.reputations.of("a") == Suspicion()
+        assert scene.context.reputations.of("a") == Suspicion()
 
 
 async def test_a_canary_that_waits_in_line_proves_nothing(monkeypatch):

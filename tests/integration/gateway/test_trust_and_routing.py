@@ -43,3 +43,16 @@ async def test_checked_output_may_be_an_upstreams_and_is_checked_there_too(tmp_p
             assert (answer.status_code, answer.json()["error"]["code"]) == (422, "schema_violations")
             assert json.loads(cloud.asked[0].body)["response_format"] == ARRAY
             assert (await scene.client.post(CHAT, json=body)).headers["x-hotseat-route"] == "cloud"
+
+
+async def test_who_takes_over_for_a_useless_answer_is_a_fallback_and_nobody_left_a_line(tmp_path):
+    """A deadline is set, so a line could have been left; the model was loaded and its answer was the trouble."""
+    async with stub() as cloud:
+        config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), gateway=SWIFT | {"suspect_at": 1})
+        async with routed_scene({"a": [EMPTY]}, config) as scene:
+            assert (await scene.client.post(CHAT, json=body_of("a"))).status_code == 200
+            hurried = {"x-hotseat-deadline-s": "30", "x-hotseat-session": "another"}
+            answer = await scene.client.post(CHAT, json=body_of("auto"), headers=hurried)
+            told = (answer.status_code, answer.headers["x-hotseat-route"], answer.headers["x-hotseat-reason"])
+            assert told == (200, "cloud", "fallback")
+            assert len(scene.models["a"].asked) > 1, "it was asked first"

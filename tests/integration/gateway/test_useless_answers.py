@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from schemas.config.file import ModelEntry
 from tests.fakes.broker_scene import config_of, until
 from tests.fakes.gateway_scene import CHAT, QUICK, RawClient, body_of, gateway_scene, streamed
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word, word_of
@@ -104,7 +105,9 @@ async def test_a_stream_of_no_use_is_replaced_by_another_ones_bytes(path, bad, r
 @pytest.mark.parametrize("path, bad, reason", BAD_WHOLES)
 async def test_a_whole_answer_of_no_use_is_replaced_too(path, bad, reason):
     good = b'{"data": [{"embedding": [0.1]}]}' if path == "/v1/embeddings" else GOOD
-    async with gateway_scene({"a": [whole(bad), whole(good)]}) as scene:
+    kind = "embedding" if path == "/v1/embeddings" else "chat"
+    config = config_of(models=(ModelEntry(name="a", memory_mib=900, kind=kind),))
+    async with gateway_scene({"a": [whole(bad), whole(good)]}, config) as scene:
         leases = set()
         scene.models["a"].on_ask = lambda _: leases.update(lease.id for lease in scene.leases("active"))
         answer = await scene.client.post(path, json=body_of())
@@ -137,7 +140,7 @@ async def test_a_preamble_is_not_kept_back_for_long():
         client = await RawClient.to(scene.url)
         client.post(CHAT, json.dumps(body_of(stream=True)).encode())
         await client.head()
-        assert await asyncio.wait_for(client.chunk(), 5) == ROLE
+        assert await asyncio.wait_for(client.chunk(), 30) == ROLE
         gate.set()
         assert await client.chunks() == [delta(finish="stop"), DONE]
         assert len(scene.models["a"].asked) == 1, "too late for another try"

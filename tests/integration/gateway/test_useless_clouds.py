@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from broker.principals import Scope
+from broker.access.principals import Scope
 from tests.fakes.broker_scene import key_entry, until
 from tests.fakes.cloud_scene import NEAR, SAID, SECRET, USAGE, alias, routed, routed_scene, stub, upstream
 from tests.fakes.gateway_scene import CHAT, QUICK, body_of, streamed

@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-import time
+import re
 
-import openai
 import pytest
 
+from broker.access.principals import Scope
 from broker.core.errors import StoreUnavailableError
-from broker.principals import Scope
+from schemas.config.file import ModelEntry
 from tests.data_path.waits import measure
 from tests.fakes.broker_scene import broker_on, config_of, key_entry, until
 from tests.fakes.gateway_scene import CHAT, QUICK, SAID, RawClient, body_of, data_of, events_of, gateway_scene, streamed
 from tests.fakes.scripted_server import GOOD, STREAM_HEAD, chunk, stream, whole, word
+from tests.fakes.sdks import openai
 
 
 async def test_a_short_wait_is_silent_and_leaves_no_trace_in_the_stream():
@@ -95,6 +96,45 @@ async def test_who_does_not_stream_is_sent_away_with_its_place_kept_and_comes_ba
         await scene.all_given_back()
 
 
+WORDS = re.compile(
+    r"a is not free yet: position (?P<position>\d+), (about (?P<eta>\d+) s|nobody knows yet how long); "
+    r"your place is kept; ask again in (?P<after>\d+) s"
+)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses", "/v1/embeddings"])
+async def test_who_is_sent_away_is_told_position_eta_and_when_to_ask_again(path):
+    kind = "embedding" if path == "/v1/embeddings" else "chat"
+    config = config_of(gateway=QUICK, models=(ModelEntry(name="a", memory_mib=900, kind=kind),))
+    async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
+        for user in ("first", "me"):
+            answer = await scene.client.post(path, json=body_of(user=user, input="hi", max_tokens=5))
+        assert answer.status_code == 429
+        document, headers = answer.json(), answer.headers
+        assert document.get("type") == ("error" if path == "/v1/messages" else None)
+        error = document["error"]
+        said = WORDS.fullmatch(error["message"])
+        assert said is not None, error["message"]
+        assert said["position"] == str(error["position"]) == headers["x-hotseat-position"] == "2"
+        assert said["after"] == str(error["retry_after_s"]) == headers["retry-after"]
+        assert (said["eta"] is None) == (error["eta_s"] is None) == ("x-hotseat-eta-s" not in headers)
+        if error["eta_s"] is not None:
+            assert said["eta"] == headers["x-hotseat-eta-s"] == f"{error['eta_s']:.0f}"
+
+
+async def test_every_refusal_that_passes_says_in_words_when_to_ask_again():
+    keys = (key_entry("k", Scope.LEASE, rate_per_s=0.1),)
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of(keys=keys)) as scene:
+        for path, body in ((CHAT, body_of()), ("/lease", {"sessionKey": "s", "model": "a"})):
+            await scene.client.post(path, json=body)
+            answer = await scene.client.post(path, json=body)
+            assert answer.status_code == 429
+            after = answer.headers["retry-after"]
+            document = answer.json()
+            message = document["error"]["message"] if path == CHAT else document["detail"]
+            assert message == f"key 'k' sends too many requests; ask again in {after} s"
+
+
 async def test_a_grant_that_came_while_the_client_was_away_is_its_own():
     config = config_of(gateway=QUICK)
     async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=0.6) as scene:
@@ -125,8 +165,8 @@ async def test_an_sdk_with_a_short_time_out_of_its_own_waits_all_the_same():
         await scene.all_given_back()
 
 
-async def test_a_stream_is_not_begun_while_the_models_last_load_failed():
-    config = config_of(gateway=QUICK | {"commit_after_s": 1.0}, load_backoff_s=30.0)
+async def test_a_stream_is_not_begun_while_its_model_fails_to_load_again_and_again():
+    config = config_of(gateway=QUICK | {"commit_after_s": 1.0}, load_retry_s=0.2, load_backoff_s=30.0)
     async with gateway_scene({"a": [stream(*SAID)]}, config, broken=("a",)) as scene:
         answer = await streamed(scene)
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queued")
@@ -140,6 +180,17 @@ async def test_what_no_worker_serves_is_refused_with_503_and_a_reason():
         assert "no worker serves b" in answer.json()["error"]["message"]
         answer = await scene.client.post(CHAT, json=body_of("huge"))
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_too_large")
+        await scene.all_given_back()
+
+
+async def test_a_model_of_no_workers_catalogue_is_refused_soon_with_what_it_lacks():
+    async with gateway_scene({"a": [whole(GOOD)]}, config_of()) as scene:
+        answer = await asyncio.wait_for(scene.client.post(CHAT, json=body_of("b")), 10)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (503, "no_worker")
+        assert "no worker's catalogue has b; its [[model]] needs a command" in error["message"]
+        models = (await scene.client.get("/models")).json()["models"]
+        assert {model["name"]: model["loadError"] for model in models}["b"] == "no worker's catalogue has it"
         await scene.all_given_back()
 
 
@@ -263,25 +314,21 @@ async def test_the_session_comes_from_a_registered_span_and_the_class_from_heade
             assert (await scene.client.post("/sessions/span", json=bad)).status_code == 422
 
 
-async def test_a_thousand_held_requests_do_not_slow_healthz_down():
+async def test_a_thousand_held_requests_leave_the_broker_answering():
+    """How fast is for ``bench.gateway`` to say, which measures ``/healthz`` beside a thousand of them."""
     config = config_of(gateway={"max_open": 1000}, max_queue_session=2000)
     async with gateway_scene({"a": [whole(GOOD)]}, config, load_s=30.0) as scene:
         clients = [await RawClient.to(scene.url) for _ in range(1000)]
         for number, client in enumerate(clients):
             client.post(CHAT, json.dumps(body_of()).encode(), f"x-hotseat-session: s{number}")
-        await until(lambda: len(scene.leases("queued")) == 1000, 20)
+        await until(lambda: len(scene.leases("queued")) == 1000, 60)
         answer = await scene.client.post(CHAT, json=body_of())
         assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
-        slowest_s = 0.0
-        for _ in range(50):
-            started_s = time.perf_counter()
-            await scene.client.get("/healthz")
-            slowest_s = max(slowest_s, time.perf_counter() - started_s)
-            await asyncio.sleep(0.01)
-        assert slowest_s < 0.5, "50 ms are measured on an idle machine"
+        assert [(await scene.client.get("/healthz")).status_code for _ in range(50)] == [200] * 50
+        assert len(scene.leases("queued")) == 1000
         for client in clients:
             client.close()
-        await until(lambda: not scene.leases("queued"), 20)
+        await until(lambda: not scene.leases("queued"), 60)
 
 
 async def test_every_kind_of_client_waits_through_a_load_and_completes():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.fakes.broker_process import MODELS, BrokerProcess
-from tests.fakes.redis_servers import VALKEY, RedisServer
+from harness.broker_process import MODELS, BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
 
 pytestmark = pytest.mark.redis
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from hotseat.embedded_valkey import EmbeddedValkey, StoreStartError, socket_path, start_valkey
+from hotseat.up.embedded_valkey import EmbeddedValkey, StoreStartError, socket_path, start_valkey
 
 pytestmark = pytest.mark.redis
 
@@ -71,7 +71,7 @@ def test_stop_leaves_no_process_and_no_socket(tmp_path: Path) -> None:
 
 def test_it_dies_with_a_launcher_killed_by_9(tmp_path: Path) -> None:
     launcher_code = (
-        "import sys, time; from pathlib import Path; from hotseat.embedded_valkey import start_valkey; "
+        "import sys, time; from pathlib import Path; from hotseat.up.embedded_valkey import start_valkey; "
         "print(start_valkey(Path(sys.argv[1])).child.process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", launcher_code, str(tmp_path)], stdout=subprocess.PIPE) as launcher:

@@ -12,13 +12,34 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.redis_servers import VALKEY, RedisServer
+from hotseat.demo.tiny_gguf import write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
-from hotseat.tiny_gguf import write_tiny_gguf
-from tests.fakes.redis_servers import VALKEY, RedisServer
 
 pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
+EVERYTHING = """
+models:
+  quick:
+    cmd: "{folder}/llama-server --port ${{PORT}} --threads 1 -m '{folder}/tiny a.gguf' --ctx-size 512"
+    filters:
+      stripParams: max_tokens
+      setParamsByID:
+        quick: {{max_tokens: 2}}
+        "quick, at length": {{max_tokens: 6}}
+        "${{MODEL_ID}}:short": {{max_tokens: 1}}
+  wrapped:
+    cmd: bash {folder}/serve.sh ${{PORT}}
+  in a shell:
+    cmd: sh -c 'cd "{folder}" && exec ./llama-server --port 9517 --threads 1 -m "tiny a.gguf" -c 512'
+    proxy: http://127.0.0.1:9517
+  ranks:
+    cmd: "env A=1 {folder}/llama-server --port ${{PORT}} --threads 1 -m '{folder}/tiny a.gguf' -c 512 --reranking"
+"""
+SCRIPT = """#!/bin/sh
+exec "{folder}/llama-server" --port "$1" --threads 1 -m "{folder}/tiny a.gguf" -c 512
+"""
 LLAMA_SWAP = """
 apiKeys: [sk-kept]
 macros:
@@ -98,3 +119,33 @@ def test_an_imported_model_is_loaded_and_answers_under_its_clients_key(tmp_path,
             models = httpx.get(f"{server['baseUrl']}/models", headers={"Authorization": f"Bearer {server['apiKey']}"})
             assert [model["id"] for model in models.json()["data"]] == ["tiny-model"]
             assert httpx.post(f"{url}/lease", json={"sessionKey": "s", "model": "tiny-model"}).status_code == 401
+
+
+def asked(client, path, body):
+    """A request that may wait for its model."""
+    answer = eventually(lambda: (got := client.post(path, json=body)).status_code != 429 and got)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_wrappers_scripts_rerankers_and_names_with_parameters_are_served_as_they_were(tmp_path, environ):
+    source, config = tmp_path / "llama-swap.yaml", tmp_path / "hotseat.toml"
+    source.write_text(EVERYTHING.format(folder=tmp_path))
+    (tmp_path / "serve.sh").write_text(SCRIPT.format(folder=tmp_path))
+    argv = [sys.executable, "-m", "hotseat", "import", str(source), "--output", str(config), "--budget-mib", "9000"]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
+    assert "not carried over" not in done.stderr
+    log = tmp_path / "broker.log"
+    with running("broker", config, environ, log), running("worker", config, environ, tmp_path / "worker.log"):
+        url = eventually(lambda: re.search(r"running on (http://[0-9.:]+)", log.read_text()))[1]
+        with httpx.Client(base_url=url, timeout=120) as client:
+            eventually(lambda: client.get("/readyz").status_code == 200)
+            chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 40, "temperature": 0}
+            for name, tokens in (("quick", 2), ("quick:short", 1), ("quick, at length", 6)):
+                answer = asked(client, "/v1/chat/completions", {**chat, "model": name})
+                assert answer["usage"]["completion_tokens"] <= tokens
+                assert answer["usage"]["completion_tokens"] == tokens or tokens == 6
+            for name in ("wrapped", "in a shell"):
+                assert asked(client, "/v1/chat/completions", {**chat, "model": name, "max_tokens": 1})["choices"]
+            ranked = asked(client, "/v1/rerank", {"model": "ranks", "query": "a", "documents": ["a", "b"]})
+            assert {one["index"] for one in ranked["results"]} == {0, 1}

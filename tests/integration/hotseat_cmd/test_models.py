@@ -15,11 +15,11 @@ import httpx
 import numpy as np
 import pytest
 
-from hotseat.demo_models import DemoModel, prepare_demo_models
-from hotseat.gguf_to_f16 import write_as_f16
+from hotseat.demo.gguf_to_f16 import write_as_f16
+from hotseat.demo.models import DemoModel, prepare_demo_models
+from hotseat.demo.tiny_gguf import write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
-from hotseat.tiny_gguf import write_tiny_gguf
-from hotseat.up_config import MOST_TOKENS, UpConfig
+from hotseat.up.configuration import MOST_TOKENS, UpConfig
 
 WORDS_ONLY = re.compile(r"( [a-z]{4})+")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hotseat.tiny_gguf import write_tiny_gguf
+from hotseat.demo.tiny_gguf import write_tiny_gguf
 from tests.fakes.terminal import Terminal
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]

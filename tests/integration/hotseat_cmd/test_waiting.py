@@ -15,10 +15,10 @@ import httpx
 import pytest
 import redis
 
-from tests.fakes.broker_process import BrokerProcess
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
 from tests.fakes.broker_scene import until
-from tests.fakes.redis_servers import VALKEY, RedisServer
-from tests.fakes.worker import FakeWorker
 from tests.integration.hotseat_cmd.test_run import Job
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
@@ -128,7 +128,7 @@ async def test_an_address_that_is_none_is_told_at_once(house):
     house.open()
     job = await house.start("lease", "a", "--url", "localhost:4687")
     assert await job.end(5) == 3
-    assert "'localhost:4687' is not an http:// or https:// address" in job.said
+    assert "the broker's address must begin with http:// or https://; set HOTSEAT_URL or --url" in job.said
 
 
 async def test_who_has_waited_long_enough_leaves_the_line(house):
@@ -163,7 +163,7 @@ async def test_a_job_is_stopped_when_its_lease_runs_out_while_no_broker_answers(
     house.broker.kill()
     began_s = time.monotonic()
     assert await job.end() == 124
-    assert 1.5 < time.monotonic() - began_s < 6
+    assert 1.5 < time.monotonic() - began_s < 60, "the command would sleep for 300 s"
     assert "the lease is over: it could not be renewed before its end: no answer from the broker" in job.said
     assert "stopping the command" in job.said
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from hooks.openclaw.poller.activity import Models, Origin, Phase, Settings, Watch
+from hooks.openclaw.poller.activity import ActivitySettings, ModelNames, Origin, Phase, SessionWatch
 from hooks.openclaw.poller.sources.gateway_api import GatewayApiSource
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 
 TOKEN = "tok123"
-MODELS = Models(names={}, providers=frozenset({"fake"}))
+MODELS = ModelNames(names={}, providers=frozenset({"fake"}))
 
 
 class Gateway:
@@ -61,7 +61,7 @@ def source_of(url: str, token: str = TOKEN) -> GatewayApiSource:
 
 
 def kept(source: GatewayApiSource, **settings) -> dict[str, str | None]:
-    watch, reading = Watch(settings=Settings(**settings), models=MODELS), source.read()
+    watch, reading = SessionWatch(settings=ActivitySettings(**settings), models=MODELS), source.read()
     keeps = [session for session in reading.sessions if watch.judge(session, reading.now_s, 0.0) == "keep"]
     return {session.key.rsplit(":", 1)[1][:8]: MODELS.ours(session.model) for session in keeps}
 

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,20 +17,20 @@ import httpx
 import pytest
 import redis
 
-from hooks.openclaw.poller.activity import Models, Settings, Warm, Watch
+from harness.broker_process import BrokerProcess
+from harness.redis_servers import VALKEY, RedisServer
+from harness.worker import FakeWorker
+from hooks.openclaw.poller.activity import ActivitySettings, ModelNames, SessionWatch, Warm
 from hooks.openclaw.poller.cli import main
-from hooks.openclaw.poller.poller import Poller, Trouble
+from hooks.openclaw.poller.poller import Poller, TickFailure
 from hooks.openclaw.poller.publishing.http_api import HttpPublisher
 from hooks.openclaw.poller.publishing.redis_stream import RedisPublisher, StoreAddress
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
-from tests.fakes.broker_process import BrokerProcess
 from tests.fakes.broker_scene import until
-from tests.fakes.redis_servers import VALKEY, RedisServer
-from tests.fakes.worker import FakeWorker
 
 pytestmark = pytest.mark.redis
 MAIN = Warm(session="agent:main:main", model="a")
-MODELS = Models(names={"fake/alpha": "a", "fake/beta": "b"}, providers=frozenset(), default="fake/alpha")
+MODELS = ModelNames(names={"fake/alpha": "a", "fake/beta": "b"}, providers=frozenset(), default="fake/alpha")
 NAMED = {"sessionKey": MAIN.session, "model": MAIN.model, "intent": "warm"}
 INGRESS = "hotseat:{default}:ingress"
 
@@ -136,9 +137,9 @@ async def test_a_model_nobody_knows_harms_no_other(scene, publisher):
 async def test_a_poller_on_a_recorded_gateway(scene, publisher, agent_database, tmp_path: Path):
     server, broker = scene
     agent_database("turns")
-    watch = Watch(settings=Settings(active_s=1e9, silent_run_s=1e9), models=MODELS)
+    watch = SessionWatch(settings=ActivitySettings(active_s=1e9, silent_run_s=1e9), models=MODELS)
     poller = Poller(SqliteSource(tmp_path, limit=100), publisher, watch, clock=time.monotonic)
-    assert poller.tick().trouble is Trouble.NONE
+    assert poller.tick().trouble is TickFailure.NONE
     found = {lease["sessionKey"].removeprefix("agent:main:"): lease["model"] for lease in await settled(broker, server)}
     child = next(name for name in found if name.startswith("subagent:36408a26"))
     people = {"main": "a", "fresh": "a", "parent": "a", "parent2": "a", "long": "a", "longrun": "a", "two": "b"}
@@ -151,10 +152,10 @@ async def test_a_poller_on_a_recorded_gateway(scene, publisher, agent_database, 
 def test_a_receiver_that_is_away_is_a_passing_trouble(way: str, agent_database, tmp_path: Path):
     agent_database("turns")
     publisher = publisher_of(way, f"unix://{tmp_path}/none", "http://127.0.0.1:9")
-    watch = Watch(settings=Settings(active_s=1e9, silent_run_s=1e9), models=MODELS)
+    watch = SessionWatch(settings=ActivitySettings(active_s=1e9, silent_run_s=1e9), models=MODELS)
     with contextlib.closing(Poller(SqliteSource(tmp_path, limit=9), publisher, watch, clock=time.monotonic)) as poller:
         first, second = poller.tick(), poller.tick()
-    assert first.trouble is second.trouble is Trouble.PUBLISH
+    assert first.trouble is second.trouble is TickFailure.PUBLISH
     assert second.plan.renew == first.plan.renew != ()
 
 
@@ -183,7 +184,7 @@ def test_the_command_runs_until_it_is_told_to_stop(scene, agent_database, tmp_pa
         path.with_name("away").rename(path)
         assert next(event for event in events if event["event"] == "recovered")["from"] == "source_unreadable"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert [event["event"] for event in events][-1] == "poller_stopped"
     finally:
         process.kill()
@@ -191,10 +192,50 @@ def test_the_command_runs_until_it_is_told_to_stop(scene, agent_database, tmp_pa
         process.stderr.close()
 
 
+SIGNAL_AT_EACH_LINE = """
+import signal, sys
+from types import SimpleNamespace
+from hooks.openclaw.poller import cli
+
+def run(wait):
+    def traced(_frame, event, _argument):
+        global left
+        left -= event == "line"
+        if event == "line" and left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return traced
+    sys.settrace(traced)
+    ended = wait()
+    sys.settrace(None)
+    if left > 0:
+        signal.raise_signal(signal.SIGTERM)
+    while not ended:
+        ended = wait()
+
+line, left = 0, 0
+while left <= 0:  # until a wait has fewer lines
+    line += 1
+    left = line
+    cli._run(SimpleNamespace(run=run), SimpleNamespace(source="auto", publish="http", period_s=0.01))
+    print(line, flush=True)
+"""
+
+
+def test_a_signal_at_any_line_of_the_wait_ends_it():
+    """``Event.set`` in the handler would wait for ever for a lock that the interrupted ``Event.wait`` holds."""
+    with subprocess.Popen([sys.executable, "-c", SIGNAL_AT_EACH_LINE], stdout=subprocess.PIPE, text=True) as process:
+        hung = threading.Timer(60, process.kill)
+        hung.start()
+        lines = process.stdout.read().split()
+        hung.cancel()
+    assert process.returncode == 0
+    assert len(lines) > 5
+
+
 @pytest.mark.parametrize(
     "arguments, status, says",
     [
-        (("--source", "telepathy"), 2, "poller.source"),
+        (("--source", "telepathy"), 2, "--source: must be one of auto, "),
         (("--source", "gateway-api"), 2, "gateway_token_file"),
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
         (("--state-dir", "/nowhere"), 4, "no sessions under /nowhere"),
@@ -218,7 +259,7 @@ def test_once_says_which_models_the_broker_refuses(agent_database, tmp_path: Pat
     )
     config.write_text(poller + '[poller.models]\n"fake/alpha" = "nope"\n"fake/beta" = "nope"\n')
     with age_to_now(tmp_path):
-        assert main(["--once", "--config", str(config)]) == Trouble.PUBLISH.value
+        assert main(["--once", "--config", str(config)]) == TickFailure.PUBLISH.value
     assert "refused by the broker: nope: no model nope" in capsys.readouterr().out
 
 

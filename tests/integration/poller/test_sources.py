@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hooks.openclaw.poller.activity import Models, Origin, Phase, Settings, Watch
+from hooks.openclaw.poller.activity import ActivitySettings, ModelNames, Origin, Phase, SessionWatch
 from hooks.openclaw.poller.sources.auto import AutoSource
 from hooks.openclaw.poller.sources.legacy_json import LegacyJsonSource
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 from hooks.openclaw.poller.sources.sqlite import SqliteSource
 
-MODELS = Models(names={}, providers=frozenset({"fake"}), default="fake/alpha")
+MODELS = ModelNames(names={}, providers=frozenset({"fake"}), default="fake/alpha")
 
 
 def by_name(source):
@@ -25,7 +25,7 @@ def by_name(source):
 
 def kept(sessions, now_s: float, **settings) -> dict[str, str]:
     """What the rule makes of a recording."""
-    watch = Watch(settings=Settings(**settings), models=MODELS)
+    watch = SessionWatch(settings=ActivitySettings(**settings), models=MODELS)
     verdicts = {name: watch.judge(session, now_s, 0.0) for name, session in sessions.items()}
     return {name: MODELS.ours(sessions[name].model) for name, verdict in verdicts.items() if verdict == "keep"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.redis_servers import REDIS, VALKEY, RedisServer, binary_of
+from harness.redis_servers import REDIS, VALKEY, RedisServer, binary_of
 
 
 @pytest.fixture(params=[VALKEY, REDIS])

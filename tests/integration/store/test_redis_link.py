@@ -4,7 +4,7 @@ import asyncio
 
 import uvloop
 
-from broker.store.redis_link import RedisLink
+from broker.store.redis.link import RedisLink
 
 
 async def _one_call() -> object:

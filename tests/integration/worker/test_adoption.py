@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from gpu_worker import procfs
+from gpu_worker.host import procfs
 from tests.integration.worker.conftest import eventually
 
 pytestmark = pytest.mark.redis
@@ -27,7 +27,7 @@ def ready(workplace, hand, model="a"):
 
 def kill(process):
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_a_server_survives_its_killed_worker_and_is_adopted_without_a_reload(workplace, hand):
@@ -52,7 +52,7 @@ def test_sigterm_leaves_servers_to_adoption_by_default(workplace, hand):
     workplace.fake("a")
     process, identity = ready(workplace, hand)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert workplace.server_pids() == {identity["pid"]}
 
 
@@ -63,7 +63,7 @@ def test_stop_servers_ends_them_with_the_worker(workplace, hand):
     hand.load("a")
     hand.until("a", "ready")
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert workplace.server_pids() == set()
 
 
@@ -114,7 +114,7 @@ def test_guardian_and_worker_killed_together_leave_nothing(workplace, hand, wrap
     assert len(workplace.server_pids()) == 2 + wrapped
     process.kill()
     os.kill(identity["guardian_pid"], signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     eventually(lambda: not workplace.server_pids(), 5, "the end of the server and all it forked")
 
 

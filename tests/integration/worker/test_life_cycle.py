@@ -131,7 +131,7 @@ def test_a_load_that_cannot_succeed_fails_with_its_reason_and_leaves_nothing(wor
     report = hand.until("a", "failed")
     assert report["error:a"].startswith(error)
     assert report["fault"] == ""
-    assert workplace.server_pids() == set()
+    assert workplace.server_pids() == set(), "said before it was true"
     hand.load()
     hand.until_absent("a")
 

@@ -15,14 +15,18 @@ from tests.integration.worker.conftest import FAKE, ROOT, eventually
 UUID = "GPU-0000-1111"
 READ = """
 import json, sys
-from gpu_worker.nvml import Device, GpuFaultError, NoGpuError, names_of
+from gpu_worker.host.nvml import Device, GpuFaultError, NoGpuError, process_names_of
 device = Device(sys.argv[1])
 for line in sys.stdin:
+    ours = {int(word) for word in line.split() if word.isdigit()}
     try:
         memory = device.read()
-        foreign = memory.foreign({int(pid) for pid in line.split()})
+        if line.startswith("use"):
+            print(json.dumps([memory.used_percent, memory.used_by_others(ours)]), flush=True)
+            continue
+        foreign = memory.foreign(ours)
         answer = [memory.total_mib, memory.free_mib, memory.nobodys_mib, [[p.pid, p.used_mib] for p in foreign]]
-        answer.append(names_of(foreign))
+        answer.append(process_names_of(foreign))
     except (GpuFaultError, NoGpuError) as error:
         answer = [type(error).__name__, str(error)]
     print(json.dumps(answer), flush=True)
@@ -83,10 +87,13 @@ class Reader:
             text=True,
         )
 
-    def read(self, *ours):
-        self.process.stdin.write(" ".join(str(pid) for pid in ours) + "\n")
+    def read(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
+
+    def use(self, *ours):
+        return self.read("use", *ours)
 
     def __enter__(self):
         return self
@@ -114,6 +121,51 @@ def test_a_process_whose_memory_is_not_told_is_still_named(gpu):
     gpu.script()
     with Reader(gpu.environ) as reader:
         assert reader.read()[3:] == [[[4000001, None]], "unknown/4000001:0"]
+
+
+# ------------------------------------------------------------------------------------------------------ who uses it
+def test_the_use_of_a_device_is_told_by_whose_it_is(gpu):
+    gpu.processes = {100: 500, 200: 500, 300: 500}
+    with Reader(gpu.environ) as reader:
+        gpu.script("util 97", "busy 100 10", "busy 200 60", "busy 300 27")
+        assert reader.use(100) == [97, 87]
+        assert reader.use(100, 200, 300) == [97, 0]
+        assert reader.use() == [97, 97]
+        gpu.script("util 97", "busy 200 90", "busy 300 90")
+        assert reader.use(100) == [97, 100], "a sum of many is no more than all"
+        gpu.script("util 3", "quiet 1")
+        assert reader.use(100) == [3, 0]
+
+
+def test_a_driver_that_does_not_tell_is_believed_nothing(gpu):
+    with Reader(gpu.environ) as reader:
+        assert reader.use() == [None, None]
+        gpu.script("util 80")
+        assert reader.use(100) == [80, None]
+
+
+def test_who_cannot_find_itself_tells_nobody_apart(gpu):
+    """Its own servers hold memory under other numbers: another PID name space."""
+    gpu.processes = {4000001: 500, 4000002: 500}
+    gpu.script("util 90", "busy 4000001 90")
+    with Reader(gpu.environ) as reader:
+        assert reader.use(100) == [90, None]
+        assert reader.use() == [90, 90], "with no server of its own all of it is foreign"
+
+
+def test_an_old_note_is_no_use_of_now(gpu):
+    with Reader(gpu.environ) as reader:
+        gpu.script("util 90", "busy 4000001 90", "noted 1000000")
+        assert reader.use() == [90, 90]
+        assert eventually(lambda: reader.use() == [90, 0], 6, "the old note being none")
+        gpu.script("util 90", "busy 4000001 80", "noted 2000000")
+        assert reader.use() == [90, 80]
+
+
+def test_nonsense_of_a_driver_is_at_most_all(gpu):
+    with Reader(gpu.environ) as reader:
+        gpu.script("util 4000000", "busy 4000001 4000000000")
+        assert reader.use() == [100, 100]
 
 
 @pytest.mark.parametrize("environ", [{}, {"LD_LIBRARY_PATH": "library", "FAKE_NVML": "/nonexistent"}])
@@ -235,3 +287,17 @@ def test_a_declared_budget_counts_where_there_is_no_driver(on_gpu, hand, gpu):
     assert hand.report()["budget_mib"] == "2500"
     hand.load("a")
     hand.until("a", "ready")
+
+
+@pytest.mark.redis
+def test_what_others_use_travels_in_the_report_and_steadily(on_gpu, hand, gpu):
+    on_gpu.start()
+    hand.register()
+    assert (hand.report()["used_percent"], hand.report()["foreign_percent"]) == ("0", "-1")
+    gpu.script("util 95", "busy 4000001 90")
+    report = eventually(lambda: (r := hand.report())["foreign_percent"] == "90" and r, 3, "the use by others")
+    assert report["used_percent"] == "95"
+    gpu.script("util 5", "quiet 1")
+    eventually(lambda: 60 < int(hand.report()["foreign_percent"]) < 90, 5, "a use that does not flutter")
+    gpu.script("util 5")
+    eventually(lambda: hand.report()["foreign_percent"] == "-1", 3, "nobody telling any more")

@@ -75,7 +75,7 @@ def test_the_high_water_mark_outlives_the_worker(quick, hand):
     mark = hand.report()["hw"]
     assert mark == str(hand.generation)
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     hand.client.flushall()
     hand.wants, hand.generation, hand.incarnation = {}, 0, "inc2"
     quick.start()
@@ -87,7 +87,7 @@ def test_a_torn_high_water_mark_is_set_aside_and_the_handshake_starts_over(quick
     process = quick.start("--stop-servers")
     hand.register()
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     path = quick.state_dir / "gpu0" / "high_water"
     path.write_text("12")
     quick.start()
@@ -106,7 +106,7 @@ def test_a_worker_superseded_by_a_later_one_stops_its_servers_and_exits(quick, h
     hand.until("a", "ready")
     hand.boot, hand.epoch = "a-later-worker", hand.epoch + 1
     hand.write()
-    assert process.wait(10) == EXIT_SUPERSEDED
+    assert process.wait(60) == EXIT_SUPERSEDED
     assert quick.server_pids() == set()
     assert "worker_superseded" in quick.log()
 
@@ -115,7 +115,7 @@ def test_a_second_worker_for_the_same_slot_says_why_it_stops(quick, hand):
     first = quick.start()
     hand.register()
     second = quick.start()
-    assert second.wait(10) == EXIT_SLOT_TAKEN
+    assert second.wait(60) == EXIT_SLOT_TAKEN
     assert f"already served by another worker on this host (pid {first.pid})" in quick.log()
     assert first.poll() is None
 
@@ -129,7 +129,7 @@ def test_a_worker_whose_slot_another_host_has_keeps_quiet_says_whose_it_is_and_e
     hand.write(refused=report["boot"], holder="host1")
     eventually(lambda: "slot_taken" in quick.log(), what="the refusal")
     hand.client.delete("hotseat:{default}:report:gpu0")
-    assert process.wait(10) == EXIT_SLOT_TAKEN
+    assert process.wait(60) == EXIT_SLOT_TAKEN
     assert hand.report() == {}, "the other's report stands there"
     assert "slot 'gpu0' is served by worker 'host1' of another host" in quick.log()
 
@@ -138,11 +138,11 @@ def test_a_workers_home_is_the_same_after_a_restart_and_another_in_another_folde
     process = quick.start()
     home = hand.register()["home"]
     process.kill()
-    process.wait(10)
+    process.wait(60)
     process = quick.start()
     assert hand.register(not_boot=hand.boot)["home"] == home
     process.kill()
-    process.wait(10)
+    process.wait(60)
     quick.worker["state_dir"] = str(tmp_path / "elsewhere")
     quick.start()
     assert hand.register(not_boot=hand.boot)["home"] not in {home, ""}
@@ -172,8 +172,8 @@ def test_orders_are_taken_up_at_once_when_the_ring_sounds(workplace, hand):
     hand.register()
     started_s = time.monotonic()
     hand.load("a")
-    hand.until("a", "ready", 10)
-    assert time.monotonic() - started_s < 5
+    hand.until("a", "ready")
+    assert time.monotonic() - started_s < 30, "the next look at the orders is a minute away"
 
 
 def test_a_missed_ring_heals_at_the_next_periodic_read(quick, hand):
@@ -214,3 +214,12 @@ def test_a_worker_needs_no_more_of_the_store_than_its_acl_allows(quick, hand, tm
     denied = hand.client.execute_command("ACL", "LOG")
     assert denied == []
     assert "secret" not in quick.log()
+
+
+def test_a_slot_loads_the_models_that_may_be_there_and_no_others(workplace, hand):
+    workplace.fake("anywhere").fake("here", slots=["gpu1", "gpu0"]).fake("elsewhere", slots=["gpu1"])
+    workplace.start()
+    hand.register()
+    assert hand.report()["serves"].split() == ["anywhere", "here"]
+    hand.load("here")
+    hand.until("here", "ready")

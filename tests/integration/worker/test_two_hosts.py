@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from gpu_worker.cli import EXIT_SLOT_TAKEN
-from tests.fakes.broker_process import BrokerProcess
+from harness.broker_process import BrokerProcess
 from tests.integration.worker.conftest import Workplace, eventually
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
@@ -56,5 +56,5 @@ def test_the_first_keeps_the_slot_and_its_leases_and_the_second_has_it_when_the_
     patient.start()
     eventually(lambda: "slot_taken" in patient.log(), what="the refusal")
     first.kill()
-    first.wait(10)
+    first.wait(60)
     eventually(lambda: slot(broker).get("worker") == "host3", what="the slot being the second's")

@@ -7,9 +7,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from broker.api import activity, spans, views
-from broker.api.problems import InvalidError, MalformedError
 from broker.core.lease import Intent, Priority
-from schemas import api, api_sessions
+from broker.protocol.errors import InvalidError, MalformedError
+from schemas.http import api, sessions
 
 BASE = {"sessionKey": "s", "model": "m"}
 
@@ -30,8 +30,8 @@ def aliases_of(*kinds: type) -> set[str]:
         (views.ReleaseRequest, [api.ReleaseByLease, api.ReleaseBySession]),
         (views.Lease, [api.Lease]),
         (views.Endpoint, [api.Endpoint]),
-        (spans.SpanRequest, [api_sessions.SpanRequest]),
-        (activity.ActivityRequest, [api_sessions.ActivityRequest]),
+        (spans.SpanRequest, [sessions.SpanRequest]),
+        (activity.ActivityRequest, [sessions.ActivityRequest]),
     ],
 )
 def test_twins_have_the_same_fields(twin, documented):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.history_check import check_history
-from tests.chaos.trace import Entry, Operation
+from harness.history.history_check import check_history
+from harness.history.trace import Entry, Operation
 
 FIELDS = {"model": "a", "intent": "use", "sh": "s1"}
 

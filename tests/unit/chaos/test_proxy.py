@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.chaos.proxy import Proxy, Weather
+from harness.cluster.proxy import Proxy, Weather
 
 
 class Echo:

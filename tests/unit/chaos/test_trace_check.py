@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.replay import Catalogue
-from tests.chaos.trace import Entry, Operation, Sample, Server, Violation, dump, entry_of, load_entries
-from tests.chaos.trace_check import EndState, Run, granted_seconds, jain_index, judge
+from harness.history.replay import Catalogue
+from harness.history.trace import Entry, Operation, Sample, Server, Violation, dump, entry_of, load_entries
+from harness.history.trace_check import EndState, Run, granted_seconds, jain_index, judge
 
 CATALOGUE = Catalogue(
     memory_mib={"a": 60, "b": 60, "small": 30}, lease_limit={"a": 2, "b": 1, "small": 1}, budget_mib={"gpu0": 100}

@@ -5,21 +5,21 @@ from dataclasses import replace
 import pytest
 
 from hooks.openclaw.poller.activity import (
-    Models,
+    ActivitySettings,
+    ModelNames,
     Origin,
     Phase,
     Reading,
-    Session,
-    Settings,
-    Verdict,
+    SessionReading,
+    SessionWatch,
     Warm,
-    Watch,
+    WarmVerdict,
 )
 
 WALL_S = 1_800_000_000.0
-SETTINGS = Settings(active_s=900, silent_run_s=2100, ttl_s=120)
+SETTINGS = ActivitySettings(active_s=900, silent_run_s=2100, ttl_s=120)
 ALPHA = Warm(session="agent:main:main", model="alpha")
-TALKING = Session(
+TALKING = SessionReading(
     key="agent:main:main",
     origin=Origin.PERSON,
     phase=Phase.RESTING,
@@ -32,12 +32,12 @@ RUNNING = replace(TALKING, phase=Phase.RUNNING)
 SPAWNED = replace(TALKING, origin=Origin.SPAWNED)
 
 
-def watch(**models) -> Watch:
+def watch(**models) -> SessionWatch:
     names = {"names": {}, "providers": frozenset({"hotseat"}), **models}
-    return Watch(settings=SETTINGS, models=Models(**names))
+    return SessionWatch(settings=SETTINGS, models=ModelNames(**names))
 
 
-def reading(*sessions: Session, at_s: float = 0.0, faults: tuple[str, ...] = ()) -> Reading:
+def reading(*sessions: SessionReading, at_s: float = 0.0, faults: tuple[str, ...] = ()) -> Reading:
     return Reading(sessions=sessions, now_s=WALL_S + at_s, faults=faults)
 
 
@@ -48,29 +48,29 @@ def ago(seconds: float) -> float:
 @pytest.mark.parametrize(
     "session, verdict",
     [
-        (TALKING, Verdict.KEEP),
-        (replace(TALKING, interacted_s=ago(899)), Verdict.KEEP),
-        (replace(TALKING, interacted_s=ago(901)), Verdict.LAPSE),
-        (replace(TALKING, interacted_s=None), Verdict.LAPSE),
+        (TALKING, WarmVerdict.KEEP),
+        (replace(TALKING, interacted_s=ago(899)), WarmVerdict.KEEP),
+        (replace(TALKING, interacted_s=ago(901)), WarmVerdict.LAPSE),
+        (replace(TALKING, interacted_s=None), WarmVerdict.LAPSE),
         # a heartbeat's run: nobody spoke before it, or long before it
-        (replace(RUNNING, interacted_s=ago(5000), run_started_s=ago(10)), Verdict.LAPSE),
-        (replace(RUNNING, interacted_s=None, run_started_s=ago(10)), Verdict.LAPSE),
+        (replace(RUNNING, interacted_s=ago(5000), run_started_s=ago(10)), WarmVerdict.LAPSE),
+        (replace(RUNNING, interacted_s=None, run_started_s=ago(10)), WarmVerdict.LAPSE),
         # a turn that takes hours, and one that shows no life any more
-        (replace(RUNNING, interacted_s=ago(9000), run_started_s=ago(8990), sign_s=ago(60)), Verdict.KEEP),
-        (replace(RUNNING, interacted_s=ago(9000), run_started_s=ago(8990), sign_s=ago(2200)), Verdict.LAPSE),
-        (replace(RUNNING, run_started_s=None), Verdict.KEEP),
+        (replace(RUNNING, interacted_s=ago(9000), run_started_s=ago(8990), sign_s=ago(60)), WarmVerdict.KEEP),
+        (replace(RUNNING, interacted_s=ago(9000), run_started_s=ago(8990), sign_s=ago(2200)), WarmVerdict.LAPSE),
+        (replace(RUNNING, run_started_s=None), WarmVerdict.KEEP),
         # /stop, then /new
-        (replace(TALKING, phase=Phase.STOPPED), Verdict.GIVE_BACK),
-        (replace(TALKING, phase=Phase.NEW, interacted_s=ago(1)), Verdict.GIVE_BACK),
+        (replace(TALKING, phase=Phase.STOPPED), WarmVerdict.GIVE_BACK),
+        (replace(TALKING, phase=Phase.NEW, interacted_s=ago(1)), WarmVerdict.GIVE_BACK),
         # a sub-agent before, during and after its run
-        (replace(SPAWNED, phase=Phase.NEW), Verdict.KEEP),
-        (replace(SPAWNED, phase=Phase.RUNNING), Verdict.KEEP),
-        (replace(SPAWNED, phase=Phase.RESTING), Verdict.GIVE_BACK),
+        (replace(SPAWNED, phase=Phase.NEW), WarmVerdict.KEEP),
+        (replace(SPAWNED, phase=Phase.RUNNING), WarmVerdict.KEEP),
+        (replace(SPAWNED, phase=Phase.RESTING), WarmVerdict.GIVE_BACK),
         # cron
-        (replace(RUNNING, origin=Origin.AUTOMATIC), Verdict.LAPSE),
+        (replace(RUNNING, origin=Origin.AUTOMATIC), WarmVerdict.LAPSE),
     ],
 )
-def test_rule(session: Session, verdict: Verdict):
+def test_rule(session: SessionReading, verdict: WarmVerdict):
     assert watch().judge(session, WALL_S, 50.0) is verdict
 
 

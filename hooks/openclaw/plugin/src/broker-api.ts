@@ -75,7 +75,7 @@ export interface paths {
         put?: never;
         /**
          * Create
-         * @description Ask for a model and get it, or a place in line. `wait` holds the answer for a grant.
+         * @description Ask for a model and get it, or a ticket for it. `wait` holds the answer for a grant.
          */
         post: operations["create_lease_post"];
         delete?: never;
@@ -93,7 +93,7 @@ export interface paths {
         };
         /**
          * Show
-         * @description Look at a lease. Its owner keeps the place in line by asking, and claims a grant; observers only look.
+         * @description Look at a lease. Its owner keeps the ticket queued by asking, and claims a grant; observers only look.
          */
         get: operations["show_lease__lease_id__get"];
         put?: never;
@@ -117,7 +117,7 @@ export interface paths {
         };
         /**
          * Follow
-         * @description Events `waiting` (position, ETA, load progress), `granted`, `ending`, `ended`; keeps the place in line.
+         * @description Events `waiting` (position, ETA, load progress), `granted`, `ending`, `ended`; keeps the ticket queued.
          */
         get: operations["follow_lease__lease_id__events_get"];
         put?: never;
@@ -188,6 +188,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/models/{model}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Load
+         * @description Load a model now, in spite of back-off; idle ones go where there is no room, used ones never.
+         */
+        post: operations["load_models__model__load_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{model}/off": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Off
+         * @description Take a model out of service: its waiters are told the reason, holders keep it, then it is unloaded.
+         */
+        post: operations["off_models__model__off_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{model}/on": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * On
+         * @description Put a model back into service.
+         */
+        post: operations["on_models__model__on_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{model}/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload
+         * @description Unload a model now; it comes back when somebody asks for it, and not before.
+         */
+        post: operations["unload_models__model__unload_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/queue": {
         parameters: {
             query?: never;
@@ -239,7 +319,7 @@ export interface paths {
         put?: never;
         /**
          * Release
-         * @description Give a lease back or leave the line; safe to repeat.
+         * @description Give a lease back or leave the queue; safe to repeat.
          */
         post: operations["release_release_post"];
         delete?: never;
@@ -259,7 +339,7 @@ export interface paths {
         put?: never;
         /**
          * Renew
-         * @description Prolong a lease, or keep the place in line. An ending lease keeps its deadline.
+         * @description Prolong a lease, or keep its ticket queued. An ending lease keeps its deadline.
          */
         post: operations["renew_renew_post"];
         delete?: never;
@@ -284,6 +364,26 @@ export interface paths {
         get: operations["report_report_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/route": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Foresee
+         * @description Tell where a request to `/v1` would go now, without serving it. For another key's requests it needs `observe`.
+         */
+        post: operations["foresee_route_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -378,7 +478,7 @@ export interface components {
             seq?: number | null;
             /**
              * Sessionkey
-             * @description The conversation.
+             * @description The conversation that the message is about.
              */
             sessionKey: string;
             /**
@@ -396,7 +496,7 @@ export interface components {
         };
         /**
          * Counted
-         * @description How often.
+         * @description How often something happened, under these labels.
          */
         Counted: {
             /** Count */
@@ -405,6 +505,54 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+        };
+        /**
+         * DayReport
+         * @description One day, all brokers of the pool together; what did not happen is not in it.
+         */
+        DayReport: {
+            /**
+             * Counts
+             * @description ``requests``, ``outcomes``, ``tokens``, ``loads``, ``swaps`` and others, each by its labels.
+             */
+            counts: {
+                [key: string]: components["schemas"]["Counted"][];
+            };
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            /** Pool */
+            pool: string;
+            /**
+             * Times
+             * @description ``wait`` for a lease, ``firstByte`` after it, ``load``; the entry without labels is all of them together.
+             */
+            times: {
+                [key: string]: components["schemas"]["Timed"][];
+            };
+        };
+        /**
+         * DepartureInfo
+         * @description How a model that was ready went from a slot the last time.
+         */
+        DepartureInfo: {
+            /**
+             * Maderoomfor
+             * @description The model that was loaded in its place; null: none was.
+             */
+            madeRoomFor?: string | null;
+            /** Secondsago */
+            secondsAgo: number;
+            /** Slot */
+            slot: string;
+            /**
+             * Why
+             * @description What it made room for (waiters, age_bound, warm, prefetch, restore, pinned), or release_vram, drain, server_died,
+             *     not_confirmed.
+             */
+            why: string;
         };
         /**
          * Endpoint
@@ -423,31 +571,80 @@ export interface components {
             baseUrl: string;
         };
         /**
+         * Explanation
+         * @description Why one lease waits, and for how long at most.
+         */
+        Explanation: {
+            /**
+             * Ahead
+             * @description Tickets of its model that are served before it.
+             */
+            ahead?: number | null;
+            /**
+             * Boundseconds
+             * @description Longest it can wait by the configuration, counted from its arrival; absent when a condition of the bound does not
+             *     hold.
+             */
+            boundSeconds?: number | null;
+            /** Leaseid */
+            leaseId: string;
+            /**
+             * Lines
+             * @description What it is, who is ahead, what the slots do and the longest it can take, in sentences for people.
+             */
+            lines: string[];
+            /** Position */
+            position?: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "active" | "ending" | "ended";
+            /** Waitreason */
+            waitReason?: string | null;
+        };
+        /**
          * FailureInfo
          * @description A model that failed to load on a slot, or whose server died there at work.
          */
         FailureInfo: {
             /**
              * Deaths
-             * @description Of its server at work, within the last hour, as this broker has seen them.
+             * @description How often its server died at work within the last hour, as this broker has seen it.
              * @default 0
              */
             deaths: number;
-            /** Error */
+            /**
+             * Error
+             * @description Why it failed, with the model server's own last words.
+             */
             error: string;
+            /** Failedsecondsago */
+            failedSecondsAgo?: number | null;
             /**
              * Fails
-             * @description Loads in a row.
+             * @description How many loads failed in a row.
              */
             fails: number;
+            /**
+             * Kind
+             * @description permanent: not before its entry, program or files change; unsound: the worker sees that it cannot be started;
+             *     room: it may load with more room; host: the host's doing; useless: it was ready and did nothing; died: it was at
+             *     work, and all its loads succeed.
+             * @enum {string}
+             */
+            kind: "permanent" | "passing" | "room" | "host" | "useless" | "unsound" | "died";
             /** Model */
             model: string;
             /**
              * Quarantined
-             * @description Its loads are given up.
+             * @description It is given up for now: who asks for it is refused at once.
              */
             quarantined: boolean;
-            /** Retryinseconds */
+            /**
+             * Retryinseconds
+             * @description Time until it is tried again; null: it is not before its worker sees a change.
+             */
             retryInSeconds?: number | null;
         };
         /**
@@ -463,7 +660,7 @@ export interface components {
         };
         /**
          * Lease
-         * @description A lease, or the place in line for one (state ``queued``).
+         * @description A lease, or the ticket for one (state ``queued``).
          */
         Lease: {
             /** @description Set for an active ``use`` lease, to its owner only. */
@@ -479,7 +676,7 @@ export interface components {
             etaSeconds?: number | null;
             /**
              * Expiresinseconds
-             * @description Active or ending: until it ends unless renewed. Queued: until the place is given up unless asked about.
+             * @description Active or ending: until it ends unless renewed. Queued: until the ticket is dropped unless asked about.
              */
             expiresInSeconds?: number | null;
             /**
@@ -489,6 +686,8 @@ export interface components {
             intent: "use" | "warm";
             /** Leaseid */
             leaseId: string;
+            /** @description How the last load of its model failed; set for a queued or ended lease until a load succeeds. */
+            loadFailure?: components["schemas"]["LoadFailure"] | null;
             /** Model */
             model: string;
             /**
@@ -498,7 +697,7 @@ export interface components {
             nonce?: string | null;
             /**
              * Position
-             * @description 1: next of its model.
+             * @description Place in its model's queue: 1 is next.
              */
             position?: number | null;
             /**
@@ -509,7 +708,7 @@ export interface components {
             reason?: string | null;
             /**
              * Sessionkey
-             * @description Percent-encoded where it is not plain ASCII.
+             * @description The conversation or job; percent-encoded where it is not plain ASCII.
              */
             sessionKey: string;
             /**
@@ -531,7 +730,7 @@ export interface components {
         LeaseRequest: {
             /**
              * Cancelondisconnect
-             * @description Leave the line at once when the connection that waits drops; else the place is kept for the waiter's TTL.
+             * @description Leave the queue at once when the connection that waits drops; else the ticket is kept for the waiter's TTL.
              * @default false
              */
             cancelOnDisconnect: boolean;
@@ -547,8 +746,8 @@ export interface components {
             holder?: string | null;
             /**
              * Intent
-             * @description ``use``: calling it now, held against everybody. ``warm``: will need it again; active at once, yields to any
-             *     use.
+             * @description ``use``: calling it now; not unloaded meanwhile, and asked back only with a time of grace. ``warm``: will need it
+             *     again; active at once, yields to any use.
              * @default use
              * @enum {string}
              */
@@ -558,6 +757,13 @@ export interface components {
              * @description A name of the catalogue (``GET /models``).
              */
             model: string;
+            /**
+             * Onlyifwarm
+             * @description Only while the model is loaded: 503 ``model_not_warm`` at once where it is not, and the ticket ends when the
+             *     model goes. Causes no load. For heartbeats and other work that nobody misses.
+             * @default false
+             */
+            onlyIfWarm: boolean;
             /**
              * Priority
              * @description A class, or a number: 2 to 5 interactive, -1 to 1 normal, -2 and -3 background, below batch.
@@ -570,6 +776,13 @@ export interface components {
              */
             sessionKey: string;
             /**
+             * Singlerequest
+             * @description The lease is for one request to the model server and given back after it: then it is asked back not before it
+             *     was held for ``request_run_s`` (900 s), as requests of ``/v1`` are, instead of after its slice.
+             * @default false
+             */
+            singleRequest: boolean;
+            /**
              * Ttlseconds
              * @description How long the lease lives without a renewal, from the moment it becomes active. Null: the broker's default.
              */
@@ -580,6 +793,27 @@ export interface components {
              * @default 0
              */
             wait: number;
+        };
+        /**
+         * LoadFailure
+         * @description How the last load of a model failed, told to whoever waits for it.
+         */
+        LoadFailure: {
+            /**
+             * Error
+             * @description What went wrong, with the model server's own last words; no secrets.
+             */
+            error: string;
+            /**
+             * Fails
+             * @description How many loads failed in a row.
+             */
+            fails: number;
+            /**
+             * Retryinseconds
+             * @description Time until it is tried again; absent: it is tried now, or not by itself.
+             */
+            retryInSeconds?: number | null;
         };
         /**
          * ModelInfo
@@ -594,24 +828,42 @@ export interface components {
             banned: string[];
             /**
              * Deaths
-             * @description Of its server at work, within the last hour, as this broker has seen them.
+             * @description How often its server died at work within the last hour, as this broker has seen it.
              * @default 0
              */
             deaths: number;
             /**
+             * Firsttokenseconds
+             * @description From the lease to the first token of its streams, as this broker has learned lately; null: not known.
+             */
+            firstTokenSeconds?: number | null;
+            /**
              * Holdseconds
-             * @description Mean length of a lease.
+             * @description Mean length of a lease on it.
              */
             holdSeconds: number;
             /** Holders */
             holders: number;
             /** Isdefault */
             isDefault: boolean;
+            /**
+             * Keep
+             * @description On how many slots it is kept while nobody else needs the room.
+             * @default 0
+             */
+            keep: number;
             /** Leaselimit */
             leaseLimit: number;
+            /** @description How it went last; null: it never was ready, or has not gone since the pool was made. */
+            left?: components["schemas"]["DepartureInfo"] | null;
+            /**
+             * Loaderror
+             * @description Why its last load failed; null: it did not, or one succeeded since.
+             */
+            loadError?: string | null;
             /**
              * Loadseconds
-             * @description Mean time from order to ready.
+             * @description Mean time from order to ready; before there was a load, what the operator or its worker expects.
              */
             loadSeconds: number;
             /** Memorymib */
@@ -619,8 +871,18 @@ export interface components {
             /** Name */
             name: string;
             /**
+             * Off
+             * @description Why an operator took it out of service; null: it is in service.
+             */
+            off?: string | null;
+            /**
+             * Pinned
+             * @default false
+             */
+            pinned: boolean;
+            /**
              * Slots
-             * @description Where it is ready.
+             * @description Slots on which it is ready.
              */
             slots: string[];
             /**
@@ -629,16 +891,21 @@ export interface components {
              */
             state: string;
             /**
+             * Tokenspersecond
+             * @description How many tokens per second its streams have after the first one; null: not known.
+             */
+            tokensPerSecond?: number | null;
+            /**
              * Trust
-             * @description In its answers, as this broker has seen them; a suspect is asked last, or not sent all kinds of requests, one in
-             *     quarantine is asked no more.
+             * @description Whether its answers can be trusted, as this broker has seen them; a suspect is asked last, or not sent all kinds
+             *     of requests, one in quarantine is asked no more.
              * @default trusted
              * @enum {string}
              */
             trust: "trusted" | "suspect" | "canary" | "quarantined";
             /**
              * Trustreason
-             * @description Why, in words; null: there is nothing to be said.
+             * @description Why its trust is what it is, in words; null: there is nothing to be said.
              */
             trustReason?: string | null;
             /** Waitreason */
@@ -647,6 +914,64 @@ export interface components {
             waiters: number;
             /** Warm */
             warm: number;
+        };
+        /**
+         * ModelMoved
+         * @description What became of an operator's order.
+         */
+        ModelMoved: {
+            /**
+             * Evicted
+             * @description Idle models that made room for it.
+             */
+            evicted: string[];
+            /** Model */
+            model: string;
+            /**
+             * Slots
+             * @description Slots on which it is in that state now.
+             */
+            slots: string[];
+            /**
+             * State
+             * @description ready or loading; after an unload unloading or absent.
+             */
+            state: string;
+        };
+        /**
+         * ModelOff
+         * @description Take a model out of service.
+         */
+        ModelOff: {
+            /**
+             * Reason
+             * @description Why, in words; told to everybody who asks for it.
+             */
+            reason: string;
+        };
+        /**
+         * ModelPlace
+         * @description The slot to load or unload a model on.
+         */
+        ModelPlace: {
+            /**
+             * Slot
+             * @description Name of the slot; null: the one where least is lost, and for unloading all.
+             */
+            slot?: string | null;
+        };
+        /**
+         * ModelService
+         * @description Whether a model is in service.
+         */
+        ModelService: {
+            /** Model */
+            model: string;
+            /**
+             * Off
+             * @description Why an operator took it out of service; null: it is in service.
+             */
+            off?: string | null;
         };
         /**
          * Models
@@ -680,7 +1005,7 @@ export interface components {
             detail: string;
             /**
              * Retryafterseconds
-             * @description As the ``Retry-After`` header.
+             * @description The same number as in the ``Retry-After`` header.
              * @default null
              */
             retryAfterSeconds: number | null;
@@ -726,6 +1051,12 @@ export interface components {
              * @enum {string}
              */
             intent: "use" | "warm";
+            /**
+             * Label
+             * @description What the lease is for, as its client put it; percent-encoded as the session key is.
+             * @default
+             */
+            label: string;
             /** Leaseid */
             leaseId: string;
             /** Model */
@@ -752,7 +1083,7 @@ export interface components {
             waitedSeconds: number;
             /**
              * Who
-             * @description Name of the API key.
+             * @description Name of the API key that the lease belongs to.
              */
             who: string;
         };
@@ -771,7 +1102,7 @@ export interface components {
         };
         /**
          * ReleaseByLease
-         * @description Give a lease back, or leave the line; safe to repeat.
+         * @description Give a lease back, or leave the queue; safe to repeat.
          */
         ReleaseByLease: {
             /** Leaseid */
@@ -781,7 +1112,7 @@ export interface components {
         };
         /**
          * ReleaseBySession
-         * @description Give a session's lease back, or leave the line; safe to repeat.
+         * @description Give a session's lease back, or leave the queue; safe to repeat.
          */
         ReleaseBySession: {
             /** Holder */
@@ -799,7 +1130,7 @@ export interface components {
         };
         /**
          * RenewByLease
-         * @description Prolong a lease, or keep the place in line.
+         * @description Prolong a lease, or keep its ticket queued.
          */
         RenewByLease: {
             /** Leaseid */
@@ -814,7 +1145,7 @@ export interface components {
         };
         /**
          * RenewBySession
-         * @description Prolong a session's lease, or keep its place in line.
+         * @description Prolong a session's lease, or keep its ticket queued.
          */
         RenewBySession: {
             /** Holder */
@@ -836,46 +1167,19 @@ export interface components {
             ttlSeconds?: number | null;
         };
         /**
-         * Report
-         * @description One day, all brokers of the pool together; what did not happen is not in it.
-         */
-        Report: {
-            /**
-             * Counts
-             * @description ``requests``, ``outcomes``, ``tokens``, ``loads``, ``swaps`` and others, each by its labels.
-             */
-            counts: {
-                [key: string]: components["schemas"]["Counted"][];
-            };
-            /**
-             * Day
-             * Format: date
-             */
-            day: string;
-            /** Pool */
-            pool: string;
-            /**
-             * Times
-             * @description ``wait`` for a lease, ``firstByte`` after it, ``load``; the entry without labels is all of them together.
-             */
-            times: {
-                [key: string]: components["schemas"]["Timed"][];
-            };
-        };
-        /**
          * ResidencyInfo
-         * @description A model on a slot.
+         * @description One model on one slot, and how deep it is there.
          */
         ResidencyInfo: {
             /**
              * Admits
-             * @description ``earlier``: only those that waited before it must make room.
+             * @description Who is admitted; ``earlier``: only those that waited before it must make room.
              * @enum {string}
              */
             admits: "all" | "none" | "earlier";
             /**
              * Holders
-             * @description ``use`` leases on it.
+             * @description How many ``use`` leases are held on it.
              */
             holders: number;
             /** Memorymib */
@@ -884,7 +1188,7 @@ export interface components {
             model: string;
             /**
              * Progress
-             * @description Of the load, percent; 0 where the server does not tell.
+             * @description How far its load has come, percent; 0 where the server does not tell.
              */
             progress: number;
             /**
@@ -892,6 +1196,226 @@ export interface components {
              * @description loading, ready or unloading.
              */
             state: string;
+            /**
+             * Why
+             * @description What it was loaded for: waiters, age_bound, warm (a warm lease), prefetch (a guess), restore (the default, or one
+             *     to be kept) or pinned.
+             * @default
+             */
+            why: string;
+        };
+        /**
+         * RouteAnswer
+         * @description Where a request would go, and why.
+         */
+        RouteAnswer: {
+            /**
+             * Choices
+             * @default []
+             */
+            choices: components["schemas"]["RouteChoice"][];
+            /**
+             * Effort
+             * @description How hard its model is to think; null: the request does not say.
+             */
+            effort?: string | null;
+            /**
+             * Message
+             * @description What the client would be told if it were refused; null: it would not be.
+             */
+            message?: string | null;
+            /**
+             * Model
+             * @description The name asked for; the default, where the body names none. Null: the body cannot be read.
+             */
+            model?: string | null;
+            /**
+             * Passedover
+             * @default []
+             */
+            passedOver: components["schemas"]["RoutePassedOver"][];
+            /**
+             * Path
+             * @description The address it was taken for.
+             */
+            path: string;
+            /**
+             * Private
+             * @description Why it may not leave; null: it may, or nothing can leave here.
+             */
+            private?: string | null;
+            /**
+             * Prompttokens
+             * @description How many tokens the prompt has, counted so that it is rather too many.
+             * @default 0
+             */
+            promptTokens: number;
+            /**
+             * Reason
+             * @description Why it would go there: the word of ``x-hotseat-reason``, or the code of the refusal.
+             */
+            reason: string;
+            /**
+             * Route
+             * @description Where it would go first: the word of ``x-hotseat-route``.
+             * @enum {string}
+             */
+            route: "local" | "cloud" | "inside" | "refused";
+            /**
+             * Rule
+             * @description Number of the name's rule that holds, from 1; null: none.
+             */
+            rule?: number | null;
+            /**
+             * Schemadepth
+             * @description How many objects and lists of the answer's schema are within one another; 0: there is no schema.
+             * @default 0
+             */
+            schemaDepth: number;
+            /**
+             * Serves
+             * @description The name that would be asked first; null: it would be refused.
+             */
+            serves?: string | null;
+            /**
+             * Session
+             * @description The conversation that it would belong to.
+             */
+            session?: string | null;
+            /**
+             * Status
+             * @description What its client would be answered before any model server is asked: 200, or the refusal's status.
+             */
+            status: number;
+            /**
+             * Task
+             * @description What it is for; null: it shows no task.
+             */
+            task?: string | null;
+            /**
+             * Taskfrom
+             * @description Who says what it is for: a header, the API key, the name asked for, or the request by its looks.
+             * @default request
+             * @enum {string}
+             */
+            taskFrom: "header" | "key" | "alias" | "request";
+            /**
+             * Toolcalls
+             * @description How many calls of tools were made in the conversation so far.
+             * @default 0
+             */
+            toolCalls: number;
+            /**
+             * Tools
+             * @default 0
+             */
+            tools: number;
+        };
+        /**
+         * RouteBody
+         * @description The same without anything around it: a body of ``/v1``, taken for what it looks like.
+         */
+        RouteBody: {
+            /**
+             * Model
+             * @description The name of the model that is asked for.
+             */
+            model: string;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * RouteChoice
+         * @description One candidate, in the order in which they would be tried.
+         */
+        RouteChoice: {
+            /**
+             * Busy
+             * @description Others use its GPU, or the wait for it is longer than it may be.
+             */
+            busy: boolean;
+            /**
+             * Firsttokenseconds
+             * @description How long until its first token, as this broker has learned lately; null: not known.
+             */
+            firstTokenSeconds: number | null;
+            /**
+             * Late
+             * @description It would miss the deadline.
+             */
+            late: boolean;
+            /** Model */
+            model: string;
+            /**
+             * Reserve
+             * @description How much of the budget would be put aside for it, in the currency of the prices.
+             */
+            reserve: number;
+            /**
+             * Route
+             * @enum {string}
+             */
+            route: "local" | "cloud" | "inside" | "refused";
+            /**
+             * Takesseconds
+             * @description How long until the answer is whole, where the name prefers the fastest; null: not known, or not asked for.
+             */
+            takesSeconds: number | null;
+            /**
+             * Tokenspersecond
+             * @description How many tokens per second follow the first one, as this broker has learned lately; null: not known.
+             */
+            tokensPerSecond: number | null;
+            /**
+             * Waitseconds
+             * @description How long until the lease, or until an upstream answers; null: not known.
+             */
+            waitSeconds: number | null;
+        };
+        /**
+         * RoutePassedOver
+         * @description A candidate that may not or cannot serve it.
+         */
+        RoutePassedOver: {
+            /** Model */
+            model: string;
+            /**
+             * Why
+             * @description ``private``, ``kind``, ``context``, ``tools``, ``structured``, ``vision``, ``quantisation``, ``class``, ``down``,
+             *     ``breaker``, ``budget``.
+             */
+            why: string;
+        };
+        /**
+         * RouteRequest
+         * @description A request to ``/v1`` as it would be sent.
+         */
+        RouteRequest: {
+            /**
+             * Body
+             * @description Body of the request, as the address takes it.
+             */
+            body: {
+                [key: string]: unknown;
+            };
+            /**
+             * Headers
+             * @description Headers of the request. Those count that ``/v1`` reads; credentials do not.
+             * @default {}
+             */
+            headers: {
+                [key: string]: string;
+            };
+            /**
+             * Key
+             * @description Name of the API key that would send it; another's than the caller's needs ``observe``.
+             */
+            key?: string | null;
+            /**
+             * Path
+             * @description Address of the request, such as ``/v1/messages``. Null: the one that the body looks like.
+             */
+            path?: string | null;
         };
         /**
          * SlotInfo
@@ -904,11 +1428,16 @@ export interface components {
             failures: components["schemas"]["FailureInfo"][];
             /**
              * Foreign
-             * @description Processes that are not ours, ``name/pid:mib``.
+             * @description Processes on the device that are not ours, ``name/pid:mib``.
              */
             foreign: string[];
             /** Foreignmib */
             foreignMib: number;
+            /**
+             * Foreignutilisationpercent
+             * @description The same for processes other than our model servers; null where nobody tells.
+             */
+            foreignUtilisationPercent: number | null;
             /** Freemib */
             freeMib: number;
             /** Makingroomfor */
@@ -926,6 +1455,11 @@ export interface components {
             state: string;
             /** Totalmib */
             totalMib: number;
+            /**
+             * Utilisationpercent
+             * @description How much of the time anybody's work ran on the device, over some seconds; 0 where nobody tells.
+             */
+            utilisationPercent: number;
             /** Worker */
             worker: string;
         };
@@ -952,7 +1486,7 @@ export interface components {
         };
         /**
          * Status
-         * @description The pool at one moment.
+         * @description The pool at one moment: its slots and what is on them.
          */
         Status: {
             /** Pool */
@@ -963,7 +1497,7 @@ export interface components {
             slots: components["schemas"]["SlotInfo"][];
             /**
              * Snapshotageseconds
-             * @description How old the picture below is; null: none yet.
+             * @description How old the picture below is; null: there is none yet.
              */
             snapshotAgeSeconds?: number | null;
             /**
@@ -984,7 +1518,7 @@ export interface components {
         };
         /**
          * Timed
-         * @description How long, estimated from buckets.
+         * @description How long something took, estimated from the counts of its buckets.
          */
         Timed: {
             /** Count */
@@ -997,39 +1531,6 @@ export interface components {
             p50Seconds: number;
             /** P95Seconds */
             p95Seconds: number;
-        };
-        /**
-         * Why
-         * @description Why a lease waits.
-         */
-        Why: {
-            /**
-             * Ahead
-             * @description Tickets of its model that are served before it.
-             */
-            ahead?: number | null;
-            /**
-             * Boundseconds
-             * @description Longest it can wait by the configuration, counted from its arrival; absent when a condition of the bound does not
-             *     hold.
-             */
-            boundSeconds?: number | null;
-            /** Leaseid */
-            leaseId: string;
-            /**
-             * Lines
-             * @description For people: what it is, who is ahead, what the slots do, the longest it can take.
-             */
-            lines: string[];
-            /** Position */
-            position?: number | null;
-            /**
-             * State
-             * @enum {string}
-             */
-            state: "queued" | "active" | "ending" | "ended";
-            /** Waitreason */
-            waitReason?: string | null;
         };
     };
     responses: never;
@@ -1935,7 +2436,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Why"];
+                    "application/json": components["schemas"]["Explanation"];
                 };
             };
             /** @description No API key, or an unknown one */
@@ -2167,6 +2668,628 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    load_models__model__load_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ModelPlace"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelMoved"];
+                };
+            };
+            /** @description Not JSON, or a name twice */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such thing, or not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not this method */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The picture is old: wrong nonce, or the session is another key's */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body over 8 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    off_models__model__off_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelOff"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelService"];
+                };
+            };
+            /** @description Not JSON, or a name twice */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such thing, or not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not this method */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body over 8 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    on_models__model__on_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelService"];
+                };
+            };
+            /** @description Not JSON, or a name twice */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such thing, or not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not this method */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body over 8 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unload_models__model__unload_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ModelPlace"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelMoved"];
+                };
+            };
+            /** @description Not JSON, or a name twice */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such thing, or not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not this method */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The picture is old: wrong nonce, or the session is another key's */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body over 8 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2769,7 +3892,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Report"];
+                    "application/json": components["schemas"]["DayReport"];
                 };
             };
             /** @description No API key, or an unknown one */
@@ -2792,6 +3915,147 @@ export interface operations {
             };
             /** @description The request did not arrive in time */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked under a name that is not the broker's */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description JSON of the wrong shape or out of bounds */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Queue, key or process has reached a bound; wait as Retry-After says */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request line and headers over 32 KiB */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The broker failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Store away, broker full or shutting down; wait as Retry-After says */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    foresee_route_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RouteRequest"] | components["schemas"]["RouteBody"];
+            };
+        };
+        responses: {
+            /** @description Where it would go, and why; also where it would be refused */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RouteAnswer"];
+                };
+            };
+            /** @description Not JSON, or a name twice */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No API key, or an unknown one */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key may not do this, or a web page that is not in cors_origins asks */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such thing, or not the caller's */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body over 8 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

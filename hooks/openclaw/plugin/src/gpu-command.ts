@@ -8,7 +8,7 @@ export const DEFAULT_ARMED_S = 20 * 60;
 const MAX_ARMED_S = 86_400;
 const USAGE = "Usage: /gpu · /gpu warm <model> [20m] · /gpu release";
 
-export interface Desk {
+export interface Hotseat {
   readonly client: BrokerClient;
   /** Tell the session machine; its effects are returned, not yet published. */
   readonly take: (event: SessionEvent) => Effect[];
@@ -20,13 +20,13 @@ export interface Asker {
 }
 
 /** Answer the command; never throws. */
-export async function gpuCommand(desk: Desk, asker: Asker, args: string): Promise<string> {
+export async function gpuCommand(hotseat: Hotseat, asker: Asker, args: string): Promise<string> {
   const [verb = "status", ...rest] = args.trim().split(/\s+/).filter(Boolean);
   try {
-    if (verb === "status") return await status(desk, asker);
+    if (verb === "status") return await status(hotseat, asker);
     if (asker.sessionKey === undefined) return "This needs a conversation.";
-    if (verb === "warm" && rest[0] !== undefined) return await warm(desk, asker.sessionKey, rest[0], rest[1]);
-    if (verb === "release") return await release(desk, asker.sessionKey);
+    if (verb === "warm" && rest[0] !== undefined) return await warm(hotseat, asker.sessionKey, rest[0], rest[1]);
+    if (verb === "release") return await release(hotseat, asker.sessionKey);
     return USAGE;
   } catch (error) {
     if (error instanceof BrokerError) return `Hotseat: ${error.message}`;
@@ -34,9 +34,9 @@ export async function gpuCommand(desk: Desk, asker: Asker, args: string): Promis
   }
 }
 
-async function status(desk: Desk, asker: Asker): Promise<string> {
-  const { models } = await desk.client.get<{ models: ModelInfo[] }>("/models", ASK_LIMIT_MS);
-  const { leases } = await desk.client.get<{ leases: QueueEntry[] }>("/queue", ASK_LIMIT_MS);
+async function status(hotseat: Hotseat, asker: Asker): Promise<string> {
+  const { models } = await hotseat.client.get<{ models: ModelInfo[] }>("/models", ASK_LIMIT_MS);
+  const { leases } = await hotseat.client.get<{ leases: QueueEntry[] }>("/queue", ASK_LIMIT_MS);
   const lines = models.map((model) => {
     const people = [count(model.holders, "in use"), count(model.warm, "warm"), count(model.waiters, "waiting")];
     return `${model.name}: ${[model.state, ...people.filter(Boolean)].join(", ")}`;
@@ -56,21 +56,21 @@ function mine(lease: QueueEntry): string {
   return `You: place ${lease.position ?? "?"} for ${lease.model}, ${eta}`;
 }
 
-async function warm(desk: Desk, session: string, model: string, asked: string | undefined): Promise<string> {
+async function warm(hotseat: Hotseat, session: string, model: string, asked: string | undefined): Promise<string> {
   const forS = asked === undefined ? DEFAULT_ARMED_S : secondsOf(asked);
   if (forS === undefined) return `"${asked}" is no time; try 90s, 20m or 2h. ${USAGE}`;
-  const { models } = await desk.client.get<{ models: ModelInfo[] }>("/models", ASK_LIMIT_MS);
+  const { models } = await hotseat.client.get<{ models: ModelInfo[] }>("/models", ASK_LIMIT_MS);
   const known = models.find((each) => each.name === model);
   if (known === undefined) return `No model "${model}". There are: ${models.map((each) => each.name).join(", ")}`;
-  for (const effect of desk.take({ type: "armed", session, model, forS })) {
-    if (effect.type !== "span") await desk.client.tell(effect);
+  for (const effect of hotseat.take({ type: "armed", session, model, forS })) {
+    if (effect.type !== "span") await hotseat.client.tell(effect);
   }
   return `${model} is kept warm for ${duration(forS)}${known.state === "ready" ? "" : `; it is ${known.state} now`}.`;
 }
 
-async function release(desk: Desk, session: string): Promise<string> {
-  const effects = desk.take({ type: "ended", session }).filter((effect) => effect.type !== "span");
-  for (const effect of effects) await desk.client.tell(effect);
+async function release(hotseat: Hotseat, session: string): Promise<string> {
+  const effects = hotseat.take({ type: "ended", session }).filter((effect) => effect.type !== "span");
+  for (const effect of effects) await hotseat.client.tell(effect);
   return effects.length === 0 ? "Nothing is kept warm here." : `Given back: ${effects.map(({ model }) => model).join(", ")}.`;
 }
 

@@ -1,1 +1,4 @@
-"""Where warm leases are published: the ingress stream, or the broker's HTTP API."""
+"""Where warm leases are published: the ingress stream, or the broker's HTTP API.
+
+Its face is ``port``.
+"""

@@ -1,4 +1,4 @@
-"""Published with the broker's lease calls.
+"""Publishes with the broker's lease calls.
 
 Rule: never shorten. ``POST /lease`` answers with the session's lease on this model if it has one, whoever asked for it
 under this API key; it is renewed only when less than a TTL is left: ``/gpu warm 20m`` beside us keeps its 20 minutes.
@@ -21,7 +21,7 @@ _ENDED_BETWEEN = frozenset({404, 409, 410})
 
 
 class HttpPublisher:
-    """One broker."""
+    """Publishes to one broker, over HTTP."""
 
     def __init__(self, url: str, api_key: str, *, ttl_s: float, priority: str) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -33,24 +33,24 @@ class HttpPublisher:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False)
 
     def renew(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
-        """Two calls each at most."""
+        """Keep these warm; it takes two calls for each at most."""
         self._refused = {}
         for warm in leases:
             if self._renew(warm):
                 yield warm
 
     def release(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
-        """One call each."""
+        """Give these back, with one call for each."""
         for warm in leases:
             self._post("/release", {"sessionKey": warm.session, "model": warm.model, "intent": "warm"})
             yield warm
 
     def refused(self) -> Mapping[str, str]:
-        """By the broker: no such model, or not for this key."""
+        """Return the models that the broker refused to keep warm: it has none such, or not for this key."""
         return self._refused
 
     def close(self) -> None:
-        """Drop connections."""
+        """Drop the connections to the broker."""
         self._http.close()
 
     def _renew(self, warm: Warm) -> bool:

@@ -1,4 +1,4 @@
-"""What a publisher is."""
+"""What a publisher must be able to do, and how it says that it could not."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -7,7 +7,7 @@ from hooks.openclaw.poller.activity import Warm
 
 
 class PublishError(Exception):
-    """Not published, or perhaps not; the next period publishes again."""
+    """It was not published, or perhaps not; the next period publishes again."""
 
 
 class RefusedError(PublishError):
@@ -28,11 +28,11 @@ class Publisher(Protocol):
         """Give these back; yields each that was accepted.
 
         Raises:
-            PublishError: As above.
+            PublishError: It could not be said; those already yielded were.
         """
 
     def refused(self) -> Mapping[str, str]:
-        """Models that could not be kept warm at the last renewal, and why; empty where nobody answers."""
+        """Return the models that could not be kept warm at the last renewal, and why; empty where nobody answers."""
 
     def close(self) -> None:
-        """Drop connections."""
+        """Drop the connections; nothing is published afterwards."""

@@ -1,4 +1,4 @@
-"""Published with ``XADD`` to the pool's ingress stream; the store's user may do nothing else.
+"""Publishes with ``XADD`` to the pool's ingress stream; the store's user may do nothing else.
 
 Rule: messages carry no ``seq``. That number belongs to whoever reports a session's events in order (the plugin); a
 statement of how things are, repeated every period, must not make one of the plugin's messages count as late.
@@ -19,7 +19,7 @@ from hooks.openclaw.poller.publishing.port import PublishError, RefusedError
 from schemas.messages import base_key
 
 MAX_LENGTH = 10_000
-"""Entries the stream may hold while every broker is away; the oldest go first."""
+"""How many entries the stream may hold while every broker is away; the oldest go first."""
 BATCH = 500
 TIMEOUT_S = 5.0
 
@@ -35,7 +35,7 @@ class StoreAddress:
 
 
 class RedisPublisher:
-    """The ingress stream of one pool."""
+    """Publishes to the ingress stream of one pool."""
 
     def __init__(self, address: StoreAddress, *, publisher: str, ttl_s: float, priority: str) -> None:
         self._stream = f"{base_key(address.pool)}:ingress"
@@ -54,19 +54,19 @@ class RedisPublisher:
         )
 
     def renew(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
-        """One entry each, in batches of one round trip."""
+        """Add one entry for each to the stream, in batches of one round trip."""
         return self._publish(leases, self._renewal)
 
     def release(self, leases: tuple[Warm, ...]) -> Iterator[Warm]:
-        """As above."""
+        """Add one entry for each to the stream, in batches of one round trip."""
         return self._publish(leases, {"type": "release", "intent": "warm"})
 
     def refused(self) -> Mapping[str, str]:
-        """Nobody answers on a stream."""
+        """Return nothing: nobody answers on a stream."""
         return {}
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection to the store."""
         self._client.close()
 
     def _publish(self, leases: Sequence[Warm], words: dict[str, str]) -> Iterator[Warm]:

@@ -1,1 +1,4 @@
-"""Where sessions are read: one small port and three answers to it."""
+"""Where OpenClaw's sessions are read: one small port, and three answers to it.
+
+Its face is ``port.Source``.
+"""

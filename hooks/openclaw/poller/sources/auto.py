@@ -1,4 +1,4 @@
-"""Whichever store is there: looked for at every look, so a poller may start before the gateway ever ran."""
+"""Reads whichever store is there: looked for at every look, so a poller may start before the gateway ever ran."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hooks.openclaw.poller.sources.sqlite import SqliteSource, databases
 
 
 class AutoSource:
-    """Databases where there are any (an upgraded gateway leaves its old list behind), else session lists."""
+    """Reads databases where there are any (an upgraded gateway leaves its old list behind), else session lists."""
 
     def __init__(self, state_dir: Path, *, limit: int) -> None:
         self._state_dir = state_dir
@@ -17,7 +17,7 @@ class AutoSource:
         self._legacy = LegacyJsonSource(state_dir)
 
     def read(self) -> Reading:
-        """Look once."""
+        """Look once at what is there now."""
         if databases(self._state_dir):
             return self._sqlite.read()
         if files(self._state_dir):
@@ -25,4 +25,4 @@ class AutoSource:
         raise SourceError(f"no sessions under {self._state_dir}: no gateway has run there yet, or it is another folder")
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no connection outlives a look."""

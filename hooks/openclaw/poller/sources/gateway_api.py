@@ -14,17 +14,17 @@ import msgspec
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from hooks.openclaw.poller.activity import Origin, Phase, Reading, Session
+from hooks.openclaw.poller.activity import Origin, Phase, Reading, SessionReading
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 
 TIMEOUT_S = 10.0
 MAX_BYTES = 64 * 1024 * 1024
-"""Of one answer; a row is about 4 KiB."""
+"""Longest answer that is taken, bytes; a row is about 4 KiB."""
 _REFUSALS = frozenset({"INVALID_REQUEST", "UNAUTHORIZED", "FORBIDDEN", "NOT_PAIRED", "PERMISSION_DENIED"})
 
 
 class _Row(msgspec.Struct, rename="camel"):
-    """What is read of a session."""
+    """The fields that are read of a session."""
 
     key: str
     updated_at: float | None = None
@@ -40,14 +40,14 @@ class _Row(msgspec.Struct, rename="camel"):
 
 
 class _Listing(msgspec.Struct, rename="camel"):
-    """Answer of ``sessions.list``."""
+    """The answer of ``sessions.list``."""
 
     ts: float
     sessions: list[_Row]
 
 
 class _Answer(msgspec.Struct):
-    """A frame: an answer to a request of ours, or an event."""
+    """One frame: an answer to a request of ours, or an event."""
 
     type: str
     id: str = ""
@@ -57,7 +57,7 @@ class _Answer(msgspec.Struct):
 
 
 class GatewayApiSource:
-    """One gateway. A connection lives for one look: a restarted gateway needs no special care."""
+    """Reads one gateway. A connection lives for one look: a restarted gateway needs no special care."""
 
     def __init__(self, url: str, token: str, *, limit: int, active_s: float) -> None:
         self._url = url
@@ -65,7 +65,7 @@ class GatewayApiSource:
         self._asked = {"limit": limit, "activeMinutes": max(1, round(active_s / 60) * 2)}
 
     def read(self) -> Reading:
-        """Look once."""
+        """Look once, over a connection of its own."""
         with _connected(self._url) as link:
             _call(link, "connect", self._introduction())
             listing = _call(link, "sessions.list", self._asked)
@@ -83,7 +83,7 @@ class GatewayApiSource:
         return Reading(sessions=tuple(_session(row) for row in rows), now_s=listed.ts / 1000)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no connection outlives a look."""
 
     def _introduction(self) -> dict[str, Any]:
         client = {"id": "gateway-client", "version": "1", "platform": "linux", "mode": "backend"}
@@ -109,7 +109,7 @@ def _connected(url: str) -> Iterator[ClientConnection]:
 
 
 def _call(link: ClientConnection, method: str, params: dict[str, Any]) -> bytes:
-    """One request; events that come in between are skipped."""
+    """Make one request; events that come in between are skipped."""
     link.send(json.dumps({"type": "req", "id": method, "method": method, "params": params}))
     deadline_s = time.monotonic() + TIMEOUT_S
     while (left_s := deadline_s - time.monotonic()) > 0:
@@ -134,9 +134,9 @@ def _is_automatic(row: _Row) -> bool:
     return row.created_via in {"cron", "internal"} or row.classification == "cron" or ":cron:" in row.key
 
 
-def _session(row: _Row) -> Session:
+def _session(row: _Row) -> SessionReading:
     spawned = row.created_via == "spawn" or row.spawned_by is not None
-    return Session(
+    return SessionReading(
         key=row.key,
         origin=Origin.AUTOMATIC if _is_automatic(row) else Origin.SPAWNED if spawned else Origin.PERSON,
         phase=_phase(row),

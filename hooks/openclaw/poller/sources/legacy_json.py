@@ -6,16 +6,16 @@ from pathlib import Path
 
 import msgspec
 
-from hooks.openclaw.poller.activity import Origin, Phase, Reading, Session
+from hooks.openclaw.poller.activity import Origin, Phase, Reading, SessionReading
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 
 MAX_BYTES = 256 * 1024 * 1024
-"""Of one file; an entry is about 25 KiB, most of it the skills' descriptions."""
+"""Longest file that is read, bytes; an entry is about 25 KiB, most of it the skills' descriptions."""
 _PHASES = {None: Phase.NEW, "running": Phase.RUNNING, "killed": Phase.STOPPED}
 
 
 class _Entry(msgspec.Struct, rename="camel"):
-    """What is read of a session; everything else is skipped while parsing."""
+    """The fields that are read of a session; everything else is skipped while parsing."""
 
     session_id: str = ""
     updated_at: float | None = None
@@ -41,12 +41,12 @@ _decoder = msgspec.json.Decoder(dict[str, _Entry])
 
 
 def files(state_dir: Path) -> list[Path]:
-    """One per agent."""
+    """Find the session lists under a state folder: one per agent."""
     return sorted(state_dir.glob("agents/*/sessions/sessions.json"))
 
 
 class LegacyJsonSource:
-    """All agents of one OpenClaw state folder."""
+    """Reads all agents of one OpenClaw state folder."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
@@ -58,7 +58,7 @@ class LegacyJsonSource:
         if not paths:
             raise SourceError(f"no agents/*/sessions/sessions.json under {self._state_dir}")
         self._files = {path: self._files[path] for path in paths if path in self._files}
-        sessions: list[Session] = []
+        sessions: list[SessionReading] = []
         faults: list[SourceError] = []
         for path in paths:
             try:
@@ -72,7 +72,7 @@ class LegacyJsonSource:
         return Reading(sessions=tuple(sessions), now_s=time.time(), faults=tuple(str(fault) for fault in faults))
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no file stays open."""
 
     def _entries(self, path: Path) -> dict[str, _Entry]:
         try:
@@ -94,12 +94,12 @@ class LegacyJsonSource:
         return entries
 
 
-def _session(folder: Path, key: str, entry: _Entry) -> Session:
+def _session(folder: Path, key: str, entry: _Entry) -> SessionReading:
     phase = _PHASES.get(entry.status, Phase.RESTING)
     sign_s = _seconds(entry.updated_at)
     if phase is Phase.RUNNING:
         sign_s = max(sign_s or 0.0, _written_s(folder, entry.session_id))
-    return Session(
+    return SessionReading(
         key=key,
         origin=Origin.AUTOMATIC if ":cron:" in key else Origin.SPAWNED if entry.spawned_by else Origin.PERSON,
         phase=phase,
@@ -112,7 +112,7 @@ def _session(folder: Path, key: str, entry: _Entry) -> Session:
 
 
 def _written_s(folder: Path, session_id: str) -> float:
-    """When the transcript was last added to; the list itself does not change during a run."""
+    """Return when the transcript was last added to; the list itself does not change during a run."""
     if not session_id or "/" in session_id:
         return 0.0
     try:

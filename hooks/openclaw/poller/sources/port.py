@@ -1,4 +1,4 @@
-"""What a source is, and how it says that it cannot read."""
+"""What a source must be able to do, and how it says that it cannot read."""
 
 from typing import Protocol
 
@@ -17,11 +17,11 @@ class Source(Protocol):
     """A place where sessions are read."""
 
     def read(self) -> Reading:
-        """Look once.
+        """Look once at all sessions.
 
         Raises:
             SourceError: Nothing could be read. What could be read in part says so in ``faults``.
         """
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Let go of what is open; nothing is read afterwards."""

@@ -9,14 +9,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hooks.openclaw.poller.activity import Origin, Phase, Reading, Session
+from hooks.openclaw.poller.activity import Origin, Phase, Reading, SessionReading
 from hooks.openclaw.poller.sources.port import SourceError, UnsupportedError
 from hooks.openclaw.poller.sources.read_only_vfs import NoReadOnlyError, connect
 
 SUPPORTED = frozenset({23})
-"""Schema of OpenClaw 2026.9.6."""
+"""Database schemas that were measured: 23 is that of OpenClaw 2026.9.6."""
 BUSY_S = 1.0
-"""How long to wait for a lock of the gateway's; the next period comes anyway."""
+"""How long to wait for a lock of the gateway's, seconds; the next period comes anyway."""
 _PHASES = {None: Phase.NEW, "running": Phase.RUNNING, "killed": Phase.STOPPED}
 _ORIGINS = {"spawn": Origin.SPAWNED, "cron": Origin.AUTOMATIC, "internal": Origin.AUTOMATIC}
 _ROWS = """
@@ -35,7 +35,7 @@ _Row = tuple[str, str | None, str | None, int, int | None, int | None, int | Non
 
 
 def databases(state_dir: Path) -> list[Path]:
-    """One per agent."""
+    """Find the databases under a state folder: one per agent."""
     return sorted(state_dir.glob("agents/*/agent/openclaw-agent.sqlite"))
 
 
@@ -47,7 +47,7 @@ class _Agent:
 
 
 class SqliteSource:
-    """All agents of one OpenClaw state folder."""
+    """Reads all agents of one OpenClaw state folder."""
 
     def __init__(self, state_dir: Path, *, limit: int) -> None:
         self._state_dir = state_dir
@@ -60,7 +60,7 @@ class SqliteSource:
         if not paths:
             raise SourceError(f"no agents/*/agent/openclaw-agent.sqlite under {self._state_dir}")
         self._agents = {path: self._agents.get(path, _Agent()) for path in paths}
-        sessions: list[Session] = []
+        sessions: list[SessionReading] = []
         faults: list[SourceError] = []
         for path, agent in self._agents.items():
             try:
@@ -72,9 +72,9 @@ class SqliteSource:
         return Reading(sessions=tuple(sessions), now_s=time.time(), faults=tuple(str(fault) for fault in faults))
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: connections do not outlive a look."""
 
-    def _read_one(self, path: Path, agent: _Agent) -> list[Session]:
+    def _read_one(self, path: Path, agent: _Agent) -> list[SessionReading]:
         try:
             connection = connect(path, timeout_s=BUSY_S)
         except NoReadOnlyError as error:
@@ -103,7 +103,7 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _override(connection: sqlite3.Connection, row: _Row, agent: _Agent) -> tuple[int, str | None]:
-    """The model set with ``/model``; an entry is tens of kilobytes, so it is looked into only when it has changed."""
+    """Return the model set with ``/model``; an entry has tens of kilobytes, so only a changed one is looked into."""
     key, updated_at = row[0], row[3]
     known = agent.overrides.get(key)
     if known is not None and known[0] == updated_at:
@@ -112,9 +112,9 @@ def _override(connection: sqlite3.Connection, row: _Row, agent: _Agent) -> tuple
     return updated_at, _full_name(*found) if found else None
 
 
-def _session(row: _Row, override: str | None) -> Session:
+def _session(row: _Row, override: str | None) -> SessionReading:
     key, status, via, updated_at, interacted, started, transcript, provider, model = row
-    return Session(
+    return SessionReading(
         key=key,
         origin=_ORIGINS.get(via or "", Origin.PERSON),
         phase=_PHASES.get(status, Phase.RESTING),

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-from broker.answers.verdict import Expected, Shape, Verdict
+from broker.answers.verdict import ExpectedAnswer, Shape, Verdict
 from broker.answers.watcher import Watcher
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -31,7 +31,7 @@ def judged(
     body: bytes, shape: Shape, *, models=("m",), cuts=(), status=200, headers=None, may_be_empty=False
 ) -> Verdict:
     """Feed a body cut at the given places, as the gateway does; the clock is the number of pieces fed."""
-    watcher = Watcher(Expected(shape=shape, models=models, may_be_empty=may_be_empty))
+    watcher = Watcher(ExpectedAnswer(shape=shape, models=models, may_be_empty=may_be_empty))
     streamed = body.lstrip(b"\xef\xbb\xbf\r\n").startswith((b"data:", b"event:", b":"))
     watcher.begin(status, headers or [STREAM if streamed else JSON], 0.0)
     edges = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]

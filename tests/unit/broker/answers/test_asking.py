@@ -5,7 +5,7 @@ import json
 import pytest
 
 from broker.answers.asking import MAX_READ, Asking
-from broker.answers.verdict import Expected, Reason, Shape
+from broker.answers.verdict import ExpectedAnswer, Shape, VerdictReason
 from broker.answers.watcher import Watcher
 from tests.unit.broker.answers.answering import JSON, STREAM, delta, message, sse
 
@@ -19,7 +19,7 @@ def verdict_on(path, request, answer, *, status=200, kind=JSON):
     """On an answer (bytes or a document) to a request (bytes or a document)."""
     asked = request if isinstance(request, bytes) else json.dumps(request).encode()
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    watcher = Watcher(Expected(shape=SHAPES.get(path, Shape.WHOLE), models=("m",), asking=Asking(path, asked)))
+    watcher = Watcher(ExpectedAnswer(shape=SHAPES.get(path, Shape.WHOLE), models=("m",), asking=Asking(path, asked)))
     watcher.begin(status, [STREAM if body.startswith(b"data:") else kind], 0.0)
     watcher.feed(body, 1.0)
     return watcher.end(2.0)
@@ -117,7 +117,7 @@ MARKS = [
 )
 def test_nothing_is_right_where_the_request_allows_it_and_says_nothing_of_the_model(path, request_, answer):
     verdict = verdict_on(path, request_, answer)
-    assert (verdict.reason, verdict.failed, verdict.blames_model) == (Reason.FINE, False, False)
+    assert (verdict.reason, verdict.failed, verdict.blames_model) == (VerdictReason.FINE, False, False)
     assert verdict.says_nothing
     assert not verdict.vouches
 
@@ -132,7 +132,7 @@ def test_nothing_is_right_where_the_request_allows_it_and_says_nothing_of_the_mo
 @pytest.mark.parametrize("path", [HEARD, "/audio/translations"])
 def test_silence_has_no_words_in_whatever_form(path, answer, kind):
     verdict = verdict_on(path, b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nm', answer, kind=kind)
-    assert (verdict.reason, verdict.says_nothing) == (Reason.FINE, True)
+    assert (verdict.reason, verdict.says_nothing) == (VerdictReason.FINE, True)
 
 
 @pytest.mark.parametrize("answer, kind", [
@@ -192,12 +192,12 @@ def test_nothing_is_of_no_use_where_something_was_asked_for(path, request_, answ
 )
 def test_reasoning_in_words_is_content_where_the_client_sees_it(path, answer):
     verdict = verdict_on(path, said(HI, input="hi"), answer)
-    assert (verdict.reason, verdict.vouches) == (Reason.FINE, True)
+    assert (verdict.reason, verdict.vouches) == (VerdictReason.FINE, True)
 
 
 def test_a_thought_that_one_token_cut_is_what_was_asked_for():
     verdict = verdict_on(CHAT, said(HI, max_tokens=1), message(content="", reasoning_content="hm", finish="length"))
-    assert (verdict.reason, verdict.failed) == (Reason.FINE, False)
+    assert (verdict.reason, verdict.failed) == (VerdictReason.FINE, False)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_probabilities_one_of_several_choices_and_bare_lists_are_content(path, a
 @pytest.mark.parametrize("word", ["content_filter", "refusal", "SAFETY", "sensitive", "guardrail_intervened"])
 def test_what_somebodys_rules_withheld_is_an_answer_and_says_nothing_of_the_model(word):
     verdict = verdict_on(CHAT, said(HI), message(content="", finish=word))
-    assert (verdict.reason, verdict.says_nothing) == (Reason.FINE, True)
+    assert (verdict.reason, verdict.says_nothing) == (VerdictReason.FINE, True)
 
 
 PARSE = "Failed to parse input at pos 12: <tool_call>"
@@ -275,7 +275,7 @@ def test_an_error_counts_against_the_model_only_where_it_cannot_be_the_requests_
 )
 def test_a_call_that_the_server_lost_is_not_the_models_fault(answer):
     verdict = verdict_on(CHAT, said(HI, **TOOLS), answer)
-    assert (verdict.reason, verdict.failed, verdict.blames_model) == (Reason.UNPARSED, True, False)
+    assert (verdict.reason, verdict.failed, verdict.blames_model) == (VerdictReason.UNPARSED, True, False)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_5xx_counts_unless_it_is_about_the_request_and_is_the_clients_to_see(s
 
 def test_a_request_is_read_only_when_its_answer_has_nothing_in_it():
     asking = Asking(CHAT, b'{"messages": []}')
-    watcher = Watcher(Expected(shape=Shape.CHAT, models=("m",), asking=asking))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT, models=("m",), asking=asking))
     watcher.begin(200, [STREAM], 0.0)
     watcher.feed(sse(delta(content="hi"), delta(finish="stop")), 1.0)
     watcher.end(2.0)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.answers.head import Head
-from broker.answers.verdict import Expected, Reason, Shape
+from broker.answers.head import HeldHead
+from broker.answers.verdict import ExpectedAnswer, Shape, VerdictReason
 from broker.answers.watcher import Watcher
 from tests.unit.broker.answers.answering import JSON, RECORDED, STREAM, delta, message, sse
 
@@ -21,9 +21,9 @@ ROLE, THOUGHT, WORD, END = (
 
 def passed_on(pieces, *, headers=STREAM, status=200, limit=10_000, shape=Shape.CHAT):
     """What is sent after each piece, what is left, the verdict, and whether another try would be unseen."""
-    watcher = Watcher(Expected(shape=shape))
+    watcher = Watcher(ExpectedAnswer(shape=shape))
     watcher.begin(status, [headers], 0.0)
-    head = Head(watcher, limit=limit)
+    head = HeldHead(watcher, limit=limit)
     sent = [head.take(piece, 1.0) for piece in pieces]
     verdict = head.end(2.0)
     unseen = not head.released
@@ -46,14 +46,14 @@ def test_a_stream_is_kept_until_something_can_be_seen(pieces, sent):
 def test_a_stream_without_content_is_never_seen():
     sent, left, verdict, unseen = passed_on([ROLE, END])
     assert (sent, left, unseen) == ([[], []], [ROLE, END], True)
-    assert verdict.reason is Reason.NO_CONTENT
+    assert verdict.reason is VerdictReason.NO_CONTENT
 
 
 def test_a_whole_answer_is_kept_to_its_end():
     body = json.dumps(message(content="hi")).encode()
     sent, left, verdict, unseen = passed_on([body[:20], body[20:]], headers=JSON)
     assert (sent, left, unseen) == ([[], []], [body[:20], body[20:]], True)
-    assert verdict.reason is Reason.FINE
+    assert verdict.reason is VerdictReason.FINE
 
 
 def test_no_more_is_kept_than_the_limit():
@@ -71,9 +71,9 @@ def test_what_cannot_be_judged_is_not_kept(headers, status, shape):
 
 
 def test_a_client_that_waits_for_too_long_gets_what_there_is():
-    watcher = Watcher(Expected(shape=Shape.CHAT))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT))
     watcher.begin(200, [STREAM], 0.0)
-    head = Head(watcher, limit=1000)
+    head = HeldHead(watcher, limit=1000)
     assert head.take(ROLE, 1.0) == []
     assert head.release() == [ROLE]
     assert head.take(ROLE, 2.0) == [ROLE]
@@ -94,8 +94,8 @@ def test_every_byte_comes_out_once_and_in_order(file, sizes, limit):
 
 @pytest.mark.parametrize("first", [delta(content="hi") | {"model": "other"}, {"error": {"code": 500}}])
 def test_what_is_known_to_be_of_no_use_is_kept_though_it_could_be_seen(first):
-    watcher = Watcher(Expected(shape=Shape.CHAT, models=("mine",)))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT, models=("mine",)))
     watcher.begin(200, [STREAM], 0.0)
-    head = Head(watcher, limit=1000)
+    head = HeldHead(watcher, limit=1000)
     assert (head.take(sse(first), 1.0), watcher.is_useless) == ([], True)
     assert head.end(2.0).failed

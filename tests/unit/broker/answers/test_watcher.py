@@ -6,7 +6,7 @@ import pytest
 
 from broker.answers.events import MAX_EVENT, OVERSIZE, EventSplitter
 from broker.answers.names import same_model
-from broker.answers.verdict import Expected, Passed, Reason, Shape, Usage
+from broker.answers.verdict import ExpectedAnswer, Passed, Shape, Usage, VerdictReason
 from broker.answers.watcher import MAX_WHOLE, Watcher
 from tests.unit.broker.answers.answering import JSON, RECORDED, SHAPES, STREAM, delta, judged, message, sse
 
@@ -152,14 +152,14 @@ def test_an_answer_is_judged_as(shape, body, reason, passed):
 def test_real_answers_are_fine_and_their_tokens_counted(file, usage, finish):
     body = (RECORDED / file).read_bytes()
     verdict = judged(body, SHAPES[file.split("-")[0].split(".")[0]], models=("tiny-a",))
-    assert (verdict.reason, verdict.model, verdict.usage) == (Reason.FINE, "tiny-a", usage)
+    assert (verdict.reason, verdict.model, verdict.usage) == (VerdictReason.FINE, "tiny-a", usage)
     assert verdict.finish == finish
 
 
 @pytest.mark.parametrize("file", ["chat.sse", "text.json", "responses.sse", "messages.sse"])
 def test_a_real_answer_of_another_model_is_noticed(file):
     verdict = judged((RECORDED / file).read_bytes(), SHAPES[file.split(".")[0]], models=("gemma",))
-    assert verdict.reason is Reason.WRONG_MODEL
+    assert verdict.reason is VerdictReason.WRONG_MODEL
     assert verdict.blames_model
 
 
@@ -169,19 +169,19 @@ def test_a_real_answer_of_another_model_is_noticed(file):
 )
 def test_what_is_no_readable_200_is_not_judged(status, headers):
     verdict = judged(b"anything", Shape.CHAT, status=status, headers=headers)
-    assert verdict.reason is Reason.UNJUDGED
+    assert verdict.reason is VerdictReason.UNJUDGED
     assert not verdict.failed
 
 
 def test_sound_and_images_are_content_by_their_bytes():
     headers = [(b"content-type", b"audio/mpeg")]
-    assert judged(b"\x00\x01", Shape.WHOLE, headers=headers).reason is Reason.FINE
-    assert judged(b"", Shape.WHOLE, headers=headers).reason is Reason.EMPTY
+    assert judged(b"\x00\x01", Shape.WHOLE, headers=headers).reason is VerdictReason.FINE
+    assert judged(b"", Shape.WHOLE, headers=headers).reason is VerdictReason.EMPTY
 
 
 def test_an_answer_that_may_be_empty_is_fine():
-    assert judged(sse(ROLE, delta(finish="length")), Shape.CHAT, may_be_empty=True).reason is Reason.FINE
-    assert judged(b"nonsense", Shape.CHAT, may_be_empty=True).reason is Reason.GARBAGE
+    assert judged(sse(ROLE, delta(finish="length")), Shape.CHAT, may_be_empty=True).reason is VerdictReason.FINE
+    assert judged(b"nonsense", Shape.CHAT, may_be_empty=True).reason is VerdictReason.GARBAGE
 
 
 def test_only_a_request_is_blamed_for_reasoning_that_ate_its_budget():
@@ -191,7 +191,7 @@ def test_only_a_request_is_blamed_for_reasoning_that_ate_its_budget():
 
 
 def test_it_says_at_every_piece_how_much_has_passed_and_when():
-    watcher = Watcher(Expected(shape=Shape.CHAT))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT))
     watcher.begin(200, [STREAM], 1.0)
     seen = [watcher.passed]
     for now_s, document in enumerate((ROLE, delta(reasoning="hm"), delta(content="hi"), delta(content="!")), start=2):
@@ -203,11 +203,11 @@ def test_it_says_at_every_piece_how_much_has_passed_and_when():
 
 
 def test_an_abandoned_answer_keeps_what_is_known():
-    watcher = Watcher(Expected(shape=Shape.CHAT))
+    watcher = Watcher(ExpectedAnswer(shape=Shape.CHAT))
     watcher.begin(200, [STREAM], 0.0)
     watcher.feed(sse(delta(content="hi")) + b"data: {", 1.0)
     verdict = watcher.abandon()
-    assert (verdict.reason, verdict.passed, verdict.model) == (Reason.ABANDONED, Passed.CONTENT, "m")
+    assert (verdict.reason, verdict.passed, verdict.model) == (VerdictReason.ABANDONED, Passed.CONTENT, "m")
 
 
 def test_an_error_message_of_a_server_is_never_kept():
@@ -228,8 +228,8 @@ def test_a_whole_answer_too_large_to_be_read_is_content_and_still_counted():
     body = json.dumps(document).encode()
     assert len(body) > MAX_WHOLE
     verdict = judged(body, Shape.WHOLE, cuts=range(0, len(body), 65536))
-    assert (verdict.reason, verdict.model, verdict.usage.prompt) == (Reason.FINE, "m", 8)
-    assert judged(body, Shape.WHOLE, models=("other",)).reason is Reason.WRONG_MODEL
+    assert (verdict.reason, verdict.model, verdict.usage.prompt) == (VerdictReason.FINE, "m", 8)
+    assert judged(body, Shape.WHOLE, models=("other",)).reason is VerdictReason.WRONG_MODEL
 
 
 def test_an_event_too_large_to_be_kept_is_content():

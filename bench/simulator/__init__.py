@@ -1,1 +1,0 @@
-"""A virtual GPU for judging policies: the same physics for ours and for others."""

@@ -1,0 +1,61 @@
+"""Only while it is warm: for requests that nobody misses, a heartbeat or a background task.
+
+Rule: such a request causes no load and costs no money. It goes to models of the pool alone, each only while it is
+loaded (the store keeps that, ``AcquireRequest.only_warm``); where none is, it is refused at once with 503
+``model_not_warm``. One that is warm and busy is waited for in line, until it goes.
+"""
+
+from collections.abc import Mapping
+
+from broker.core.errors import BadArgumentError
+from broker.core.refusals import not_warm
+from broker.gateway.exchange.candidates import Candidate, NarrowedPlan, ServingPlan
+
+HEADER = b"x-hotseat-only-if-warm"
+_WORDS = {
+    b"1": True,
+    b"true": True,
+    b"yes": True,
+    b"on": True,
+    b"0": False,
+    b"false": False,
+    b"no": False,
+    b"off": False,
+}
+
+
+def wants_only_warm(headers: Mapping[bytes, bytes], *, usual: bool) -> bool:
+    """The header's word, else the API key's.
+
+    Raises:
+        BadArgumentError: Neither yes nor no.
+    """
+    word = headers.get(HEADER, b"").strip().lower()
+    if not word:
+        return usual
+    if word not in _WORDS:
+        raise BadArgumentError("x-hotseat-only-if-warm must be true or false")
+    return _WORDS[word]
+
+
+class OnlyWarm(NarrowedPlan):
+    """A plan without its upstreams."""
+
+    def __init__(self, plan: ServingPlan, name: str) -> None:
+        super().__init__(plan)
+        self._name = name
+        self._gave_one = False
+
+    async def following(self) -> Candidate | None:
+        """See ``ServingPlan``.
+
+        Raises:
+            ModelNotWarmError: No model of the pool may serve it.
+        """
+        while (candidate := await self._plan.following()) is not None:
+            if candidate.upstream is None:
+                self._gave_one = True
+                return candidate
+        if not self._gave_one:
+            raise not_warm(self._name)
+        return None

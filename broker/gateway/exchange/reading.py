@@ -1,0 +1,72 @@
+"""Reads what a request to ``/v1`` asks for, and whose it is, before anything is done about it."""
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from broker.access.principals import Principal
+from broker.gateway.exchange.context import Call, GatewayContext
+from broker.gateway.exchange.only_warm import wants_only_warm
+from broker.gateway.requests.bearing import bears_s
+from broker.gateway.requests.conversations import Sightings
+from broker.gateway.requests.identity import asked_of, identify, priority_for
+from broker.gateway.requests.patience import within
+from broker.gateway.requests.return_keys import fingerprint
+from broker.protocol.endpoints import ApiEndpoint
+from broker.protocol.errors import MalformedError
+from broker.protocol.profiles import Profile, profile_for
+
+PROFILE_HEADER = b"x-hotseat-profile"
+
+
+class Came(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came, whole."""
+
+    caller: Principal
+    endpoint: ApiEndpoint
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    at_s: float
+    """Loop time."""
+    target: str
+    """Path below ``/v1``, with its query."""
+    address: str = ""
+    """The client's, without its port; empty: not known."""
+
+
+def call_of(context: GatewayContext, came: Came, sightings: Sightings) -> Call:
+    """Read it. Ids of conversations that it names are noted in ``sightings``.
+
+    Raises:
+        MalformedError, UnknownModelError, BadArgumentError
+    """
+    settings, caller, endpoint, headers = context.settings, came.caller, came.endpoint, came.headers
+    content_type = headers.get(b"content-type", b"")
+    asked = asked_of(came.body, content_type, settings.table.default, settings.table.entries)
+    span = context.spans.session_of(headers.get(b"traceparent"), caller.owner, asked.model, came.at_s)
+    found, asker = fingerprint(caller.name, endpoint.path, came.body, content_type), (caller.name, came.address)
+    wanted = settings.profiles.get(caller.name) or _profile(headers.get(PROFILE_HEADER))
+    return Call(
+        caller=caller,
+        endpoint=endpoint,
+        headers=headers,
+        target=came.target,
+        body=came.body,
+        asked=asked,
+        identity=identify(headers, asked, asker, sightings, found, span),
+        priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
+        profile=profile_for(endpoint, wanted, headers),
+        only_warm=wants_only_warm(headers, usual=caller.name in settings.only_if_warm),
+        limits=within(settings.limits, bears_s(headers, settings.limits.longest_silent_s)),
+        fingerprint=found,
+        started_s=came.at_s,
+        created_s=int(time.time()),
+    )
+
+
+def _profile(word: bytes | None) -> Profile | None:
+    try:
+        return None if word is None else Profile(word.decode("latin-1").strip().lower())
+    except ValueError:
+        raise MalformedError(f"x-hotseat-profile must be one of {', '.join(Profile)}") from None

@@ -1,0 +1,4 @@
+"""What happens to slots and to the models on them: registered, ordered, reported, inspected, lost.
+
+Its face is ``registration`` (workers, operators) and ``orders`` (decisions); only ``residencies`` follows its table.
+"""

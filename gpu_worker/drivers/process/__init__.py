@@ -1,0 +1,4 @@
+"""The ``process`` driver: a model server as a child of its guardian, adopted by the next worker.
+
+Its face is ``driver.DRIVER``.
+"""

@@ -1,0 +1,4 @@
+"""llama-swap's configuration as a draft of ours.
+
+Its face is ``file``.
+"""
