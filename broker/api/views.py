@@ -58,6 +58,7 @@ class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     cancel_on_disconnect: bool = False
     only_if_warm: bool = False
     single_request: bool = False
+    label: Remark | None = None
 
     def wish(self) -> Wish:
         """Return what is asked for, without how the answer is to be delivered.
@@ -78,6 +79,7 @@ class LeaseRequest(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
             expected_s=self.expected_seconds,
             single=self.single_request,
             only_warm=self.only_if_warm,
+            label=self.label or "",
         )
 
 
@@ -145,6 +147,7 @@ class Lease(Struct, frozen=True, kw_only=True, rename="camel"):
     lease_id: str
     nonce: str | UnsetType = UNSET
     session_key: str
+    label: str | UnsetType = UNSET
     model: str
     intent: str
     state: str
@@ -178,6 +181,7 @@ def lease_view(record: LeaseRecord, outlook: Outlook, *, secrets: bool) -> Lease
         lease_id=record.lease_id,
         nonce=record.nonce if secrets else UNSET,
         session_key=record.session,
+        label=record.label or UNSET,
         model=record.model,
         intent=record.intent.value,
         state=record.state.value,

@@ -5,6 +5,7 @@ A ticket is a lease in state ``queued``: id and nonce do not change when it is g
 
 from enum import StrEnum
 from typing import NamedTuple, NewType
+from urllib.parse import unquote
 
 from broker.core.values import hot_value
 
@@ -189,6 +190,8 @@ class AcquireRequest:
     """It is to be served only while its model is loaded: refused otherwise, and its ticket ends when the model goes."""
     named: bool = False
     """Does the client name its session? Then any request of it may come back to a place that the session left."""
+    label: str = ""
+    """What it is for, in the client's words; for people only."""
 
     @property
     def of(self) -> Session:
@@ -241,8 +244,10 @@ class LeaseRecord:
     failed_ago_s: float = 0.0
     retry_in_s: float = 0.0
     """Until it is tried again; 0: now, or not by itself."""
+    label: str = ""
+    """Percent-encoded."""
 
     @property
     def whose(self) -> str:
         """What people know it by."""
-        return self.session
+        return f"{self.session} ({unquote(self.label)})" if self.label else self.session

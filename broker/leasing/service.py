@@ -69,6 +69,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     named: bool = False
     only_warm: bool = False
     """The request is to be served only while the model is loaded; see ``AcquireRequest``."""
+    label: str = ""
+    """The client's own words for what the lease is for."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +137,7 @@ class Leasing:
             place=wish.place,
             named=wish.named,
             only_warm=wish.only_warm,
+            label=wish.label,
         )
 
     def ttl_of(self, caller: Principal, ttl_s: float | None) -> float:

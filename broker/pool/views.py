@@ -78,6 +78,7 @@ def lease_record(lease: LeaseRow, beside: BesideLease) -> LeaseRecord:
         reason=lease.reason,
         arrival=lease.arrival,
         slot=lease.slot,
+        label=lease.label,
         session_hash=SessionHash(lease.sh),
         position=beside.position,
         waited_s=((lease.granted or lease.ended or now) - lease.enq) / 1000,

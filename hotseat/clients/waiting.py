@@ -56,6 +56,7 @@ def parser(program: str, description: str) -> CommandLine:
     )
     reader.add_argument("--intent", type=one_of(("use", "warm")), default="use", help="use (default) or warm")
     reader.add_argument("--holder", type=words.label(words.LONGEST_HOLDER), help="who uses it within the session")
+    reader.add_argument("--label", metavar="TEXT", help="what it is for, for people: `hotseat ps` and `why` show it")
     reader.add_argument(
         "--expected", type=words.seconds(0), help="seconds you expect to hold it: improves everybody's ETA"
     )
@@ -79,6 +80,7 @@ def lease_body_of(asked: argparse.Namespace, session: str) -> LeaseJson:
         "priority": asked.priority,
     }
     body |= {"holder": asked.holder} if asked.holder else {}
+    body |= {"label": asked.label} if asked.label else {}
     body |= {"onlyIfWarm": True} if asked.only_if_warm else {}
     return body | ({"expectedSeconds": asked.expected} if asked.expected else {})
 

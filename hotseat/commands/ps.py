@@ -3,6 +3,7 @@
 import json
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 from hotseat.clients.http_api import BrokerError, Client, segment
 from hotseat.terminal.arguments import add_url
@@ -153,7 +154,7 @@ def _failure(failure: _Picture, loaded: bool) -> str:  # noqa: FBT001 - what is 
 
 
 def _lease_lines(picture: _Picture) -> list[str]:
-    rows: list[tuple[str, ...]] = [("LEASE", "STATE", "MODEL", "CLASS", "PLACE", "TIME", "ETA", "SESSION")]
+    rows: list[tuple[str, ...]] = [("LEASE", "STATE", "MODEL", "CLASS", "PLACE", "TIME", "ETA", "SESSION", "LABEL")]
     for lease in picture["leases"]:
         queued = lease["state"] == "queued"
         seconds = lease["waitedSeconds"] if queued else lease["heldSeconds"]
@@ -167,8 +168,11 @@ def _lease_lines(picture: _Picture) -> list[str]:
                 f"{'waits' if queued else 'held'} {seconds:.0f} s",
                 _eta(lease) if queued else "",
                 lease["sessionKey"],
+                unquote(lease.get("label", "")),
             )
         )
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     return ["", *text_table(rows)] if len(rows) > 1 else ["", "nobody holds or waits"]
 
 

@@ -71,6 +71,9 @@ class LeaseRequest(Body):
     single_request: bool = False
     """The lease is for one request to the model server and given back after it: then it is asked back not before it
     was held for ``request_run_s`` (900 s), as requests of ``/v1`` are, instead of after its slice."""
+    label: Remark | None = None
+    """What the lease is for, in words, for people who look at the pool; nothing is decided by it. Whoever asks again
+    for the same session keeps the label that the lease has."""
 
 
 class ByLease(Body):
@@ -139,6 +142,8 @@ class Lease(Body):
     """Proof of holding it, for renew and release; shown to its owner only."""
     session_key: str
     """The conversation or job; percent-encoded where it is not plain ASCII."""
+    label: str | None = None
+    """What the lease is for, as its client put it; percent-encoded in the same way."""
     model: str
     intent: IntentName
     state: StateName

@@ -142,6 +142,7 @@ class Walk:
             waiter_ttl_ms=pick.choice((3000, 20_000, 60_000)), estimate_ms=pick.choice((0, 0, 1000, 30_000)),
             op=f"op{pick.randrange(9)}" if pick.random() < 0.3 else "", body=pick.choice(("x", "x", "y")),
             max_open=pick.choice((0, 0, 0, 5)), single=pick.random() < 0.3, only_warm=pick.random() < 0.15,
+            label="nightly%20run" if number % 3 == 0 else "",
         )  # fmt: skip
         if not ask.op:
             ask = replace(ask, body="")

@@ -47,6 +47,7 @@ class Ask:
     place: str = ""
     named: bool = False
     only_warm: bool = False
+    label: Label = NO_WORDS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +95,8 @@ class LeaseRow:
     """Left behind: when its client is expected back; 0: somebody attends to it."""
     kept: int = 0
     """Of a ticket that was lost with its broker: until when its place is kept."""
+    label: Label = NO_WORDS
+    """What it is for, in its client's words."""
 
 
 LEASE_FIELDS = tuple(field.name for field in fields(LeaseRow))
@@ -105,8 +108,8 @@ TAKEN_OVER = tuple(name for name in ASK_FIELDS if name in LEASE_FIELDS and name 
 OF_ITS_CLIENT = ("life", "session", "sh", "holder", "hh")
 """What becomes that of the request by which a client comes back."""
 EVENT_WORDS = {
-    "lease": "id", "model": "model", "slot": "slot", "gen": "gen", "sh": "sh", "intent": "intent",
+    "lease": "id", "model": "model", "slot": "slot", "gen": "gen", "sh": "sh", "intent": "intent", "label": "label",
 }  # fmt: skip
 """What every event of a lease tells of it: the event's word, and the field."""
-LINE_WORDS = {"session": ""}
+LINE_WORDS = {"session": "", "label": "label="}
 """What its line in the table ends with: the field, and what is in front of it."""

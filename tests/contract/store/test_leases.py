@@ -295,6 +295,36 @@ async def test_events_wake_a_reader_and_can_be_resumed(rig):
     assert len(await rig.store.events("0-0", block_s=0, limit=1)) == 1
 
 
+async def test_a_label_is_kept_shown_in_the_table_and_told_in_every_event_of_its_lease(rig):
+    await ready(rig, "a")
+    start = await rig.store.last_event_id()
+    held = await rig.store.acquire(rig.request("s1", "a", label="nightly run"))
+    waits = await rig.store.acquire(rig.request("s2", "a", label="l\u00e4uft {immer}"))
+    plain = await rig.store.acquire(rig.request("s3", "a"))
+    assert [one.label for one in (held, waits, plain)] == ["nightly%20run", "l%C3%A4uft%20%7Bimmer%7D", ""]
+    table = await rig.store.ps()
+    ends = [line.split()[-1] for one in (held, waits, plain) for line in table if one.lease_id in line.split()]
+    assert ends == ["label=nightly%20run", "label=l%C3%A4uft%20%7Bimmer%7D", "s3"]
+    await release(rig, held)
+    told = [event.fields for event in await rig.store.events(start, block_s=0, limit=50) if "lease" in event.fields]
+    of_it = [fields.get("label") for fields in told if fields["lease"] == held.lease_id]
+    assert len(of_it) == 2
+    assert set(of_it) == {"nightly%20run"}
+    assert all("label" not in fields for fields in told if fields["lease"] == plain.lease_id)
+
+
+async def test_who_asks_again_is_answered_with_the_label_that_there_is(rig):
+    first = await rig.store.acquire(rig.request(label="first"))
+    again = await rig.store.acquire(rig.request(label="second"))
+    assert (again.lease_id, again.label) == (first.lease_id, "first")
+
+
+async def test_a_label_is_bounded_however_it_came(rig):
+    lease = await rig.store.acquire(rig.request(label="\u00e4" * 5000))
+    assert len(lease.label) <= 256
+    assert lease.label.endswith("%E2%80%A6")
+
+
 async def test_time_never_goes_back_and_no_jump_expires_anybody(rig):
     await ready(rig, "a")
     record = await rig.store.acquire(rig.request(ttl_s=30.0))

@@ -307,3 +307,26 @@ async def test_a_lease_for_a_single_request_says_so_to_the_policy():
         await scene.lease("two", wait=5)
         single = {lease.session: lease.single for lease in scene.store.pool.leases.values()}
         assert single == {"one": True, "two": False}
+
+
+async def test_a_label_is_shown_to_whoever_looks_at_the_pool():
+    async with memory_scene() as scene:
+        held = (await scene.lease("one", wait=5, label="nightly run {7}")).json()
+        waits = (await scene.lease("two", label="second")).json()
+        assert held["label"] == "nightly%20run%20%7B7%7D"
+        shown = {entry["leaseId"]: entry["label"] for entry in (await scene.client.get("/queue")).json()["leases"]}
+        assert shown == {held["leaseId"]: held["label"], waits["leaseId"]: "second"}
+        why = (await scene.client.get(f"/lease/{held['leaseId']}/why")).json()
+        assert " by one (nightly run {7}), " in why["lines"][0]
+        plain = (await scene.lease("three")).json()
+        assert "label" not in plain
+
+
+@pytest.mark.parametrize(
+    "label", ["", "x" * 129, "two\nlines", "\u001b[31mred", "a\u2028b", "\u202egnp", "\u2066x", 7, ["x"]]
+)
+async def test_a_label_that_is_no_line_of_text_is_refused(label):
+    async with memory_scene() as scene:
+        answer = await scene.lease(label=label)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+        assert "label" in answer.json()["detail"]

@@ -117,6 +117,17 @@ async def test_who_waits_on_the_command_line_hears_of_a_failed_load_and_of_why_t
         assert (status, "bad flag" in told) == (125, True)
 
 
+async def test_what_a_lease_is_for_can_be_said_on_the_command_line_and_is_shown_there():
+    async with gateway_scene({"a": []}) as scene:
+        status, said, told = await hotseat(scene, "lease", "a", "--session", "s", "--label", "nightly run {7}")
+        assert status == 0, told
+        assert (await hotseat(scene, "ps"))[1].rstrip().endswith("s        nightly run {7}")
+        why = (await hotseat(scene, "why", said.split()[0]))[1]
+        assert " by s (nightly run {7}), " in why
+        status, _, told = await hotseat(scene, "lease", "a", "--session", "t", "--label", "x" * 129)
+        assert (status, "label" in told) == (1, True)
+
+
 async def test_nobody_waits_on_the_command_line_for_a_model_out_of_service():
     async with memory_scene() as scene:
         assert (await hotseat(scene, "model", "off", "a", "--reason", "new weights"))[0] == 0

@@ -116,15 +116,17 @@ local LEASE = {NEEDED = 12} -- arguments; brokers of an earlier version do not s
 LEASE.FIELDS = {
   'id', 'nonce', 'state', 'reason', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms',
   'estimate_ms', 'expected_ms', 'arrival', 'enq', 'granted', 'deadline', 'ended', 'slot', 'gen', 'claimed', 'op',
-  'turn', 'cost', 'single', 'life', 'place', 'named', 'only_warm', 'left', 'kept'
+  'turn', 'cost', 'single', 'life', 'place', 'named', 'only_warm', 'left', 'kept', 'label'
 }
 LEASE.TAKEN_OVER = {
   'id', 'nonce', 'session', 'sh', 'hh', 'model', 'intent', 'holder', 'priority', 'who', 'ttl_ms', 'estimate_ms', 'op',
-  'single', 'life', 'only_warm'
+  'single', 'life', 'only_warm', 'label'
 }
 LEASE.OF_ITS_CLIENT = {'life', 'session', 'sh', 'holder', 'hh'}
-LEASE.EVENT_WORDS = {'lease', 'id', 'model', 'model', 'slot', 'slot', 'gen', 'gen', 'sh', 'sh', 'intent', 'intent'}
-LEASE.LINE_WORDS = {{'session', ''}}
+LEASE.EVENT_WORDS = {
+  'lease', 'id', 'model', 'model', 'slot', 'slot', 'gen', 'gen', 'sh', 'sh', 'intent', 'intent', 'label', 'label'
+}
+LEASE.LINE_WORDS = {{'session', ''}, {'label', 'label='}}
 -- What is asked for, in the arguments that begin at `from`.
 function LEASE.ask(args, from)
   return {
@@ -149,14 +151,15 @@ function LEASE.ask(args, from)
     place = args[from + 18] or '',
     named = args[from + 19] or '',
     only_warm = args[from + 20] or '',
+    label = args[from + 21] or '',
   }
 end
 -- An empty row with room for what a held lease has, so that it does not grow step by step.
 function LEASE.room()
   return {
     id = nil, nonce = nil, session = nil, sh = nil, hh = nil, model = nil, intent = nil, holder = nil, priority = nil,
-    who = nil, ttl_ms = nil, estimate_ms = nil, op = nil, single = nil, life = nil, only_warm = nil, state = nil,
-    arrival = nil, enq = nil, granted = nil, deadline = nil, slot = nil, gen = nil, claimed = nil
+    who = nil, ttl_ms = nil, estimate_ms = nil, op = nil, single = nil, life = nil, only_warm = nil, label = nil,
+    state = nil, arrival = nil, enq = nil, granted = nil, deadline = nil, slot = nil, gen = nil, claimed = nil
   }
 end
 local VIEW = {}

@@ -684,6 +684,11 @@ export interface components {
              * @enum {string}
              */
             intent: "use" | "warm";
+            /**
+             * Label
+             * @description What the lease is for, as its client put it; percent-encoded in the same way.
+             */
+            label?: string | null;
             /** Leaseid */
             leaseId: string;
             /** @description How the last load of its model failed; set for a queued or ended lease until a load succeeds. */
@@ -752,6 +757,12 @@ export interface components {
              * @enum {string}
              */
             intent: "use" | "warm";
+            /**
+             * Label
+             * @description What the lease is for, in words, for people who look at the pool; nothing is decided by it. Whoever asks again
+             *     for the same session keeps the label that the lease has.
+             */
+            label?: string | null;
             /**
              * Model
              * @description A name of the catalogue (``GET /models``).

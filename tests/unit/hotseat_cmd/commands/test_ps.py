@@ -56,6 +56,19 @@ def listed(**more: object) -> dict[str, Any]:
     return {"leases": [{**lease, "sessionKey": "s", **more}]}
 
 
+def test_a_label_has_a_column_and_is_told_as_it_was_given() -> None:
+    head, line = ps._lease_lines(listed(label="nightly%20run%20%7B7%7D"))[1:]
+    assert head.split()[-2:] == ["SESSION", "LABEL"]
+    assert line.endswith("  nightly run {7}")
+
+
+def test_where_nobody_gave_a_label_there_is_no_column() -> None:
+    for more in ({}, {"label": ""}):  # an earlier broker tells none
+        head, line = ps._lease_lines(listed(**more))[1:]
+        assert head.split()[-1] == "SESSION"
+        assert line.endswith("  s")
+
+
 def test_a_pinned_model_that_is_missing_is_news() -> None:
     [_, line] = ps._absent_lines(gone("server_died", pinned=True))
     assert line == "a: went from gpu0 42 s ago, its server died; it is pinned, but no slot has loaded it"
