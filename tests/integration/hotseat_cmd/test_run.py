@@ -368,7 +368,8 @@ import os, signal, time
 folder = os.environ["DIR"]
 def warned(number, _):
     notice = open(os.environ["HOTSEAT_NOTICE"]).read()
-    open(folder + "/warned", "w").write(f"{number} {notice}")
+    open(folder + "/warned.new", "w").write(f"{number} {notice}")
+    os.replace(folder + "/warned.new", folder + "/warned")
 signal.signal(signal.Signals[os.environ["LISTENS"]], warned)
 assert not os.path.exists(os.environ["HOTSEAT_NOTICE"])
 open(folder + "/pid", "w").write(str(os.getpid()))
@@ -407,9 +408,8 @@ async def test_who_was_warned_can_still_be_told(scene, start):
 
 
 async def test_a_job_that_does_not_listen_has_its_grace_and_is_stopped_before_its_end(scene, start):
-    job = await start(
-        "--kill-after", "1", shell="echo $$ > $DIR/pid; while :; do date +%s.%N > $DIR/beat; sleep 0.1; done"
-    )
+    beats = "while :; do date +%s.%N > $DIR/now; mv $DIR/now $DIR/beat; sleep 0.1; done"
+    job = await start("--kill-after", "1", shell=f"echo $$ > $DIR/pid; {beats}")
     pid = await job.pid_of()
     preempt(scene, 4)
     asked_s = time.time()
