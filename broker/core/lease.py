@@ -36,7 +36,7 @@ class Intent(StrEnum):
     """What the holder does with the model."""
 
     USE = "use"
-    """Calling it now: it stays, against everybody."""
+    """Calling it now: the model stays, until the lease is given back or, once its slice is over, asked back."""
     WARM = "warm"
     """Will need it again: kept while nobody waits for the room."""
 
