@@ -31,10 +31,10 @@ def steerable(source: str) -> str:
     """The library with time and run id read from keys."""
     for old, new in (
         ("redis.call('TIME')", "redis.call('LRANGE', 'test:time', 0, 1)"),
-        ("c.run ~= run_id()", "c.run ~= redis.call('GET', 'test:run')"),
-        ("recover(c, run_id())", "recover(c, redis.call('GET', 'test:run'))"),
-        ("c.run, c.inc = run_id(), incarnation(run_id(), c.wall)",
-         "c.run = redis.call('GET', 'test:run') c.inc = incarnation(c.run, c.wall)"),
+        ("c.run ~= frame.run_id()", "c.run ~= redis.call('GET', 'test:run')"),
+        ("frame.recover(c, frame.run_id())", "frame.recover(c, redis.call('GET', 'test:run'))"),
+        ("c.run, c.inc = frame.run_id(), registration.incarnation(frame.run_id(), c.wall)",
+         "c.run = redis.call('GET', 'test:run') c.inc = registration.incarnation(c.run, c.wall)"),
     ):  # fmt: skip
         assert source.count(old) == 1, old
         source = source.replace(old, new)

@@ -11,11 +11,14 @@ TABLES_FILE = "tables.lua"
 FOLDER = files("broker.store.redis") / "lua"
 FILES = (
     "tables",
+    "values",
     "records/rows",
+    "records/events",
     "frame",
     "records/shares",
     "records/owners",
     "records/key_limits",
+    "records/statistics",
     "leases/handout",
     "leases/lifecycle",
     "records/failures",
@@ -28,10 +31,12 @@ FILES = (
     "slots/reports",
     "slots/beliefs",
     "slots/registration",
+    "mail",
     "machine",
     "egress",
     "days",
     "views",
+    "ps",
     "check",
     "functions",
 )

@@ -1,5 +1,5 @@
 -- The invariants, read-only. Twin of broker/pool/check.py: same names, same subjects.
-local check, why
+local check = {}
 do
 
 
@@ -9,7 +9,7 @@ local function broken(found, invariant, subject, detail)
 end
 
 local function check_live(c, found, id, states, index)
-  local lease = lease_row(c, id)
+  local lease = rows.lease(c, id)
   if lease.state == nil or not states[lease.state] then
     broken(found, 'ended_stays_ended', id, (lease.state or 'missing') .. ' in ' .. index)
     return nil
@@ -18,7 +18,7 @@ local function check_live(c, found, id, states, index)
   if not due or int(due) ~= int(lease.deadline) then
     broken(found, 'due_is_deadline', id, tostring(due) .. ' is not ' .. tostring(lease.deadline))
   end
-  if redis.call('HGET', c.P .. ':session:' .. lease.sh, session_field(lease)) ~= id then
+  if redis.call('HGET', c.P .. ':session:' .. lease.sh, lifecycle.session_field(lease)) ~= id then
     broken(found, 'one_live_lease_per_session', id, "not the session's lease")
   end
   local place, is_left, life = lease.place or '', int(lease.left) > 0, lease.life or ''
@@ -45,7 +45,7 @@ end
 local HELD_STATES, QUEUED_STATES = {active = true, ending = true}, {queued = true}
 
 local function check_queue(c, found, name)
-  local key = queue_key(c, name)
+  local key = handout.queue_key(c, name)
   for _, id in ipairs(redis.call('ZRANGE', key, 0, POOL.CHECKED - 1)) do
     check_live(c, found, id, QUEUED_STATES, 'queue:' .. name)
   end
@@ -53,16 +53,16 @@ local function check_queue(c, found, name)
     check_live(c, found, id, HELD_STATES, 'warm:' .. name)
   end
   local length = redis.call('ZCARD', key)
-  if length ~= int(model_row(c, name).queued) or length ~= redis.call('ZCARD', c.P .. ':turn:' .. name) then
-    broken(found, 'queued_is_the_sum', name, s(length) .. ' is not ' .. s(int(model_row(c, name).queued)))
+  if length ~= int(rows.model(c, name).queued) or length ~= redis.call('ZCARD', c.P .. ':turn:' .. name) then
+    broken(found, 'queued_is_the_sum', name, s(length) .. ' is not ' .. s(int(rows.model(c, name).queued)))
   end
   return length
 end
 
 local function check_residency(c, found, slot, name)
-  local residency, model = residency_row(c, slot, name), model_row(c, name)
+  local residency, model = rows.residency(c, slot, name), rows.model(c, name)
   local subject, use = slot .. ':' .. name, int(residency.use)
-  local held = redis.call('ZRANGE', held_key(c, slot, name), 0, -1)
+  local held = redis.call('ZRANGE', handout.held_key(c, slot, name), 0, -1)
   if use ~= #held or use > int(model.lease_limit) then
     broken(found, 'at_most_lease_limit_per_model', subject, 'use ' .. s(use) .. ', held ' .. s(#held))
   end
@@ -74,14 +74,15 @@ local function check_residency(c, found, slot, name)
       broken(found, 'lists_are_in_step', subject, list .. ' list and ' .. residency.state)
     end
   end
-  local kind = failing_kind(residency)
+  local kind = failures.kind_of(residency)
   if has(words(model.failing), slot) ~= (kind ~= nil) then
     broken(found, 'lists_are_in_step', subject, 'failing list and ' .. (kind or 'no failure'))
   end
   for _, id in ipairs(held) do
     local lease = check_live(c, found, id, HELD_STATES, 'held:' .. subject)
     if lease and (lease.slot ~= slot or lease.model ~= name or lease.intent ~= 'use') then
-      broken(found, 'granted_only_when_ready', id, 'held on ' .. subject .. ', says ' .. lease.slot .. ':' .. lease.model)
+      broken(found, 'granted_only_when_ready', id, 'held on ' .. subject .. ', says ' .. lease.slot .. ':'
+        .. lease.model)
     end
     if lease and int(lease.gen) ~= int(residency.gen) then
       broken(found, 'granted_only_when_ready', id, 'generation ' .. s(int(lease.gen)))
@@ -90,35 +91,35 @@ local function check_residency(c, found, slot, name)
 end
 
 local function check_orders(c, found, name)
-  local slot, orders, flat = slot_row(c, name), {}, redis.call('HGETALL', orders_key(c, name))
-  for i = 1, #flat, 2 do orders[flat[i]] = flat[i + 1] end
-  if int(orders.gen) ~= int(slot.gen) or orders.inc ~= c.inc then
-    broken(found, 'orders_are_in_step', name, 'generation ' .. s(int(orders.gen)) .. ' is not ' .. s(int(slot.gen))
-      .. ', or ' .. tostring(orders.inc))
+  local slot, told, flat = rows.slot(c, name), {}, redis.call('HGETALL', orders.key(c, name))
+  for i = 1, #flat, 2 do told[flat[i]] = flat[i + 1] end
+  if int(told.gen) ~= int(slot.gen) or told.inc ~= c.inc then
+    broken(found, 'orders_are_in_step', name, 'generation ' .. s(int(told.gen)) .. ' is not ' .. s(int(slot.gen))
+      .. ', or ' .. tostring(told.inc))
   end
   local wanted, agree = 0, true
   for _, model in ipairs(words(slot.models)) do
-    local residency = residency_row(c, name, model)
-    if occupied(residency) then
+    local residency = rows.residency(c, name, model)
+    if orders.occupied(residency) then
       wanted = wanted + 1
-      agree = agree and orders['want:' .. model] == residency.gen and orders['key:' .. model] == residency.key
+      agree = agree and told['want:' .. model] == residency.gen and told['key:' .. model] == residency.key
     end
     if int(residency.gen) > int(slot.gen) then
       broken(found, 'generations_only_grow', name .. ':' .. model, residency.gen .. ' above ' .. s(int(slot.gen)))
     end
   end
-  for field in pairs(orders) do
+  for field in pairs(told) do
     if string.sub(field, 1, 5) == 'want:' then wanted = wanted - 1 end
   end
   if wanted ~= 0 or not agree then broken(found, 'orders_are_in_step', name, 'wants and resident models differ') end
 end
 
 local function check_memory(c, found, name)
-  local slot = slot_row(c, name)
+  local slot = rows.slot(c, name)
   local declared, measured = 0, false
   for _, model in ipairs(words(slot.models)) do
-    local residency = residency_row(c, name, model)
-    if occupied(residency) then declared = declared + int(model_row(c, model).memory_mib) end
+    local residency = rows.residency(c, name, model)
+    if orders.occupied(residency) then declared = declared + int(rows.model(c, model).memory_mib) end
     measured = measured or int(residency.mib) > 0
   end
   local room = math.max(int(slot.budget_mib) + int(slot.foreign_mib), int(slot.total_mib))
@@ -129,38 +130,24 @@ end
 
 local function check_life(c, found, life)
   for _, id in ipairs(redis.call('ZRANGE', c.P .. ':life:' .. life, 0, POOL.CHECKED - 1)) do
-    local lease = lease_row(c, id)
+    local lease = rows.lease(c, id)
     if lease.state ~= 'queued' or lease.life ~= life then
       broken(found, 'lives_are_in_step', life, 'has ' .. id)
     end
   end
 end
 
-function check(c)
+function check.check(c)
   local found, total = {}, 0
-  for _, name in ipairs(models_of(c)) do total = total + check_queue(c, found, name) end
-  for _, slot in ipairs(slots_of(c)) do
-    for _, name in ipairs(words(slot_row(c, slot).models)) do check_residency(c, found, slot, name) end
+  for _, name in ipairs(views.models_of(c)) do total = total + check_queue(c, found, name) end
+  for _, slot in ipairs(registration.slots_of(c)) do
+    for _, name in ipairs(words(rows.slot(c, slot).models)) do check_residency(c, found, slot, name) end
     check_orders(c, found, slot)
     check_memory(c, found, slot)
   end
-  for _, life in ipairs(lives.all(c)) do check_life(c, found, life) end
+  for _, life in ipairs(broker_lives.all(c)) do check_life(c, found, life) end
   if c.queued ~= total then broken(found, 'queued_is_the_sum', 'meta', s(c.queued) .. ' is not ' .. s(total)) end
   return '[' .. table.concat(found, ',') .. ']'
-end
-
--- ---------------------------------------------------------------------------------------------------------- why
--- Facts about one lease: the lease, who is ahead of it, the picture of the pool, the bound of its class.
-function why(c, id)
-  local lease, ahead = known_lease(c, id), {}
-  if lease.state == 'queued' then
-    local place = redis.call('ZRANK', c.P .. ':turn:' .. lease.model, turn_member(lease))
-    for _, other in ipairs(in_turn(c, lease.model, 0, math.min(place, POOL.SHOWN) - 1)) do
-      if place > 0 then ahead[#ahead + 1] = lease_json(c, known_lease(c, other)) end
-    end
-  end
-  local view = {max_wait_ms = s(rule(c, 'max_wait_ms:' .. lease.priority))}
-  return object(view, 'lease', {lease_json(c, lease)}, 'ahead', ahead)
 end
 
 end

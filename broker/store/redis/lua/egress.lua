@@ -1,6 +1,6 @@
 -- Private sessions and money: see `broker/store/egress.py`.
 
-local mark_private, mark_again, is_private, witness, bow_out
+local egress = {}
 do
 
 -- A mark is renewed by every private request; those that are idle go here, so the set never holds more than it must.
@@ -19,7 +19,7 @@ end
 
 -- args: idle_ms, limit, the process that knows of it, the incarnation in which it told; then names of the session, each
 -- with the crowd's mark that it may share
-function mark_private(c, args)
+function egress.mark_private(c, args)
   local idle_ms, limit = whole(args[1]), whole(args[2])
   redis.call('ZREMRANGEBYSCORE', c.P .. ':private', '-inf', s(c.now - idle_ms))
   for i = 5, #args, 2 do mark_at(c, args[i], args[i + 1], c.now, limit) end
@@ -28,7 +28,7 @@ function mark_private(c, args)
 end
 
 -- args: idle_ms, limit, then of each mark itself, the crowd's that it may share, and how long ago it was made
-function mark_again(c, args)
+function egress.mark_again(c, args)
   local idle_ms, limit = whole(args[1]), whole(args[2])
   for i = 3, #args, 3 do
     local age = whole(args[i + 2])
@@ -49,9 +49,9 @@ end
 
 -- May a mark of the time before this incarnation be missing? Whoever was there then must have told first.
 local function is_unsettled(c, idle_ms)
-  if is_another_server(c) then return true end
+  if frame.is_another_server(c) then return true end
   local since_ms = c.wall - tonumber(string.match(c.inc, '%-(%d+)$'))
-  if since_ms < POOL.FIRST_MS and rule(c, 'inc_no') > 1 then return true end
+  if since_ms < POOL.FIRST_MS and rows.rule(c, 'inc_no') > 1 then return true end
   for _, one in ipairs(witnesses(c)) do
     if one.inc ~= c.inc and one.silent_ms < idle_ms then return true end
   end
@@ -59,7 +59,7 @@ local function is_unsettled(c, idle_ms)
 end
 
 -- args: idle_ms, then marks of the session, its own and the crowds'
-function is_private(c, args)
+function egress.is_private(c, args)
   local idle_ms = whole(args[1])
   local since_ms = math.max(c.wall - tonumber(string.match(c.inc, '%-(%d+)$')), 0)
   for i = 2, #args do
@@ -72,7 +72,7 @@ end
 -- args: the process, the incarnation in which it told its marks, idle_ms, then others that it knows of.
 -- One that is silent in the incarnation in which it told is forgotten: its marks are here. One that did not tell is
 -- waited for as long as a mark of it would live.
-function witness(c, args)
+function egress.witness(c, args)
   local idle_ms = whole(args[3])
   hear(c, args[1], args[2])
   for i = 4, #args do
@@ -89,14 +89,12 @@ function witness(c, args)
   return reply
 end
 
-function bow_out(c, name, told)
+function egress.bow_out(c, name, told)
   if told == c.inc then redis.call('HDEL', c.P .. ':witnesses', name) end
 end
 
-end
-
 -- args: micro, kept_ms, then of each account its period, whose, its limit ('': none)
-local function spend(c, args)
+function egress.spend(c, args)
   local micro = tonumber(args[1])
   for i = 3, #args, 3 do
     local spent = tonumber(redis.call('HGET', c.P .. ':spent:' .. args[i], args[i + 1]) or '0')
@@ -110,10 +108,12 @@ local function spend(c, args)
   return 1
 end
 
-local function spent(c, args)
+function egress.spent(c, args)
   local found = {}
   for i = 1, #args, 2 do
     found[#found + 1] = redis.call('HGET', c.P .. ':spent:' .. args[i], args[i + 1]) or '0'
   end
   return found
+end
+
 end

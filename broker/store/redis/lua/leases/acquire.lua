@@ -1,8 +1,8 @@
 -- Asking for a lease: the same one again, one at once, or a place in line. Twin of broker/pool/leases/acquire.py.
-local ask_of, acquire
+local acquire = {}
 do
 
-function ask_of(args, from)
+function acquire.ask_of(args, from)
   if args[from + LEASE.NEEDED - 1] == nil then refuse('BAD_ARGUMENT', s(LEASE.NEEDED) .. ' arguments are needed') end
   local ask = LEASE.ask(args, from)
   if RANK[ask.priority] == nil or (ask.intent ~= 'use' and ask.intent ~= 'warm') then
@@ -20,14 +20,14 @@ local function of_operation(c, ask)
   if not known then return nil end
   local id, body = string.match(known, '^(%S+) (%S*)$')
   if body ~= ask.body then refuse('OP_MISMATCH', 'the idempotency key was used with another body') end
-  local lease = lease_row(c, id)
+  local lease = rows.lease(c, id)
   if lease.state == nil then return nil end
   ask.noted = true
   return lease
 end
 
 local function of_id(c, ask)
-  local lease = lease_row(c, ask.id)
+  local lease = rows.lease(c, ask.id)
   if lease.state == nil then return nil end
   if lease.nonce ~= ask.nonce then refuse('BAD_ARGUMENT', 'lease id ' .. ask.id .. ' is taken') end
   return lease
@@ -35,11 +35,11 @@ end
 
 local function of_session(c, ask)
   local key = c.P .. ':session:' .. ask.sh
-  local found = redis.call('HMGET', key, session_field(ask), 'queued', 'seq', 'left')
+  local found = redis.call('HMGET', key, lifecycle.session_field(ask), 'queued', 'seq', 'left')
   ask.session_queued, ask.session_seq, ask.session_left = int(found[2]), found[3], int(found[4])
   if not found[1] then return nil end
-  local lease = lease_row(c, found[1])
-  expire_if_due(c, lease)
+  local lease = rows.lease(c, found[1])
+  lifecycle.expire_if_due(c, lease)
   if lease.state == 'ended' then
     found = redis.call('HMGET', key, 'queued', 'left')
     ask.session_queued, ask.session_left = int(found[1]), int(found[2])
@@ -49,9 +49,9 @@ local function of_session(c, ask)
 end
 
 local function refuse_unservable(c, ask)
-  local model = model_row(c, ask.model)
+  local model = rows.model(c, ask.model)
   if not model.name then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
-  local found = in_vain(c, model)
+  local found = hope.in_vain(c, model)
   if found ~= nil then
     refuse(found.code, found.seconds and s(found.seconds) .. ' ' .. found.text or found.text)
   end
@@ -65,8 +65,9 @@ local function refuse_cold(c, ask, found)
     return
   end
   local name = found and found.model or ask.model
-  if (model_row(c, name).ready or '') == '' then
-    refuse('MODEL_NOT_WARM', s(POOL.REFUSAL_PAUSE_S) .. ' ' .. name .. ' is not loaded, and is to be used only while it is')
+  if (rows.model(c, name).ready or '') == '' then
+    refuse('MODEL_NOT_WARM', s(POOL.REFUSAL_PAUSE_S) .. ' ' .. name
+      .. ' is not loaded, and is to be used only while it is')
   end
 end
 
@@ -81,67 +82,67 @@ end
 local function refuse_overflow(c, ask, at_once)
   local max_open = int(ask.max_open)
   if max_open > 0 then
-    local open = by_key.count(c, ask.who)
+    local open = key_limits.count(c, ask.who)
     if open >= max_open then refuse('TENANT_FULL', ask.who .. ' has ' .. s(open) .. ' open leases') end
   end
   if at_once then return end
   if ask.intent == 'warm' then
-    by_key.refuse_full(c, ask.who, count_warm(c), 'warm leases')
+    key_limits.refuse_full(c, ask.who, count_warm(c), 'warm leases')
     return
   end
-  by_key.refuse_full(c, ask.who, c.queued, 'tickets in line')
-  if ask.session_queued >= rule(c, 'max_queue_session') then
+  key_limits.refuse_full(c, ask.who, c.queued, 'tickets in line')
+  if ask.session_queued >= rows.rule(c, 'max_queue_session') then
     refuse('SESSION_QUEUE_FULL', 'the session has ' .. s(ask.session_queued) .. ' tickets waiting')
   end
 end
 
 local function note_operation(c, ask, lease)
-  redis.call('SET', c.P .. ':op:' .. ask.op, lease.id .. ' ' .. ask.body, 'PX', s(rule(c, 'op_ttl_ms')))
-  by_key.keep(c, ask.who, 'op:' .. ask.op)
+  redis.call('SET', c.P .. ':op:' .. ask.op, lease.id .. ' ' .. ask.body, 'PX', s(rows.rule(c, 'op_ttl_ms')))
+  key_limits.keep(c, ask.who, 'op:' .. ask.op)
 end
 
 -- `before`: what its client has lost; the new lease has its arrival.
 local function open_lease(c, ask, model, before)
   if before == nil then c.arrival = c.arrival + 1 end
-  local lease, tenant = lease_row(c, ask.id), tenant_key(c, ask.who)
+  local lease, tenant = rows.lease(c, ask.id), rows.tenant_key(c, ask.who)
   for _, name in ipairs(LEASE.TAKEN_OVER) do
     if ask[name] ~= '' and ask[name] ~= '0' then lease[name] = ask[name] end
   end
-  changes_of[lease] = FRESH
-  put(lease, 'state', 'queued')
-  put(lease, 'arrival', before and before.arrival or s(c.arrival))
-  put(lease, 'enq', before and before.enq or c.now_text)
+  rows.write_whole(lease)
+  rows.put(lease, 'state', 'queued')
+  rows.put(lease, 'arrival', before and before.arrival or s(c.arrival))
+  rows.put(lease, 'enq', before and before.enq or c.now_text)
   if int(ask.estimate_ms) > 0 and int(redis.call('HGET', tenant, 'err')) <= POOL.TRUSTED_ERROR then
-    put(lease, 'expected_ms', ask.estimate_ms)
+    rows.put(lease, 'expected_ms', ask.estimate_ms)
   end
-  by_key.join(c, lease)
+  key_limits.join(c, lease)
   local session = c.P .. ':session:' .. ask.sh
-  redis.call('HSET', session, session_field(lease), lease.id)
+  redis.call('HSET', session, lifecycle.session_field(lease), lease.id)
   if ask.session_seq then redis.call('PERSIST', session) end
   if ask.op ~= '' then note_operation(c, ask, lease) end
   if before ~= nil then
-    left.forget(c, before)
+    owners.forget(c, before)
   elseif ask.intent == 'use' and ask.only_warm ~= '1' then -- who causes no load says nothing of what to load
-    put(model, 'arrivals', s(decayed_arrivals(c, model) + POOL.ONE_ARRIVAL))
-    put(model, 'arrived_at', c.now_text)
+    rows.put(model, 'arrivals', s(statistics.decayed_arrivals(c, model) + POOL.ONE_ARRIVAL))
+    rows.put(model, 'arrived_at', c.now_text)
   end
   return lease
 end
 
 local function keep_warm(c, lease)
-  put(lease, 'state', 'active')
-  put(lease, 'granted', c.now_text)
-  put(lease, 'claimed', '1')
+  rows.put(lease, 'state', 'active')
+  rows.put(lease, 'granted', c.now_text)
+  rows.put(lease, 'claimed', '1')
   redis.call('ZADD', c.P .. ':warm:' .. lease.model, c.now_text, lease.id)
-  set_deadline(c, lease, c.now + int(lease.ttl_ms))
-  emit_lease(c, 'granted', lease, lease.who, '', '')
+  handout.set_deadline(c, lease, c.now + int(lease.ttl_ms))
+  events.emit_lease(c, 'granted', lease, lease.who, '', '')
 end
 
 -- The first ready residency with a place that admits this arrival; nil while anybody waits.
 local function free_place(c, ask, model, before)
   if ask.intent ~= 'use' or int(model.queued) > 0 then return nil end
   local arrival = before and int(before.arrival) or c.arrival + 1
-  for _, place in ipairs(places(c, model)) do
+  for _, place in ipairs(handout.places(c, model)) do
     if int(place.residency.admit) > arrival then return place end
   end
   return nil
@@ -151,28 +152,28 @@ end
 -- needs no place, so it looks only where its session has left a live lease.
 local function is_bound(ask) return ask.life ~= '' and ask.place ~= '' end
 
-function acquire(c, ask)
+function acquire.acquire(c, ask)
   if ask.life ~= '' then
     if ask.intent ~= 'use' then refuse('BAD_ARGUMENT', "a warm lease is its holder's") end
-    lives.require(c, ask.life)
+    broker_lives.require(c, ask.life)
   end
   local lease, before = of_operation(c, ask) or of_id(c, ask) or of_session(c, ask), nil
-  local model, place, looked = model_row(c, ask.model), nil, false
+  local model, place, looked = rows.model(c, ask.model), nil, false
   if lease == nil then
     place = free_place(c, ask, model, nil)
     looked = is_bound(ask) and (place == nil or ask.session_left > 0)
-    if looked then before = lives.left_behind(c, ask) end
+    if looked then before = broker_lives.left_behind(c, ask) end
   end
   if ask.only_warm == '1' then refuse_cold(c, ask, lease or before) end
   if before ~= nil and before.state ~= 'ended' then
-    lives.take_up(c, before, ask)
+    broker_lives.take_up(c, before, ask)
     lease = before
   end
   if lease ~= nil then
-    attend(c, lease, int(ask.waiter_ttl_ms))
+    lifecycle.attend(c, lease, int(ask.waiter_ttl_ms))
     if ask.op ~= '' and not ask.noted then
       note_operation(c, ask, lease)
-      put(lease, 'op', ask.op)
+      rows.put(lease, 'op', ask.op)
     end
     return lease
   end
@@ -183,12 +184,12 @@ function acquire(c, ask)
   if ask.intent == 'warm' then
     keep_warm(c, lease)
   elseif place ~= nil then
-    grant(c, lease, place.slot, place.residency, true, '')
+    handout.grant(c, lease, place.slot, place.residency, true, '')
   else
-    if ask.place ~= '' then put(lease, 'place', ask.place) end
-    if ask.named ~= '' then put(lease, 'named', ask.named) end
-    enqueue(c, lease, int(ask.waiter_ttl_ms))
-    hand_out(c, ask.model, lease.id)
+    if ask.place ~= '' then rows.put(lease, 'place', ask.place) end
+    if ask.named ~= '' then rows.put(lease, 'named', ask.named) end
+    handout.enqueue(c, lease, int(ask.waiter_ttl_ms))
+    handout.hand_out(c, ask.model, lease.id)
   end
   return lease
 end

@@ -1,10 +1,10 @@
 -- Handing out: a waiting ticket becomes a lease in the same call that made room for it.
-local queue_key, held_key, score, places, set_deadline, session_count, enqueue, unqueue, arrow, grant, hand_out
+local handout = {}
 do
 
-function queue_key(c, model) return c.P .. ':queue:' .. model end
-function held_key(c, slot, model) return c.P .. ':held:' .. slot .. ':' .. model end
-function score(lease) return s(RANK[lease.priority] * POOL.RANK_STEP + int(lease.arrival)) end
+function handout.queue_key(c, model) return c.P .. ':queue:' .. model end
+function handout.held_key(c, slot, model) return c.P .. ':held:' .. slot .. ':' .. model end
+function handout.score(lease) return s(RANK[lease.priority] * POOL.RANK_STEP + int(lease.arrival)) end
 
 local function head_of(id, at)
   local rank = math.floor(int(at) / POOL.RANK_STEP)
@@ -13,7 +13,7 @@ end
 
 -- The oldest ticket of each class that has one. Most queues hold one class only: two look-ups.
 local function heads_of(c, model)
-  local key = queue_key(c, model)
+  local key = handout.queue_key(c, model)
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if #first == 0 then return {} end
   local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
@@ -27,8 +27,8 @@ local function heads_of(c, model)
   return heads
 end
 
--- broker/pool/records/ordering.py: 1. the overdue, lowest arrival first; 2. else who is next in turn; 3. behind a barrier the
--- oldest of the highest class.
+-- broker/pool/records/ordering.py: 1. the overdue, lowest arrival first; 2. else who is next in turn; 3. behind a
+-- barrier the oldest of the highest class.
 local function next_ticket(c, heads, admit, turn)
   local overdue, highest = nil, nil
   for _, head in ipairs(heads) do
@@ -36,7 +36,7 @@ local function next_ticket(c, heads, admit, turn)
       if highest == nil then highest = head end
       if #heads > 1 or head.id ~= turn then
         local waited = c.now - int(redis.call('HGET', c.P .. ':lease:' .. head.id, 'enq'))
-        if waited >= rule(c, 'max_wait_ms:' .. PRIORITIES[head.rank + 1])
+        if waited >= rows.rule(c, 'max_wait_ms:' .. PRIORITIES[head.rank + 1])
           and (overdue == nil or head.arrival < overdue.arrival) then
           overdue = head
         end
@@ -48,11 +48,11 @@ local function next_ticket(c, heads, admit, turn)
 end
 
 -- Ready residencies with a free place, the least used first, ties by slot name (`ready` is sorted).
-function places(c, model)
+function handout.places(c, model)
   local found, limit = {}, int(model.lease_limit)
   for at, slot in ipairs(words(model.ready)) do
-    if slot_state(c, slot) == 'open' then
-      local residency = residency_row(c, slot, model.name)
+    if rows.slot_state(c, slot) == 'open' then
+      local residency = rows.residency(c, slot, model.name)
       local use = int(residency.use)
       if use < limit then found[#found + 1] = {slot = slot, residency = residency, use = use, at = at} end
     end
@@ -66,84 +66,84 @@ function places(c, model)
   return found
 end
 
-function set_deadline(c, lease, deadline)
-  put(lease, 'deadline', s(deadline))
+function handout.set_deadline(c, lease, deadline)
+  rows.put(lease, 'deadline', s(deadline))
   redis.call('ZADD', c.P .. ':due', deadline, lease.id)
 end
 
-function session_count(c, lease, number)
+function handout.session_count(c, lease, number)
   local key = c.P .. ':session:' .. lease.sh
   if redis.call('HINCRBY', key, 'queued', number) == 0 then redis.call('HDEL', key, 'queued') end
 end
 
 local function count_queued(c, lease, number)
-  local model = model_row(c, lease.model)
-  add(model, 'queued', number)
-  if lease.only_warm == '1' then add(model, 'only_warm', number) end
+  local model = rows.model(c, lease.model)
+  rows.add(model, 'queued', number)
+  if lease.only_warm == '1' then rows.add(model, 'only_warm', number) end
   local expected = int(lease.expected_ms)
   if expected > 0 then
-    add(model, 'expected_ms', number * expected)
-    add(model, 'estimated', number)
+    rows.add(model, 'expected_ms', number * expected)
+    rows.add(model, 'estimated', number)
   end
   c.queued = c.queued + number
-  session_count(c, lease, number)
-  if number < 0 and int(model.queued) == 0 then put(model, 'deserted', c.now_text) end
+  handout.session_count(c, lease, number)
+  if number < 0 and int(model.queued) == 0 then rows.put(model, 'deserted', c.now_text) end
 end
 
-function enqueue(c, lease, waiter_ttl_ms)
-  redis.call('ZADD', queue_key(c, lease.model), score(lease), lease.id)
-  charge(c, lease)
+function handout.enqueue(c, lease, waiter_ttl_ms)
+  redis.call('ZADD', handout.queue_key(c, lease.model), handout.score(lease), lease.id)
+  shares.charge(c, lease)
   count_queued(c, lease, 1)
-  left.join(c, lease)
-  set_deadline(c, lease, c.now + waiter_ttl_ms)
-  emit_lease(c, 'queued', lease, lease.who, '', '')
+  owners.join(c, lease)
+  handout.set_deadline(c, lease, c.now + waiter_ttl_ms)
+  events.emit_lease(c, 'queued', lease, lease.who, '', '')
 end
 
-function unqueue(c, lease)
-  redis.call('ZREM', queue_key(c, lease.model), lease.id)
-  redis.call('ZREM', c.P .. ':turn:' .. lease.model, turn_member(lease))
+function handout.unqueue(c, lease)
+  redis.call('ZREM', handout.queue_key(c, lease.model), lease.id)
+  redis.call('ZREM', c.P .. ':turn:' .. lease.model, shares.turn_member(lease))
   count_queued(c, lease, -1)
-  left.leave(c, lease)
+  owners.leave(c, lease)
 end
 
-function arrow(state, event)
+function handout.arrow(state, event)
   local to = TRANSITIONS[state][event]
   if to == nil then refuse('INTERNAL', 'a lease that is ' .. state .. ' cannot ' .. event) end
   return to
 end
 
-function grant(c, lease, slot, residency, claimed, from)
-  put(lease, 'state', arrow('queued', 'grant'))
-  put(lease, 'slot', slot)
-  put(lease, 'gen', residency.gen)
-  put(lease, 'granted', c.now_text)
+function handout.grant(c, lease, slot, residency, claimed, from)
+  rows.put(lease, 'state', handout.arrow('queued', 'grant'))
+  rows.put(lease, 'slot', slot)
+  rows.put(lease, 'gen', residency.gen)
+  rows.put(lease, 'granted', c.now_text)
   local ttl = int(lease.ttl_ms)
   if claimed then
-    put(lease, 'claimed', '1')
+    rows.put(lease, 'claimed', '1')
   else
-    ttl = math.min(ttl, rule(c, 'claim_ttl_ms'))
+    ttl = math.min(ttl, rows.rule(c, 'claim_ttl_ms'))
   end
-  set_deadline(c, lease, c.now + ttl)
-  add(residency, 'use', 1)
-  put(residency, 'used_at', c.now_text)
+  handout.set_deadline(c, lease, c.now + ttl)
+  rows.add(residency, 'use', 1)
+  rows.put(residency, 'used_at', c.now_text)
   if residency.prefetched == '1' then -- the guess was right
-    put(residency, 'prefetched', '')
-    local model = model_row(c, lease.model)
-    put(model, 'wrong_guesses', s(math.floor(int(model.wrong_guesses) / 2)))
+    rows.put(residency, 'prefetched', '')
+    local model = rows.model(c, lease.model)
+    rows.put(model, 'wrong_guesses', s(math.floor(int(model.wrong_guesses) / 2)))
   end
-  redis.call('ZADD', held_key(c, slot, lease.model), c.now, lease.id)
-  emit_lease(c, 'granted', lease, lease.who, from, '')
+  redis.call('ZADD', handout.held_key(c, slot, lease.model), c.now, lease.id)
+  events.emit_lease(c, 'granted', lease, lease.who, from, '')
 end
 
 local function grant_next(c, model, claimer)
-  local heads, turn = heads_of(c, model.name), in_turn(c, model.name, 0, 0)[1]
-  for _, place in ipairs(places(c, model)) do
+  local heads, turn = heads_of(c, model.name), shares.in_turn(c, model.name, 0, 0)[1]
+  for _, place in ipairs(handout.places(c, model)) do
     local head = next_ticket(c, heads, int(place.residency.admit), turn)
     if head ~= nil then
-      local lease = lease_row(c, head.id)
-      unqueue(c, lease)
-      advance(c, lease)
-      grant(c, lease, place.slot, place.residency, lease.id == claimer, 'queued')
+      local lease = rows.lease(c, head.id)
+      handout.unqueue(c, lease)
+      shares.advance(c, lease)
+      handout.grant(c, lease, place.slot, place.residency, lease.id == claimer, 'queued')
       return true
     end
   end
@@ -151,8 +151,8 @@ local function grant_next(c, model, claimer)
 end
 
 -- Grant while there is a ticket and a place for it. `claimer`: the ticket whose client hears of it in this reply.
-function hand_out(c, name, claimer)
-  local model = model_row(c, name)
+function handout.hand_out(c, name, claimer)
+  local model = rows.model(c, name)
   for _ = 1, POOL.MAX_LOOP do
     if int(model.queued) == 0 or (model.ready or '') == '' or not grant_next(c, model, claimer) then return end
   end

@@ -4,66 +4,8 @@
 -- own (a lease whose deadline has come is ended before it, and stays ended). Redis
 -- isolates but does not roll back, so nothing that can fail stands after a change.
 
-local RUN_ID = nil -- read once in the life of this server process; a restarted or promoted server has its own
-
-local function s(number) return string.format('%.0f', number) end
-
--- A number of ours; nothing is 0.
-local function int(text) return tonumber(text) or 0 end
-
--- A number of somebody else's: a whole one, 0 for nonsense.
-local function whole(text)
-  local number = tonumber(text)
-  if number == nil or number ~= number then return 0 end
-  return math.floor(number)
-end
-
-local function refuse(code, message) error({code = code, message = message}) end
-
-local function run_id()
-  if RUN_ID == nil then
-    local info = redis.pcall('INFO', 'server')
-    RUN_ID = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'none'
-  end
-  return RUN_ID
-end
-
--- Byte order, whatever the server's locale says.
-local function bytewise(a, b)
-  for i = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x < y end
-  end
-  return #a < #b
-end
-
-local function words(text)
-  local list = {}
-  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
-  return list
-end
-
-local function sorted(list)
-  table.sort(list, bytewise)
-  return list
-end
-
-local function has(list, wanted)
-  for _, word in ipairs(list) do
-    if word == wanted then return true end
-  end
-  return false
-end
-
--- `text` with `word` in it or not, sorted.
-local function listed(text, word, here)
-  local list = {}
-  for _, other in ipairs(words(text)) do
-    if other ~= word then list[#list + 1] = other end
-  end
-  if here then list[#list + 1] = word end
-  return table.concat(sorted(list), ' ')
-end
+local rows = {}
+do
 
 -- A row is its fields. One that was read in part keeps its key under `KEY`, fetches what is missing when it is asked
 -- for, and says `false` where the hash has nothing.
@@ -78,7 +20,7 @@ local LAZY = {
   end,
 }
 
-local function complete(row)
+function rows.complete(row)
   if getmetatable(row) == nil then return row end
   setmetatable(row, nil)
   local flat = redis.call('HGETALL', row[KEY])
@@ -98,7 +40,10 @@ local function keep(c, key, row)
   return row
 end
 
-local function put(row, field, value)
+-- A call begins: nothing has changed yet.
+function rows.begin() changes_of = {} end
+
+function rows.put(row, field, value)
   row[field] = value
   local changes = changes_of[row]
   if changes == nil then
@@ -113,10 +58,21 @@ local function put(row, field, value)
   end
 end
 
-local function add(row, field, number) put(row, field, s(int(row[field]) + number)) end
+function rows.add(row, field, number) rows.put(row, field, s(int(row[field]) + number)) end
+
+-- A row that is new as a whole: all its fields are written.
+function rows.write_whole(row) changes_of[row] = FRESH end
+
+-- A row whose key was deleted: nothing of it is left, and nothing is written.
+function rows.erase(row)
+  for field in pairs(row) do
+    if field ~= KEY then row[field] = nil end
+  end
+  changes_of[row] = nil
+end
 
 -- A lease is read as a whole: the answer shows nearly all of it.
-local function lease_row(c, id)
+function rows.lease(c, id)
   local key = c.P .. ':lease:' .. id
   local row = c.rows[key]
   if row ~= nil then return row end
@@ -127,7 +83,7 @@ local function lease_row(c, id)
 end
 
 -- Of the others, what nearly every call needs is read at once, and a table made in one piece.
-local function model_row(c, model)
+function rows.model(c, model)
   local key = c.P .. ':model:' .. model
   local row = c.rows[key]
   if row ~= nil then return row end
@@ -139,7 +95,7 @@ local function model_row(c, model)
   }, LAZY))
 end
 
-local function residency_row(c, slot, model)
+function rows.residency(c, slot, model)
   local key = c.P .. ':residency:' .. slot .. ':' .. model
   local row = c.rows[key]
   if row ~= nil then return row end
@@ -152,7 +108,7 @@ end
 
 local function slot_key(c, slot) return c.P .. ':slot:' .. slot end
 
-local function slot_row(c, slot)
+function rows.slot(c, slot)
   local key = slot_key(c, slot)
   local row = c.rows[key]
   if row ~= nil then return row end
@@ -160,26 +116,52 @@ local function slot_row(c, slot)
 end
 
 -- Alone it is asked for on every hand-out; a row for it would cost more than the question.
-local function slot_state(c, slot)
+function rows.slot_state(c, slot)
   local key = slot_key(c, slot)
   local row = c.rows[key]
   if row ~= nil then return row.state end
   return redis.call('HGET', key, 'state')
 end
 
-local function tenant_key(c, who) return c.P .. ':tenant:' .. who end
+function rows.tenant_key(c, who) return c.P .. ':tenant:' .. who end
 
-local function known_lease(c, id)
-  local lease = lease_row(c, id)
+function rows.known_lease(c, id)
+  local lease = rows.lease(c, id)
   if not lease.state then refuse('NOT_FOUND', 'no lease ' .. id) end
   return lease
 end
 
-local function rule(c, name)
+function rows.rule(c, name)
   local known = c.rules[name]
   if known == nil then
     known = int(redis.call('HGET', c.P .. ':meta', name))
     c.rules[name] = known
   end
   return known
+end
+
+local function fields_of(lease)
+  local fields, last = {}, 0
+  for i = 1, #LEASE.FIELDS do
+    local value = lease[LEASE.FIELDS[i]]
+    if value ~= nil then
+      fields[last + 1], fields[last + 2] = LEASE.FIELDS[i], value
+      last = last + 2
+    end
+  end
+  return fields
+end
+
+-- Write what changed.
+function rows.flush(c)
+  for at = 1, c.count do
+    local row = c.order[at]
+    local changes = changes_of[row]
+    if changes ~= nil then
+      redis.call('HSET', c.keys[at], unpack(changes == FRESH and fields_of(row) or changes))
+      changes_of[row] = nil
+    end
+  end
+end
+
 end

@@ -1,10 +1,10 @@
 -- What a sound report says of the models on its slot.
-local believe_model
+local beliefs = {}
 do
 
 local function take_over(residency, report, model)
-  put(residency, 'url', report['url:' .. model] or '')
-  put(residency, 'mib', s(whole(report['mib:' .. model])))
+  rows.put(residency, 'url', report['url:' .. model] or '')
+  rows.put(residency, 'mib', s(whole(report['mib:' .. model])))
 end
 
 local function text_of(value) return value ~= '' and value or nil end
@@ -19,27 +19,27 @@ local function failure_of(model, state, report)
 end
 
 local function believe_load(c, at, state, report)
-  local residency = residency_row(c, at.slot, at.model)
+  local residency = rows.residency(c, at.slot, at.model)
   if state == 'ready' then
     take_over(residency, report, at.model)
-    become_ready(c, at, whole(report['took_ms:' .. at.model]))
+    residencies.become_ready(c, at, whole(report['took_ms:' .. at.model]))
   elseif state == 'failed' then
-    fail(c, at, failure_of(at.model, state, report))
-    withdraw_order(c, at)
+    residencies.fail(c, at, failure_of(at.model, state, report))
+    orders.withdraw(c, at)
   elseif state == 'loading' then
-    put(residency, 'mib', s(whole(report['mib:' .. at.model])))
+    rows.put(residency, 'mib', s(whole(report['mib:' .. at.model])))
     local progress = s(whole(report['progress:' .. at.model]))
     if progress ~= residency.progress then
-      put(residency, 'progress', progress)
-      emit(c, 'progress', {
-        'model', at.model, 'slot', at.slot, 'gen', gen_of(residency), 'who', at.who, 'state', progress,
+      rows.put(residency, 'progress', progress)
+      events.emit(c, 'progress', {
+        'model', at.model, 'slot', at.slot, 'gen', events.gen_of(residency), 'who', at.who, 'state', progress,
       })
     end
   end
 end
 
-function believe_model(c, name, model, report)
-  local residency = residency_row(c, name, model)
+function beliefs.believe(c, name, model, report)
+  local residency = rows.residency(c, name, model)
   local state = report['state:' .. model]
   if state == nil or whole(report['gen:' .. model]) ~= int(residency.gen) then state = 'absent' end
   local at = {slot = name, model = model, who = 'worker:' .. name, why = ''}
@@ -48,10 +48,10 @@ function believe_model(c, name, model, report)
   elseif residency.state == 'ready' and state == 'ready' then
     take_over(residency, report, model)
   elseif residency.state == 'ready' then
-    die(c, at, failure_of(model, state, report))
-    withdraw_order(c, at)
+    residencies.die(c, at, failure_of(model, state, report))
+    orders.withdraw(c, at)
   end
-  if residency.state == 'unloading' and state == 'absent' then vanish(c, at) end
+  if residency.state == 'unloading' and state == 'absent' then residencies.vanish(c, at) end
 end
 
 end

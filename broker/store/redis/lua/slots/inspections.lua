@@ -1,26 +1,26 @@
 -- What a worker sees of models without a load: what is wrong, what changed, how long a load should take.
 -- Twin of pool/slots/inspections.py.
-local inspections = {} -- one table: a chunk may have 200 locals
+local inspections = {}
 do
 
 local function forgive_for(c, slot, model, why)
-  forgive_and_forget(c, slot, model)
-  emit(c, 'forgiven', {'model', model, 'slot', slot, 'who', 'worker:' .. slot, 'why', why})
+  residencies.forgive_and_forget(c, slot, model)
+  events.emit(c, 'forgiven', {'model', model, 'slot', slot, 'who', 'worker:' .. slot, 'why', why})
 end
 
 -- Another worker process: whoever restarted it may have mended anything.
 function inspections.start_over(c, slot)
-  for _, model in ipairs(words(slot_row(c, slot).models)) do
-    if failing_kind(residency_row(c, slot, model)) ~= nil then forgive_for(c, slot, model, 'restarted') end
+  for _, model in ipairs(words(rows.slot(c, slot).models)) do
+    if failures.kind_of(rows.residency(c, slot, model)) ~= nil then forgive_for(c, slot, model, 'restarted') end
   end
 end
 
 -- Of models that are not there: what changed is forgiven, what cannot be started is not tried.
 function inspections.believe(c, name, report)
-  local slot = slot_row(c, name)
+  local slot = rows.slot(c, name)
   for _, model in ipairs(words(slot.models)) do
-    local row = residency_row(c, name, model)
-    local kind, stamp = failing_kind(row), row.stamp or ''
+    local row = rows.residency(c, name, model)
+    local kind, stamp = failures.kind_of(row), row.stamp or ''
     if row.state == 'absent' and kind ~= nil then
       local seen = report['stamp:' .. model] or ''
       if kind == 'unsound' and (report['unsound:' .. model] or '') == '' then
@@ -32,14 +32,14 @@ function inspections.believe(c, name, report)
   end
   for _, model in ipairs(words(slot.serves)) do
     local trouble = report['unsound:' .. model] or ''
-    if trouble ~= '' and model_row(c, model).name then
-      local row = residency_row(c, name, model)
-      if row.state == 'absent' and not (failing_kind(row) == 'unsound' and row.error == trouble) then
-        if not has(words(slot.models), model) then reset(row) end
-        put(slot, 'models', listed(slot.models, model, true))
-        note_unsound(c, name, model, trouble)
-        emit(c, 'unsound', {'model', model, 'slot', name, 'who', 'worker:' .. name, 'why', trouble})
-        reject_if_hopeless(c, model)
+    if trouble ~= '' and rows.model(c, model).name then
+      local row = rows.residency(c, name, model)
+      if row.state == 'absent' and not (failures.kind_of(row) == 'unsound' and row.error == trouble) then
+        if not has(words(slot.models), model) then residencies.reset(row) end
+        rows.put(slot, 'models', listed(slot.models, model, true))
+        failures.note_unsound(c, name, model, trouble)
+        events.emit(c, 'unsound', {'model', model, 'slot', name, 'who', 'worker:' .. name, 'why', trouble})
+        hope.reject_if_hopeless(c, model)
       end
     end
   end

@@ -1,35 +1,34 @@
 -- Committing decisions: what a slot is ordered to hold, whom a residency admits. Twin of broker/pool/slots/orders.py.
-local occupied, footprint_mib, orders_key, write_orders, put_order, drop_order, withdraw_order, want, unwant, doubt,
-  admit
+local orders = {}
 do
 
 local RINGS_KEPT = 64
 
 local function is_by_hand(why) return string.sub(why, 1, #POOL.BY_HAND) == POOL.BY_HAND end
 
-function occupied(residency) return POOL.OCCUPIES_DEVICE[residency.state] ~= nil end
+function orders.occupied(residency) return POOL.OCCUPIES_DEVICE[residency.state] ~= nil end
 
-function footprint_mib(c, name, residency)
-  local declared, measured = int(model_row(c, name).memory_mib), int(residency.mib)
+function orders.footprint_mib(c, name, residency)
+  local declared, measured = int(rows.model(c, name).memory_mib), int(residency.mib)
   if residency.state == 'loading' then return math.max(declared, measured) end
   return measured > 0 and measured or declared
 end
 
-function orders_key(c, slot) return c.P .. ':orders:' .. slot end
+function orders.key(c, slot) return c.P .. ':orders:' .. slot end
 
-function write_orders(c, name)
-  local slot = slot_row(c, name)
-  redis.call('HSET', orders_key(c, name), 'inc', c.inc, 'epoch', slot.epoch or '0', 'boot', slot.boot or '',
+function orders.write(c, name)
+  local slot = rows.slot(c, name)
+  redis.call('HSET', orders.key(c, name), 'inc', c.inc, 'epoch', slot.epoch or '0', 'boot', slot.boot or '',
     'gen', slot.gen or '0')
   redis.call('XADD', c.P .. ':ring:' .. name, 'MAXLEN', '~', RINGS_KEPT, '*', 'gen', slot.gen or '0')
 end
 
-function put_order(c, slot, model, gen, key)
-  redis.call('HSET', orders_key(c, slot), 'want:' .. model, gen, 'key:' .. model, key)
+function orders.put(c, slot, model, gen, key)
+  redis.call('HSET', orders.key(c, slot), 'want:' .. model, gen, 'key:' .. model, key)
 end
 
-function drop_order(c, slot, model)
-  redis.call('HDEL', orders_key(c, slot), 'want:' .. model, 'key:' .. model, 'prove:' .. model)
+function orders.drop(c, slot, model)
+  redis.call('HDEL', orders.key(c, slot), 'want:' .. model, 'key:' .. model, 'prove:' .. model)
 end
 
 local function refuse_old_picture(slot, gen)
@@ -37,18 +36,19 @@ local function refuse_old_picture(slot, gen)
 end
 
 local function refuse_withdrawal(c, slot, model)
-  local residency = residency_row(c, slot, model)
-  if not occupied(residency) or int(residency.use) > 0 then
-    refuse('STALE', model .. ' on ' .. slot .. ' is ' .. residency.state .. ' with ' .. s(int(residency.use)) .. ' leases')
+  local residency = rows.residency(c, slot, model)
+  if not orders.occupied(residency) or int(residency.use) > 0 then
+    refuse('STALE', model .. ' on ' .. slot .. ' is ' .. residency.state .. ' with ' .. s(int(residency.use))
+      .. ' leases')
   end
 end
 
 local function refuse_room(c, at, slot, evict)
-  local used_mib = int(model_row(c, at.model).memory_mib)
+  local used_mib = int(rows.model(c, at.model).memory_mib)
   for _, model in ipairs(words(slot.models)) do
-    local residency = residency_row(c, at.slot, model)
-    if not has(evict, model) and occupied(residency) then
-      used_mib = used_mib + footprint_mib(c, model, residency)
+    local residency = rows.residency(c, at.slot, model)
+    if not has(evict, model) and orders.occupied(residency) then
+      used_mib = used_mib + orders.footprint_mib(c, model, residency)
       if residency.state == 'loading' then refuse('STALE', model .. ' is loading on ' .. at.slot) end
     end
   end
@@ -57,8 +57,8 @@ local function refuse_room(c, at, slot, evict)
   end
 end
 
-function want(c, at, gen, key, evict)
-  local slot, model = slot_row(c, at.slot), model_row(c, at.model)
+function orders.want(c, at, gen, key, evict)
+  local slot, model = rows.slot(c, at.slot), rows.model(c, at.model)
   if not slot.state or not model.name or has(evict, at.model) or key == '' then
     refuse('BAD_ARGUMENT', 'unknown slot or model')
   end
@@ -66,8 +66,8 @@ function want(c, at, gen, key, evict)
   if slot.state ~= 'open' or not has(words(slot.serves), at.model) then
     refuse('STALE', 'slot ' .. at.slot .. ' is ' .. slot.state .. ' or does not serve ' .. at.model)
   end
-  local target = residency_row(c, at.slot, at.model)
-  local waits = is_given_up(c, target) or int(target.retry_at) > c.now or (model.off or '') ~= ''
+  local target = rows.residency(c, at.slot, at.model)
+  local waits = failures.is_given_up(c, target) or int(target.retry_at) > c.now or (model.off or '') ~= ''
   if target.state ~= 'absent' or (waits and not is_by_hand(at.why)) then
     refuse('STALE', at.model .. ' is ' .. target.state .. ', off or backing off on ' .. at.slot)
   end
@@ -76,63 +76,63 @@ function want(c, at, gen, key, evict)
   end
   for _, name in ipairs(evict) do refuse_withdrawal(c, at.slot, name) end
   refuse_room(c, at, slot, evict)
-  add(slot, 'gen', 1)
+  rows.add(slot, 'gen', 1)
   for _, name in ipairs(evict) do
-    withdraw(c, {slot = at.slot, model = name, who = at.who, why = at.why, room_for = at.model})
-    drop_order(c, at.slot, name)
+    residencies.withdraw(c, {slot = at.slot, model = name, who = at.who, why = at.why, room_for = at.model})
+    orders.drop(c, at.slot, name)
   end
-  order(c, at, slot.gen, key)
-  put_order(c, at.slot, at.model, slot.gen, key)
-  write_orders(c, at.slot)
+  residencies.order(c, at, slot.gen, key)
+  orders.put(c, at.slot, at.model, slot.gen, key)
+  orders.write(c, at.slot)
 end
 
-function withdraw_order(c, at)
-  add(slot_row(c, at.slot), 'gen', 1)
-  drop_order(c, at.slot, at.model)
-  write_orders(c, at.slot)
+function orders.withdraw(c, at)
+  rows.add(rows.slot(c, at.slot), 'gen', 1)
+  orders.drop(c, at.slot, at.model)
+  orders.write(c, at.slot)
 end
 
-function unwant(c, at, gen)
-  local slot = slot_row(c, at.slot)
+function orders.unwant(c, at, gen)
+  local slot = rows.slot(c, at.slot)
   if not slot.state then refuse('BAD_ARGUMENT', 'unknown slot') end
   refuse_old_picture(slot, gen)
   refuse_withdrawal(c, at.slot, at.model)
   if at.why == POOL.DESERTED then
-    local model = model_row(c, at.model)
+    local model = rows.model(c, at.model)
     if int(model.queued) > 0 then refuse('STALE', model.queued .. ' wait for ' .. at.model) end
-    put(model, 'given_up', c.now_text)
+    rows.put(model, 'given_up', c.now_text)
   end
-  if is_by_hand(at.why) then put(model_row(c, at.model), 'resting', '1') end
-  withdraw(c, at)
-  withdraw_order(c, at)
+  if is_by_hand(at.why) then rows.put(rows.model(c, at.model), 'resting', '1') end
+  residencies.withdraw(c, at)
+  orders.withdraw(c, at)
 end
 
-function doubt(c, at, gen)
-  local residency = residency_row(c, at.slot, at.model)
+function orders.doubt(c, at, gen)
+  local residency = rows.residency(c, at.slot, at.model)
   if residency.state ~= 'ready' or int(residency.gen) ~= gen then
     refuse('STALE', at.model .. ' on ' .. at.slot .. ' is ' .. residency.state .. ', generation '
       .. s(int(residency.gen)))
   end
-  add(residency, 'doubts', 1)
-  redis.call('HSET', orders_key(c, at.slot), 'prove:' .. at.model, residency.doubts)
-  emit(c, 'doubted', {
-    'model', at.model, 'slot', at.slot, 'gen', gen_of(residency), 'who', at.who, 'why', at.why,
+  rows.add(residency, 'doubts', 1)
+  redis.call('HSET', orders.key(c, at.slot), 'prove:' .. at.model, residency.doubts)
+  events.emit(c, 'doubted', {
+    'model', at.model, 'slot', at.slot, 'gen', events.gen_of(residency), 'who', at.who, 'why', at.why,
   })
-  write_orders(c, at.slot)
+  orders.write(c, at.slot)
 end
 
-function admit(c, at, gen, number)
+function orders.admit(c, at, gen, number)
   if int(number) < 0 then refuse('BAD_ARGUMENT', 'admit must not be negative') end
-  local residency = residency_row(c, at.slot, at.model)
+  local residency = rows.residency(c, at.slot, at.model)
   if residency.state ~= 'ready' or int(residency.gen) ~= gen then
     refuse('STALE', at.model .. ' on ' .. at.slot .. ' is ' .. residency.state .. ', generation '
       .. s(int(residency.gen)))
   end
-  put(residency, 'admit', number)
-  emit(c, 'admitted', {
-    'model', at.model, 'slot', at.slot, 'gen', gen_of(residency), 'who', at.who, 'why', at.why, 'state', number,
+  rows.put(residency, 'admit', number)
+  events.emit(c, 'admitted', {
+    'model', at.model, 'slot', at.slot, 'gen', events.gen_of(residency), 'who', at.who, 'why', at.why, 'state', number,
   })
-  hand_out(c, at.model)
+  handout.hand_out(c, at.model)
 end
 
 end

@@ -1,10 +1,11 @@
 -- A worker's report as it lies in the store: believed only when every field of it is sound.
 -- Twin of broker/pool/slots/reports.py, whose tables say what each field must be.
+local reports = {}
 do
 
 local NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._:/@-]*$'
 
-function REPORTS.is_name(text) return #text <= REPORTS.TOKEN and string.find(text, NAME_PATTERN) ~= nil end
+function reports.is_name(text) return #text <= REPORTS.TOKEN and string.find(text, NAME_PATTERN) ~= nil end
 
 -- What follows the first byte of a character: how many bytes, and the bounds of the first of them.
 local function tail_of(first)
@@ -34,7 +35,7 @@ end
 local function are_names(text)
   if string.find(text, '[^ -~]') then return false end
   for word in string.gmatch(text, '[^ ]+') do
-    if not REPORTS.is_name(word) then return false end
+    if not reports.is_name(word) then return false end
   end
   return true
 end
@@ -105,7 +106,7 @@ local function read_fields(c, key, slot, report)
 end
 
 -- The fields that we know; with them, where the report is not to be believed, the reason.
-function REPORTS.read(c, name, slot, kind)
+function reports.read(c, name, slot, kind)
   local key, report = c.P .. ':report:' .. name, {}
   if kind ~= 'hash' then return {boot = '', home = ''}, 'it is a ' .. kind .. ', not a hash' end
   local why = read_fields(c, key, slot, report)
