@@ -4,14 +4,10 @@ import importlib
 import re
 from pathlib import Path
 
-from lupa.lua51 import LuaRuntime
-
-from broker.core.errors import BY_CODE
 from broker.store.redis.lua_library import FILES, FOLDER, TABLES_FILE, library_hash, library_source
 from broker.store.redis.lua_tables import render_tables
 
 ROOT = Path(__file__).parents[2]
-SPARE_LOCALS = 30
 ROOMS = ("core", "pool", "store")
 """Of the broker: what Lua says too is declared in one of them."""
 _LOCAL = re.compile(r"^\s*(?:local )?((?:[\w.]+, )*[\w.]+) = (.+?)(?: --.*)?$", re.MULTILINE)
@@ -67,23 +63,6 @@ def test_a_long_file_says_why_it_is_one():
 def test_every_file_is_in_the_library():
     folder = Path(str(FOLDER))
     assert {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.lua")} == set(FILES)
-
-
-def test_every_function_says_what_it_takes_answers_and_refuses_with():
-    text = (FOLDER / "functions.lua").read_text()
-    for name in re.findall(r"^function_of\('(\w+)'", text, re.MULTILINE):
-        paragraph = next(part for part in text.split("\n\n") if f"function_of('{name}'" in part)
-        comment = " ".join(line for line in paragraph.splitlines() if line.startswith("--"))
-        assert re.search(r"-- ARGV: .*Reply: .*[Ee]rrors: ", comment), name
-        codes = set(re.findall(r"[A-Z_]{4,}", comment.partition("Errors: ")[2]))
-        assert codes <= {code.upper() for code in BY_CODE}, name
-
-
-def test_the_chunk_has_room_for_more_names():
-    more = "\n".join(f"local spare_{number} = nil" for number in range(SPARE_LOCALS))
-    text = library_source().partition("\n")[2] + more
-    compiles = LuaRuntime().eval("function(text) return loadstring(text) ~= nil end")
-    assert compiles(text), "a chunk of Lua has 200 local names: put functions that belong together into a table"
 
 
 def test_nothing_is_used_that_redis_7_0_or_fakeredis_lack():
