@@ -40,10 +40,11 @@ from broker.http_server import descriptors
 from broker.http_server.connections import guarded
 from broker.http_server.listening import DrainingServer
 from broker.http_server.whole_requests import Bounds
+from broker.leasing.event_feed import EventFeed
 from broker.leasing.ingress import Ingress
 from broker.leasing.life import BrokerLife
 from broker.leasing.service import Leasing
-from broker.leasing.waiters import EventFeed, Waiters
+from broker.leasing.waiters import Waiters
 from broker.policy.activity import Activity
 from broker.process.loops import Loops
 from broker.process.randomness import Randomness, new_generation_key

@@ -12,8 +12,9 @@ from broker.core.lease import LeaseRecord
 from broker.core.snapshot import Snapshot
 from broker.gateway.plans.preview import Preview
 from broker.gateway.service import Gateway
+from broker.leasing.event_feed import EventFeed
 from broker.leasing.service import Leasing
-from broker.leasing.waiters import EventFeed, Waiters
+from broker.leasing.waiters import Waiters
 from broker.routing.catalogue import NameTable
 from broker.scheduling.operating import Operating
 from broker.store.port import Store

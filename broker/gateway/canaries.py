@@ -14,13 +14,13 @@ from broker.answers.verdict import Verdict, VerdictReason
 from broker.core.errors import HotseatError
 from broker.core.lease import LeaseRecord, LeaseState, ModelName, Priority
 from broker.gateway.exchange.context import GatewayContext
-from broker.gateway.exchange.held_lease import GivenBack, Hold
 from broker.gateway.trust.canary import NEEDED_TO_CLEAR, NEEDED_TO_HEAL, Finding, questions_at, questions_for
 from broker.gateway.trust.canary_call import CanaryCall, Examined
 from broker.gateway.trust.death_watch import DIED
 from broker.gateway.trust.deaths import Suspect
 from broker.gateway.trust.reputations import LOCAL
 from broker.gateway.trust.testimony import RequestSource
+from broker.leasing.held_lease import GivenBack, Hold
 from broker.leasing.service import Wish
 
 log = logging.getLogger("hotseat.gateway")

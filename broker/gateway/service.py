@@ -18,14 +18,13 @@ from broker.gateway.exchange.candidates import ServingPlan
 from broker.gateway.exchange.context import Call, GatewayContext, Progress
 from broker.gateway.exchange.contract import checks_of
 from broker.gateway.exchange.exchange import Exchange
-from broker.gateway.exchange.held_lease import Holds
 from broker.gateway.exchange.interruption import InterruptCause
 from broker.gateway.exchange.local_attempt import LocalAttempt
-from broker.gateway.exchange.only_warm import OnlyWarm
 from broker.gateway.exchange.opened import Arrived, Opened
 from broker.gateway.exchange.reading import Came, call_of
 from broker.gateway.exchange.settings import GatewaySettings, Prospects
 from broker.gateway.plans.named import as_named
+from broker.gateway.plans.only_warm import OnlyWarm
 from broker.gateway.plans.routed_plan import RoutedPlans
 from broker.gateway.plans.trusted import Trusted
 from broker.gateway.repeats.followers import Repeats
@@ -35,6 +34,7 @@ from broker.gateway.trust.death_watch import DIED, DeathWatch
 from broker.gateway.trust.reputations import Reputations
 from broker.gateway.trust.signs import SignsOfLife
 from broker.http_client.connection_pool import ConnectionPool, Timing
+from broker.leasing.held_lease import Holds
 from broker.leasing.life import BrokerLife
 from broker.leasing.service import Leasing
 from broker.leasing.waiters import Waiters

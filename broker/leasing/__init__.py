@@ -1,4 +1,5 @@
 """Leases for callers: asked for over HTTP or the ingress stream, waited for on open connections.
 
-Its face is ``service.Leasing`` and ``waiters.Waiters``; ``life`` says in the store that this broker is there.
+Its face is ``service.Leasing``, ``waiters.Waiters``, which an ``event_feed.EventFeed`` wakes, and ``held_lease.Holds``;
+``life`` says in the store that this broker is there.
 """

@@ -11,7 +11,6 @@ from broker.answers.verdict import Verdict
 from broker.core.lease import Priority
 from broker.gateway.exchange.candidates import RoutedName, ServingPlan
 from broker.gateway.exchange.contract import Checks, Strict, Validated
-from broker.gateway.exchange.held_lease import Holds
 from broker.gateway.exchange.settings import GatewaySettings, Prospects
 from broker.gateway.requests.bodies import BodyRoom
 from broker.gateway.requests.conversations import Sightings
@@ -25,6 +24,7 @@ from broker.gateway.trust.signs import SignsOfLife
 from broker.gateway.trust.testimony import Complaint, RequestSource
 from broker.gateway.trust.traits import traits_of
 from broker.http_client.connection_pool import ConnectionPool
+from broker.leasing.held_lease import Holds
 from broker.leasing.life import BrokerLife
 from broker.leasing.service import Leasing
 from broker.leasing.waiters import Waiters

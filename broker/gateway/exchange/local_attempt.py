@@ -16,11 +16,11 @@ from broker.core.refusals import REFUSAL_PAUSE_S, of_reason
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn
 from broker.gateway.exchange.candidates import TooLateError
 from broker.gateway.exchange.context import GatewayContext
-from broker.gateway.exchange.held_lease import GivenBack, Hold, LeaseLostError
 from broker.gateway.exchange.interruption import InterruptCause
 from broker.gateway.exchange.passing import Passing
 from broker.gateway.exchange.queueing import LeaseWait, SentAwayError, no_worker
 from broker.http_client.errors import BrokenAnswerError, ServerError
+from broker.leasing.held_lease import GivenBack, Hold, LeaseLostError
 from broker.leasing.service import Wish
 from broker.protocol.error_bodies import ClientError, ClientFacingError
 from broker.routing.fallback import POOL, FailedTry, TryEnd

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import msgspec
 
 from broker.access.principals import Principal
+from broker.core.errors import BadArgumentError
 from broker.gateway.exchange.context import Call, GatewayContext
-from broker.gateway.exchange.only_warm import wants_only_warm
 from broker.gateway.requests.bearing import bears_s
 from broker.gateway.requests.conversations import Sightings
 from broker.gateway.requests.identity import asked_of, identify, priority_for
@@ -18,6 +18,8 @@ from broker.protocol.errors import MalformedError
 from broker.protocol.profiles import Profile, profile_for
 
 PROFILE_HEADER = b"x-hotseat-profile"
+ONLY_WARM_HEADER = b"x-hotseat-only-if-warm"
+_YES, _NO = frozenset({b"1", b"true", b"yes", b"on"}), frozenset({b"0", b"false", b"no", b"off"})
 
 
 class Came(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ def call_of(context: GatewayContext, came: Came, sightings: Sightings) -> Call:
         identity=identify(headers, asked, asker, sightings, found, span),
         priority=priority_for(headers, caller.max_priority, settings.priorities.get(caller.name)),
         profile=profile_for(endpoint, wanted, headers),
-        only_warm=wants_only_warm(headers, usual=caller.name in settings.only_if_warm),
+        only_warm=_only_warm(headers, usual=caller.name in settings.only_if_warm),
         limits=within(settings.limits, bears_s(headers, settings.limits.longest_silent_s)),
         fingerprint=found,
         started_s=came.at_s,
@@ -70,3 +72,17 @@ def _profile(word: bytes | None) -> Profile | None:
         return None if word is None else Profile(word.decode("latin-1").strip().lower())
     except ValueError:
         raise MalformedError(f"x-hotseat-profile must be one of {', '.join(Profile)}") from None
+
+
+def _only_warm(headers: Mapping[bytes, bytes], *, usual: bool) -> bool:
+    """Is it served only while its model is warm? The header's word, else the API key's.
+
+    Raises:
+        BadArgumentError: Neither yes nor no.
+    """
+    word = headers.get(ONLY_WARM_HEADER, b"").strip().lower()
+    if not word:
+        return usual
+    if word not in _YES | _NO:
+        raise BadArgumentError("x-hotseat-only-if-warm must be true or false")
+    return word in _YES

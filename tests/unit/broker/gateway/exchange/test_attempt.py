@@ -11,15 +11,16 @@ from broker.answers.verdict import ExpectedAnswer, Shape
 from broker.answers.watcher import Watcher
 from broker.core.errors import BackendError, QueueFullError
 from broker.core.lease import ModelName
-from broker.gateway.exchange import contract, delivery, held_lease, passing
+from broker.gateway.exchange import contract, delivery, passing
 from broker.gateway.exchange.attempt import ENDS, AttemptTurn, FailedTryError, how_it_ended
 from broker.gateway.exchange.candidates import Candidate, ServingPlan
 from broker.gateway.exchange.contract import BrokenTryError, ContractBrokenError, Strict
 from broker.gateway.exchange.delivery import UselessAnswerError
-from broker.gateway.exchange.held_lease import LeaseLostError
 from broker.gateway.exchange.interruption import Interruption, ReaderWatch
 from broker.http_client import errors as http_client_errors
 from broker.http_client.errors import BrokenAnswerError, SilentError, UnreachableError
+from broker.leasing import held_lease
+from broker.leasing.held_lease import LeaseLostError
 from broker.protocol.error_bodies import ClientError
 from broker.routing.fallback import POOL, FailedTry, RetryRule, TryEnd
 from tests.fakes.exchange_scene import ScriptedAttempt, progress_of

@@ -5,37 +5,8 @@ loaded (the store keeps that, ``AcquireRequest.only_warm``); where none is, it i
 ``model_not_warm``. One that is warm and busy is waited for in line, until it goes.
 """
 
-from collections.abc import Mapping
-
-from broker.core.errors import BadArgumentError
 from broker.core.refusals import not_warm
 from broker.gateway.exchange.candidates import Candidate, NarrowedPlan, ServingPlan
-
-HEADER = b"x-hotseat-only-if-warm"
-_WORDS = {
-    b"1": True,
-    b"true": True,
-    b"yes": True,
-    b"on": True,
-    b"0": False,
-    b"false": False,
-    b"no": False,
-    b"off": False,
-}
-
-
-def wants_only_warm(headers: Mapping[bytes, bytes], *, usual: bool) -> bool:
-    """The header's word, else the API key's.
-
-    Raises:
-        BadArgumentError: Neither yes nor no.
-    """
-    word = headers.get(HEADER, b"").strip().lower()
-    if not word:
-        return usual
-    if word not in _WORDS:
-        raise BadArgumentError("x-hotseat-only-if-warm must be true or false")
-    return _WORDS[word]
 
 
 class OnlyWarm(NarrowedPlan):

@@ -1,6 +1,6 @@
-"""A lease in the hands of one exchange: renewed while it runs, watched for its end, given back once.
+"""A lease that this process holds for one request: renewed while that runs, watched for its end, given back once.
 
-Rule: giving back is a task of its own, which no interruption of the exchange can stop; a seat is free for the next
+Rule: giving back is a task of its own, which no interruption of the request can stop; a seat is free for the next
 request only when the store has confirmed it.
 """
 
@@ -99,7 +99,7 @@ class GivenBack(msgspec.Struct, frozen=True):
 
 
 class Holds:
-    """The leases that this process's exchanges have."""
+    """All that this process holds for its requests."""
 
     def __init__(self, leasing: Leasing) -> None:
         self.leasing = leasing
