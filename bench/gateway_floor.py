@@ -49,7 +49,7 @@ class Plain:
     def __init__(self, backend: str, link: RedisLink | None) -> None:
         self._url = f"{backend}/v1"
         self._link = link
-        self._upstreams = ConnectionPool(Timing())
+        self._connections = ConnectionPool(Timing())
         self._after: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ class Plain:
             body += message["body"]
         await self._call_store()
         request = Request(method="POST", path="/chat/completions", headers=FORWARDED, body=body)
-        answer = await self._upstreams.ask(self._url, request)
+        answer = await self._connections.ask(self._url, request)
         head = [h for h in answer.headers if h[0] != b"transfer-encoding"]
         await send({"type": "http.response.start", "status": answer.status, "headers": head})
         while pieces := await answer.read_all(60.0):

@@ -120,9 +120,9 @@ class Client(Transport):
             self.whole.set_result(None)
 
 
-async def connected(upstreams: ConnectionPool, address: Any) -> Connection:
+async def connected(connections: ConnectionPool, address: Any) -> Connection:
     """In place of a connection to a model server."""
-    idle: list[Connection] = upstreams._idle.setdefault(address, [])  # noqa: SLF001
+    idle: list[Connection] = connections._idle.setdefault(address, [])  # noqa: SLF001
     connection = Connection(idle_s=60.0, on_idle=idle.append)
     connection.connection_made(Model(connection))  # type: ignore[arg-type]
     return connection

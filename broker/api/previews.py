@@ -16,7 +16,7 @@ from broker.access.principals import Scope as KeyScope
 from broker.api.leases import HotPath
 from broker.api.services import Services
 from broker.core.errors import HotseatError
-from broker.gateway.exchange.reading import Came
+from broker.gateway.exchange.call import Came
 from broker.gateway.plans.incapable import may_use
 from broker.gateway.plans.preview import Foreseen, Preview
 from broker.gateway.requests.bodies import RequestBody

@@ -151,7 +151,7 @@ class Canaries:
             return await context.leasing.has_company(record)
 
         return CanaryCall(
-            upstreams=context.upstreams,
+            connections=context.connections,
             lease=record,
             timeout_s=settings.suspicion.canary_timeout_s,
             has_company=has_company,

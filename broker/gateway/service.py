@@ -14,14 +14,15 @@ from broker.core.errors import HotseatError
 from broker.core.lease import ModelName
 from broker.gateway.canaries import Canaries
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn
+from broker.gateway.exchange.call import Call, Came, call_of
 from broker.gateway.exchange.candidates import ServingPlan
-from broker.gateway.exchange.context import Call, GatewayContext, Progress
+from broker.gateway.exchange.context import GatewayContext
 from broker.gateway.exchange.contract import checks_of
 from broker.gateway.exchange.exchange import Exchange
 from broker.gateway.exchange.interruption import InterruptCause
 from broker.gateway.exchange.local_attempt import LocalAttempt
 from broker.gateway.exchange.opened import Arrived, Opened
-from broker.gateway.exchange.reading import Came, call_of
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.exchange.settings import GatewaySettings, Prospects
 from broker.gateway.plans.named import as_named
 from broker.gateway.plans.only_warm import OnlyWarm
@@ -152,7 +153,8 @@ class Gateway:
             target=arrived.target,
             address=arrived.address,
         )
-        return call_of(self.context, came, self.context.sightings)
+        context = self.context
+        return call_of(came, context.settings, context.spans, context.sightings)
 
     def _plan(self, progress: Progress) -> ServingPlan:
         ruled = self.context.rule(progress)
@@ -257,7 +259,7 @@ class Gateway:
         await self.context.holds.settle(2.0)
         if self.routing is not None:
             await self.routing.close()
-        self.context.upstreams.close()
+        self.context.connections.close()
 
 
 def gateway_of(
@@ -280,7 +282,7 @@ def gateway_of(
             settings=settings,
             leasing=leasing,
             waiters=waiters,
-            upstreams=ConnectionPool(timing),
+            connections=ConnectionPool(timing),
             prospects=prospects,
             accounts=accounts,
             reputations=reputations,

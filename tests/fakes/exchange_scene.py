@@ -10,8 +10,9 @@ from broker.accounting.answers import AnswerAccounts
 from broker.accounting.daily_counts import DailyCounts
 from broker.core.lease import ModelName, Priority
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn
+from broker.gateway.exchange.call import Call
 from broker.gateway.exchange.candidates import Candidate, Listed
-from broker.gateway.exchange.context import Call, Progress
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.conversations import Sightings
 from broker.gateway.requests.identity import asked_of, identify
 from broker.gateway.requests.patience import PatienceLimits

@@ -11,11 +11,11 @@ import msgspec
 from broker.accounting.answers import AnswerAccounts
 from broker.core.errors import HotseatError
 from broker.gateway.exchange.candidates import Candidate, ServingPlan
-from broker.gateway.exchange.context import Progress
 from broker.gateway.exchange.contract import BrokenTryError, ContractBrokenError
 from broker.gateway.exchange.delivery import UselessAnswerError
 from broker.gateway.exchange.interruption import Interruption, ReaderWatch
 from broker.gateway.exchange.passing import OwnKeyRefusedError
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.exchange.queueing import SentAwayError
 from broker.http_client.errors import BrokenAnswerError, SilentError, UnreachableError
 from broker.leasing.held_lease import LeaseLostError

@@ -16,8 +16,8 @@ from broker.answers.schema.check import SchemaViolation
 from broker.answers.verdict import ExpectedAnswer, Passed, Verdict
 from broker.answers.watcher import MAX_WHOLE, Watcher
 from broker.core.errors import BackendError
-from broker.gateway.exchange.context import Progress
 from broker.gateway.exchange.contract import BrokenTryError
+from broker.gateway.exchange.progress import Progress
 from broker.protocol.headers import Headers, is_event_stream, to_the_client
 from broker.protocol.retold import Events, whole
 

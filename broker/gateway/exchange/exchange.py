@@ -13,8 +13,8 @@ from collections.abc import Callable
 from broker.core.errors import HotseatError
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn, how_it_ended
 from broker.gateway.exchange.candidates import Candidate, ServingPlan
-from broker.gateway.exchange.context import Progress
 from broker.gateway.exchange.interruption import Interruption, ReaderWatch
+from broker.gateway.exchange.progress import Progress
 from broker.protocol.client_side import ClientGoneError
 from broker.protocol.error_bodies import ClientError, ClientFacingError
 from broker.routing.fallback import ends_all

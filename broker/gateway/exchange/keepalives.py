@@ -2,7 +2,7 @@
 
 import asyncio
 
-from broker.gateway.exchange.context import Progress
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.patience import PatienceLimits, RequestWait, WaitMove, at_work
 
 

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope
 
 from broker.access.principals import Principal
 from broker.gateway.exchange.candidates import ServingPlan
-from broker.gateway.exchange.context import Progress
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.bodies import RequestBody
 from broker.protocol.client_side import REQUEST, ClientSide
 from broker.protocol.endpoints import ApiEndpoint

@@ -14,9 +14,10 @@ from broker.answers.said import said_by
 from broker.answers.verdict import ExpectedAnswer, Shape, Verdict, VerdictReason
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
-from broker.gateway.exchange.context import GatewayContext, Progress
+from broker.gateway.exchange.context import GatewayContext
 from broker.gateway.exchange.delivery import Delivery, Terms
 from broker.gateway.exchange.keepalives import Keepalives
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.identity import Asked
 from broker.gateway.trust.reputations import LOCAL
 from broker.gateway.trust.signs import SignWatch
@@ -72,13 +73,13 @@ class Passing:
         terms, request = self._terms(keepalives, watch), self._request()
         delivery = Delivery(self._progress, self._expected(request), terms, tries_left=self._tries_left)
         try:
-            answer = await self._context.upstreams.ask(self._lease.base_url, request)
+            answer = await self._context.connections.ask(self._lease.base_url, request)
             self.has_begun = True
             if answer.status in WRONG_SERVER:
                 said = quoted(await words_of(answer, self._lease.api_key))
                 what = "is not ready" if answer.status == NOT_SERVING else "refuses the load's own key"
                 raise OwnKeyRefusedError(f"the model server {what}: it answered {answer.status}{said}")
-            piece = await answer.read(self._context.upstreams.timing.first_byte_s)
+            piece = await answer.read(self._context.connections.timing.first_byte_s)
             signs.failed(self._lease, answer.status, piece)
             if not delivery.keeps_all_of(answer):  # else the client hears keepalives while it is kept
                 await keepalives.stop()
@@ -100,7 +101,7 @@ class Passing:
     def _terms(self, keepalives: Keepalives, watch: SignWatch) -> Terms:
         context = self._context
         return Terms(
-            stall_s=context.upstreams.timing.stall_s,
+            stall_s=context.connections.timing.stall_s,
             head_s=context.settings.head_s,
             begun=_nothing,
             quiet=keepalives.stop,
@@ -148,7 +149,7 @@ class Passing:
         """What the model server said instead of a stream."""
         body = piece
         while piece and len(body) < MAX_ERROR:
-            piece = await answer.read(self._context.upstreams.timing.stall_s)
+            piece = await answer.read(self._context.connections.timing.stall_s)
             body += piece
         said = said_by(body).message if answer.status >= 400 else ""
         said = said or _MESSAGE.sub(" ", body[:MAX_ERROR].decode("utf-8", "replace"))[:2000]

@@ -6,7 +6,8 @@ import random
 from broker.core.errors import LeaseNotFoundError, StoreUnavailableError
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.core.refusals import UNSERVED
-from broker.gateway.exchange.context import GatewayContext, Progress
+from broker.gateway.exchange.context import GatewayContext
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.exchange.settings import Prospect
 from broker.gateway.requests.patience import RequestWait, WaitMove, in_line, waiter_retry_after_s
 from broker.leasing.waiters import Waiter, Wake

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from broker.core.lease import ModelName
 from broker.gateway.exchange.candidates import Candidate, ServingPlan
-from broker.gateway.exchange.context import PlanRule, Progress
+from broker.gateway.exchange.context import PlanRule
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.plans.incapable import refused_as_incapable
 from broker.routing.capability import unable
 from broker.routing.catalogue import Local, NameTable

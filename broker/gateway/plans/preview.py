@@ -11,9 +11,10 @@ from starlette.types import Message
 
 from broker.core.errors import HotseatError
 from broker.core.lease import ModelName
+from broker.gateway.exchange.call import Call, Came, call_of
 from broker.gateway.exchange.candidates import Candidate, Listed
-from broker.gateway.exchange.context import Call, GatewayContext, Progress
-from broker.gateway.exchange.reading import Came, call_of
+from broker.gateway.exchange.context import GatewayContext
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.plans.named import NamedPlan
 from broker.gateway.plans.questions import TASK_HEADER, PoolNow, nature_by
 from broker.gateway.plans.routed_plan import RoutedPlans, permitted
@@ -69,7 +70,7 @@ class Preview:
         Raises:
             MalformedError, UnknownModelError, BadArgumentError: It cannot be read, so it would be refused.
         """
-        call = call_of(self.context, came, Sightings())
+        call = call_of(came, self.context.settings, self.context.spans, Sightings())
         trouble: ClientError | None = None
         foresee = self._plain if self.routing is None else self.routing.foresee
         request, decision, nature = await foresee(call)

@@ -17,8 +17,8 @@ from broker.core.lease import ModelName
 from broker.core.snapshot import Snapshot
 from broker.gateway.cloud.spending import Spending
 from broker.gateway.cloud.upstreams import Clouds
+from broker.gateway.exchange.call import Call
 from broker.gateway.exchange.candidates import RoutedName
-from broker.gateway.exchange.context import Call
 from broker.gateway.requests.inspection import THREAD_BYTES, Looking
 from broker.gateway.requests.marks import PrivacyMarks
 from broker.policy.settings import PolicySettings

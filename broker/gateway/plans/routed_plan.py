@@ -16,8 +16,9 @@ from broker.gateway.cloud.spending import Spending
 from broker.gateway.cloud.upstreams import Clouds
 from broker.gateway.cloud.usage import usage_in
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn
+from broker.gateway.exchange.call import Call
 from broker.gateway.exchange.candidates import Candidate, CloudChoice, RoutedName, ServingPlan
-from broker.gateway.exchange.context import Call, Progress
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.plans.incapable import may_use, refused_as_incapable
 from broker.gateway.plans.questions import Look, PoolNow, RoutingQuestions, RoutingSettings, names_of, nature_by
 from broker.gateway.requests.inspection import Looking

@@ -11,7 +11,8 @@ from collections import deque
 from broker.core.errors import HotseatError
 from broker.core.lease import ModelName
 from broker.gateway.exchange.candidates import Candidate, NarrowedPlan, ServingPlan
-from broker.gateway.exchange.context import GatewayContext, Progress
+from broker.gateway.exchange.context import GatewayContext
+from broker.gateway.exchange.progress import Progress
 from broker.gateway.trust.reputations import LOCAL
 from broker.protocol.error_bodies import ClientError, ClientFacingError
 

@@ -32,7 +32,7 @@ class Examined:
 class CanaryCall:
     """One canary at one model server, on a lease that the caller holds."""
 
-    upstreams: ConnectionPool
+    connections: ConnectionPool
     lease: LeaseRecord
     timeout_s: float
     """How long each question's answer may take, seconds."""
@@ -75,12 +75,12 @@ class CanaryCall:
         loop = asyncio.get_running_loop()
         headers = to_the_model([(b"content-type", question.content_type)], self.lease.api_key)
         request = Request(method="POST", path=question.path, headers=headers, body=question.body)
-        answer = await self.upstreams.ask(self.lease.base_url, request)
+        answer = await self.connections.ask(self.lease.base_url, request)
         try:
             watcher = Watcher(question.expected)
             watcher.begin(answer.status, answer.headers, loop.time())
             refusal = b""
-            while piece := await answer.read(self.upstreams.timing.stall_s):
+            while piece := await answer.read(self.connections.timing.stall_s):
                 watcher.feed(piece, loop.time())
                 refusal += piece[: MAX_REFUSAL - len(refusal)]
             verdict = watcher.end(loop.time())

@@ -81,7 +81,7 @@ async def pool_of(*said):
     store = MemoryStore(clock=asyncio.get_running_loop().time)
     broker = build(config_of(gateway={"dead_server_s": 0.05}), store)
     gateway = broker.services.gateway
-    gateway.context = replace(gateway.context, upstreams=Servers(*said))
+    gateway.context = replace(gateway.context, connections=Servers(*said))
     work = asyncio.create_task(broker.run())
     async with FakeWorker.on_memory(store, serves=("a", "b")).running():
         try:
@@ -133,7 +133,7 @@ async def test_a_server_that_broke_off_twice_leaves_the_request_to_the_next_cand
     async with pool_of(breaks_off, breaks_off, whole(SAID.replace(b'"a"', b'"b"'))) as (context, store):
         progress = progress_of()
         await exchange_of(context, progress).serve(listed("a", "b"))
-        assert (progress.model, len(context.upstreams.asked)) == ("b", 3)
+        assert (progress.model, len(context.connections.asked)) == ("b", 3)
         await all_given_back(store)
 
 
@@ -141,7 +141,7 @@ async def test_a_client_that_goes_while_the_server_works_gives_its_lease_back():
     async with pool_of(None) as (context, store):
         exchange = exchange_of(context, progress_of())
         served = asyncio.create_task(exchange.serve(listed("a")))
-        await context.upstreams.is_asked.wait()
+        await context.connections.is_asked.wait()
         exchange.interruption.interrupt(InterruptCause.CLIENT_GONE)
         with pytest.raises(asyncio.CancelledError):
             await served
@@ -153,7 +153,7 @@ async def test_a_lease_that_ends_while_the_server_works_is_made_up_for():
         outgoing = Outgoing()
         progress = progress_of(outgoing)
         served = asyncio.create_task(exchange_of(context, progress).serve(listed("a")))
-        await context.upstreams.is_asked.wait()
+        await context.connections.is_asked.wait()
         await store.end(progress.lease_id, who="operator:x", why="by hand")
         await served
         assert (outgoing.body, progress.retries) == (SAID, 1)
@@ -169,7 +169,7 @@ async def test_a_line_is_left_in_time_for_another_candidate_and_the_plan_is_told
 
     async with pool_of(None, whole(SAID)) as (context, _):
         blocks = asyncio.create_task(exchange_of(context, progress_of()).serve(listed("a")))
-        await context.upstreams.is_asked.wait()
+        await context.connections.is_asked.wait()
         now_s = asyncio.get_running_loop().time()
         late = Candidate(model=ModelName("b"), until_s=now_s + 0.05)  # b does not fit beside a
         progress = progress_of()

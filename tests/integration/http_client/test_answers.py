@@ -50,11 +50,11 @@ async def scripted(*scripts, **timing):
     play = Scripted(*scripts)
     server = await asyncio.start_server(play.converse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    upstreams = ConnectionPool(Timing(**timing))
+    connections = ConnectionPool(Timing(**timing))
     try:
-        yield play, upstreams, f"http://127.0.0.1:{port}/v1"
+        yield play, connections, f"http://127.0.0.1:{port}/v1"
     finally:
-        upstreams.close()
+        connections.close()
         server.close()
         await asyncio.wait_for(asyncio.gather(*play.open), 30)
 
@@ -75,9 +75,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def test_request_and_answer_pass_and_the_connection_is_kept():
-    async with scripted((ok(b"one"),), (ok(b"two"),)) as (play, upstreams, url):
+    async with scripted((ok(b"one"),), (ok(b"two"),)) as (play, connections, url):
         for expected in (b"one", b"two"):
-            answer = await upstreams.ask(url, Request(method="POST", path="/x?q=1", headers=[], body=b"{}"))
+            answer = await connections.ask(url, Request(method="POST", path="/x?q=1", headers=[], body=b"{}"))
             assert (answer.status, await whole(answer)) == (200, [expected])
         assert play.connections == 1
         assert play.requests[0].startswith(b"POST /v1/x?q=1 HTTP/1.1\r\nhost: 127.0.0.1:")
@@ -86,30 +86,30 @@ async def test_request_and_answer_pass_and_the_connection_is_kept():
 
 async def test_chunks_come_out_as_they_were_cut_whatever_the_packets():
     packets = [b"3\r\nabc\r\n2;ext=1\r\nde\r\n", 0.01, b"4\r\nfg", 0.05, b"hi\r\n", b"0\r\nTrailer: x\r\n\r\n"]
-    async with scripted((CHUNKED, *packets)) as (_, upstreams, url):
-        assert await whole(await upstreams.ask(url, GET)) == [b"abc", b"de", b"fg", b"hi"]
+    async with scripted((CHUNKED, *packets)) as (_, connections, url):
+        assert await whole(await connections.ask(url, GET)) == [b"abc", b"de", b"fg", b"hi"]
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection():
     script = (b"HTTP/1.1 200 OK\r\n\r\npart", 0.01, b"part", None)
-    async with scripted(script, (ok(b"x"),)) as (play, upstreams, url):
-        assert b"".join(await whole(await upstreams.ask(url, GET))) == b"partpart"
-        await whole(await upstreams.ask(url, GET))
+    async with scripted(script, (ok(b"x"),)) as (play, connections, url):
+        assert b"".join(await whole(await connections.ask(url, GET))) == b"partpart"
+        await whole(await connections.ask(url, GET))
         assert play.connections == 2
 
 
 async def test_interim_answers_are_dropped():
     script = (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", ok(b"end", b"A: b"))
-    async with scripted(script) as (_, upstreams, url):
-        answer = await upstreams.ask(url, GET)
+    async with scripted(script) as (_, connections, url):
+        answer = await connections.ask(url, GET)
         assert (answer.status, (b"a", b"b") in answer.headers, b"link" in dict(answer.headers)) == (200, True, False)
         assert await whole(answer) == [b"end"]
 
 
 @pytest.mark.parametrize("script", [(CHUNKED, b"3\r\nabc\r\n", None), (ok(b"abcdef")[:-3], None)])
 async def test_an_answer_cut_short_is_broken_after_what_came(script):
-    async with scripted(script) as (_, upstreams, url):
-        answer = await upstreams.ask(url, GET)
+    async with scripted(script) as (_, connections, url):
+        answer = await connections.ask(url, GET)
         assert await answer.read(5) == b"abc"
         with pytest.raises(BrokenAnswerError):
             await answer.read(5)
@@ -119,38 +119,38 @@ async def test_an_answer_cut_short_is_broken_after_what_came(script):
     "script", [(b"+PONG\r\n",), (None,), (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,), (b"HTTP/1.1 101 S\r\n\r\n",)]
 )
 async def test_what_is_no_answer_is_broken(script):
-    async with scripted((*script, None)) as (_, upstreams, url):
+    async with scripted((*script, None)) as (_, connections, url):
         with pytest.raises(BrokenAnswerError):
-            await upstreams.ask(url, GET)
+            await connections.ask(url, GET)
 
 
 async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced_unnoticed():
-    async with scripted((ok(b"one"),), (None,), (ok(b"two"),)) as (play, upstreams, url):
-        await whole(await upstreams.ask(url, GET))
-        assert await whole(await upstreams.ask(url, GET)) == [b"two"]
+    async with scripted((ok(b"one"),), (None,), (ok(b"two"),)) as (play, connections, url):
+        await whole(await connections.ask(url, GET))
+        assert await whole(await connections.ask(url, GET)) == [b"two"]
         assert play.connections == 2
 
 
 async def test_a_fresh_connection_that_closes_is_not_asked_again():
-    async with scripted((None,), (ok(b"two"),)) as (play, upstreams, url):
+    async with scripted((None,), (ok(b"two"),)) as (play, connections, url):
         with pytest.raises(BrokenAnswerError):
-            await upstreams.ask(url, GET)
+            await connections.ask(url, GET)
         assert play.connections == 1
 
 
 async def test_bytes_nobody_asked_for_spoil_the_connection():
-    async with scripted((ok(b"one") + ok(b"smuggled"),), (ok(b"two"),)) as (play, upstreams, url):
-        assert await whole(await upstreams.ask(url, GET)) == [b"one"]
-        assert await whole(await upstreams.ask(url, GET)) == [b"two"]
+    async with scripted((ok(b"one") + ok(b"smuggled"),), (ok(b"two"),)) as (play, connections, url):
+        assert await whole(await connections.ask(url, GET)) == [b"one"]
+        assert await whole(await connections.ask(url, GET)) == [b"two"]
         assert play.connections == 2
 
 
 async def test_silence_ends_in_time():
-    async with scripted((1.0,), first_byte_s=0.05) as (_, upstreams, url):
+    async with scripted((1.0,), first_byte_s=0.05) as (_, connections, url):
         with pytest.raises(SilentError):
-            await upstreams.ask(url, GET)
-    async with scripted((CHUNKED, b"3\r\nabc\r\n", 1.0)) as (_, upstreams, url):
-        answer = await upstreams.ask(url, GET)
+            await connections.ask(url, GET)
+    async with scripted((CHUNKED, b"3\r\nabc\r\n", 1.0)) as (_, connections, url):
+        answer = await connections.ask(url, GET)
         assert await answer.read(5) == b"abc"
         with pytest.raises(SilentError):
             await answer.read(0.05)
@@ -159,8 +159,8 @@ async def test_silence_ends_in_time():
 
 async def test_silence_between_two_pieces_ends_in_time_though_the_first_came_late():
     script = (0.3, CHUNKED, 0.3, b"3\r\none\r\n", 0.3, b"3\r\ntwo\r\n", 5.0)
-    async with scripted(script, first_byte_s=2.0) as (_, upstreams, url):
-        answer = await upstreams.ask(url, GET)
+    async with scripted(script, first_byte_s=2.0) as (_, connections, url):
+        answer = await connections.ask(url, GET)
         assert await answer.read(2.0) == b"one"
         assert await answer.read_all(2.0) == [b"two"]
         began_s = asyncio.get_running_loop().time()
@@ -171,9 +171,9 @@ async def test_silence_between_two_pieces_ends_in_time_though_the_first_came_lat
 
 
 async def test_a_connection_is_kept_for_a_while_after_its_last_use():
-    async with scripted(*[(ok(b""),)] * 6, idle_s=0.4) as (play, upstreams, url):
+    async with scripted(*[(ok(b""),)] * 6, idle_s=0.4) as (play, connections, url):
         for _ in range(5):
-            answer = await upstreams.ask(url, GET)
+            answer = await connections.ask(url, GET)
             assert await answer.read_all(1.0) == []
             answer.close()
             await asyncio.sleep(0.15)
@@ -207,8 +207,8 @@ async def test_a_slow_reader_slows_the_server():
 
     over = asyncio.Event()
     server = await asyncio.start_server(pour, "127.0.0.1", 0)
-    upstreams = ConnectionPool(Timing())
-    answer = await upstreams.ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", GET)
+    connections = ConnectionPool(Timing())
+    answer = await connections.ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", GET)
     previous = -1
     while previous != sent:
         previous = sent
