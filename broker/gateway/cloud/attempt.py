@@ -16,13 +16,11 @@ from broker.gateway.cloud.spending import Spending
 from broker.gateway.cloud.upstreams import Clouds
 from broker.gateway.cloud.usage import Metered
 from broker.gateway.exchange.attempt import Attempt, AttemptTurn, FailedTryError
-from broker.gateway.exchange.delivery import Delivery, Terms
-from broker.gateway.exchange.keepalives import Keepalives
+from broker.gateway.exchange.delivery import AnswerSource, Delivery, Terms
 from broker.http_client.answer import Answer
 from broker.http_client.connection_pool import Request
 from broker.http_client.errors import BrokenAnswerError, ServerError, UnreachableError
 from broker.protocol.error_bodies import ClientError, ClientFacingError
-from broker.protocol.headers import is_event_stream
 from broker.protocol.quoted import quoted, words_of
 from broker.routing.budget import cost_of
 from broker.routing.fallback import PASSING, FailedTry, FallbackMove, RetryRule, after, retry_after_s
@@ -31,6 +29,8 @@ BYTES_OF_TOKEN = 4
 """In an answer at least: a token's text is shorter, but it comes in an event."""
 UNDER_WAY = 256
 """Tokens that may have been made while the end of a connection was on its way."""
+SUCCESS = range(200, 300)
+"""Statuses of an answer that is passed on; any other one is a refusal."""
 FREE = frozenset({"/messages/count_tokens"})
 LONGEST_RETRY_AFTER_S = 60.0
 
@@ -45,7 +45,7 @@ class _Bill:
 
 
 class CloudAttempt(Attempt):
-    """See above."""
+    """See above; it hears of its answers as an ``AnswerListener``."""
 
     def __init__(self, clouds: Clouds, spending: Spending, turn: AttemptTurn) -> None:
         upstream = turn.candidate.upstream
@@ -56,7 +56,6 @@ class CloudAttempt(Attempt):
         self._clouds = clouds
         self._spending = spending
         self._choice, self._cloud, self._due_s = upstream.choice, upstream.cloud, upstream.due_s
-        self._keepalives = Keepalives(turn.progress, turn.progress.call.limits)
 
     async def run(self) -> None:
         """See ``Attempt``; what breaks off after it has begun is an ``ServerError``."""
@@ -98,9 +97,8 @@ class CloudAttempt(Attempt):
 
     async def _called(self, tried: int, bill: _Bill) -> None:
         """Ask, and pass the answer on; the bill says what it cost, however that ends."""
-        tries_left = 0 if self._progress.had_useless else 1
         request = self._request()
-        delivery = Delivery(self._progress, self._expected(request), self._terms(), tries_left=tries_left)
+        delivery = Delivery(self._progress, self._keepalives, self._terms(request), self)
         self._progress.granted_s = self._now_s()
         try:
             answer = await self._asked(request, bill)
@@ -109,7 +107,7 @@ class CloudAttempt(Attempt):
             raise
         source = Metered(answer)
         try:
-            if not 200 <= answer.status < 300:
+            if answer.status not in SUCCESS:
                 bill.micro = 0
                 await self._refused(source, tried)
             await self._passed_on(source, delivery)
@@ -144,7 +142,7 @@ class CloudAttempt(Attempt):
         if answer.status in PASSING:  # a 429 is about the operator's account, whoever asked
             source = None if answer.status == 429 else self._progress.source
             self._clouds.breakers.fail(name, self._now_s(), source)
-        elif not 200 <= answer.status < 300:
+        elif answer.status not in SUCCESS:
             self._clouds.breakers.succeed(name, self._progress.source)
         return answer
 
@@ -159,21 +157,24 @@ class CloudAttempt(Attempt):
 
     async def _passed_on(self, source: Metered, delivery: Delivery) -> None:
         """Every byte."""
-        name, client = self._name, self._client
         try:
-            piece = await source.read(self._stall_s)
-            if not piece and source.status == 200:
-                raise BrokenAnswerError(f"the upstream {name} answered with nothing")
-            if not delivery.keeps_all_of(source):  # else the client hears keepalives while it is kept
-                await self._keepalives.stop()
-            if client.status and not is_event_stream(source.headers):
-                raise ClientFacingError(_told(name, source.status, None, ""))
-            await delivery.run(source, piece)
+            await delivery.run(source)
         except ServerError as error:
-            if client.answered:
+            if self._client.answered:
                 self._count(error)
                 raise
             raise self._failed(error) from None
+
+    def _terms(self, request: Request) -> Terms:
+        stall_s = self._server.timing.stall_s
+        return Terms(
+            expected=self._expected(request),
+            tries_left=0 if self._progress.had_useless else 1,
+            first_s=stall_s,
+            stall_s=stall_s,
+            head_s=self._clouds.head_s,
+            follows=SUCCESS,
+        )
 
     # ------------------------------------------------------------------------------------------------- what it is worth
     def _expected(self, request: Request) -> ExpectedAnswer:
@@ -186,23 +187,25 @@ class CloudAttempt(Attempt):
             asking=Asking(call.endpoint.path, bytes(request.body) if cloud.parameters else call.body),
         )
 
-    @property
-    def _stall_s(self) -> float:
-        return self._server.timing.stall_s
+    # ------------------------------------------------------------------------------------------------------- listening
+    def came(self, answer: AnswerSource, piece: bytes) -> None:
+        """See ``AnswerListener``."""
+        if not piece and answer.status == 200:
+            raise BrokenAnswerError(f"the upstream {self._name} answered with nothing")
 
-    def _terms(self) -> Terms:
-        return Terms(
-            stall_s=self._stall_s,
-            head_s=self._clouds.head_s,
-            begun=self._begun,
-            quiet=self._keepalives.stop,
-            judged=self._judged,
-        )
-
-    def _begun(self) -> None:
+    def begun(self) -> None:
+        """See ``AnswerListener``."""
         self._clouds.breakers.heard(self._name, self._progress.source)
 
-    def _judged(self, verdict: Verdict, asked_s: float) -> None:
+    def lives(self) -> None:
+        """See ``AnswerListener``."""
+
+    async def unfit(self, answer: AnswerSource, piece: bytes) -> ClientFacingError:  # noqa: ARG002  it is not quoted
+        """See ``AnswerListener``."""
+        return ClientFacingError(_told(self._name, answer.status, None, ""))
+
+    def judged(self, verdict: Verdict, asked_s: float) -> None:
+        """See ``AnswerListener``."""
         name = self._name
         self._answers.judged(self._choice.route, self._choice.model, verdict, asked_s)
         if verdict.blames_model:

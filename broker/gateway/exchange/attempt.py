@@ -14,6 +14,7 @@ from broker.gateway.exchange.candidates import Candidate, ServingPlan
 from broker.gateway.exchange.contract import BrokenTryError, ContractBrokenError
 from broker.gateway.exchange.delivery import UselessAnswerError
 from broker.gateway.exchange.interruption import Interruption, ReaderWatch
+from broker.gateway.exchange.keepalives import Keepalives
 from broker.gateway.exchange.passing import OwnKeyRefusedError
 from broker.gateway.exchange.progress import Progress
 from broker.gateway.exchange.queueing import SentAwayError
@@ -77,6 +78,7 @@ class Attempt(ABC):
         self._turn = turn
         self._progress = turn.progress
         self._client = turn.progress.client
+        self._keepalives = Keepalives(turn.progress, turn.progress.call.limits)
         self._answers = answers
         self._rule = rule
 

@@ -2,13 +2,19 @@
 
 Rule: as long as the client has got nothing of an answer, one that turns out to be of no use is thrown away and another
 one is asked for, and nobody can notice. What is kept back is bounded in bytes and time, and comes out as it went in.
+
+What the client hears is decided here, whoever answers:
+
+1. Keepalives go out until the answer's first piece has come, and on while all of a stream is kept to be checked.
+2. A client whose stream keepalives have begun gets an event stream, or an error as its last event.
+3. Any other gets the status, the headers and the bytes of the answer; an error in its own envelope.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from broker.answers.head import HeldHead
 from broker.answers.said import MAX_ERROR_READ
@@ -17,7 +23,9 @@ from broker.answers.verdict import ExpectedAnswer, Passed, Verdict
 from broker.answers.watcher import MAX_WHOLE, Watcher
 from broker.core.errors import BackendError
 from broker.gateway.exchange.contract import BrokenTryError
+from broker.gateway.exchange.keepalives import Keepalives
 from broker.gateway.exchange.progress import Progress
+from broker.protocol.error_bodies import ClientFacingError
 from broker.protocol.headers import Headers, is_event_stream, to_the_client
 from broker.protocol.retold import Events, whole
 
@@ -61,63 +69,86 @@ class AnswerSource(Protocol):
         """Wait until there is something to read, or the end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What holds for the answers of one server. Durations in seconds."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for one try at one server. Durations in seconds."""
 
+    expected: ExpectedAnswer
+    tries_left: int
+    """None left: the answer goes out whatever it is worth, and nothing is kept back."""
+    first_s: float
+    """Until the first piece, once the head is there."""
     stall_s: float
     """Between two pieces."""
     head_s: float
     """So long the beginning is kept back at most, while nothing can be seen in it."""
-    begun: Callable[[], None]
-    """Told when the client's answer begins."""
-    quiet: Callable[[], Awaitable[None]]
-    """Ends the keepalives that go out while an answer is kept; called before it is sent."""
-    judged: Callable[[Verdict, float], None]
-    """Told of the verdict, with the loop time at which the server was asked."""
-    lives: Callable[[], None] = lambda: None
-    """Told once when something that a reader could use has come."""
+    follows: range = range(200, 201)
+    """With one of these statuses an event stream goes on a stream that keepalives have begun."""
+
+
+class AnswerListener(Protocol):
+    """Whoever asked the server, and is told what becomes of the answer."""
+
+    def came(self, answer: AnswerSource, piece: bytes) -> None:
+        """The first piece is there; nothing: it has none.
+
+        Raises:
+            ServerError: That is no answer.
+        """
+
+    async def unfit(self, answer: AnswerSource, piece: bytes) -> ClientFacingError:
+        """What is told to a client whose stream has begun, and for which this answer is none."""
+
+    def begun(self) -> None:
+        """The client's answer begins."""
+
+    def lives(self) -> None:
+        """Something that a reader could use has come; may be told again."""
+
+    def judged(self, verdict: Verdict, asked_s: float) -> None:
+        """The verdict, with the loop time at which the server was asked."""
 
 
 class Delivery:
     """One answer."""
 
-    def __init__(self, progress: Progress, expected: ExpectedAnswer, terms: Terms, *, tries_left: int) -> None:
-        """With no tries left the answer goes out whatever it is worth, and nothing is kept back."""
+    def __init__(self, progress: Progress, keepalives: Keepalives, terms: Terms, listener: AnswerListener) -> None:
+        """The server is about to be asked."""
         self._terms = terms
+        self._listener = listener
+        self._keepalives = keepalives
         self._progress = progress
         self._client = progress.client
         self._loop = asyncio.get_running_loop()
-        self._may_fail = tries_left > 0
-        self._watcher = Watcher(expected)
+        self._may_fail = terms.tries_left > 0
+        self._watcher = Watcher(terms.expected)
         self._asked_s = self._loop.time()
         self._strict = progress.strict
         self._head = HeldHead(self._watcher, limit=KEEP_BACK if self._may_fail else 0)
         self._events: Events | None = None
         """Of a stream."""
 
-    def keeps_all_of(self, answer: AnswerSource) -> bool:
-        """Is it a stream that is kept until it is checked? What is none comes in one go."""
-        return self._strict is not None and answer.status == 200 and is_event_stream(answer.headers)
-
-    async def run(self, answer: AnswerSource, piece: bytes) -> None:
-        """Pass everything on.
-
-        Args:
-            answer: Its head is there.
-            piece: The first one; nothing: it has none.
+    async def run(self, answer: AnswerSource) -> None:
+        """Pass everything on of an answer whose head is there.
 
         Raises:
             UselessAnswerError, BrokenTryError: Ask again.
-            ServerError: The model server broke off, or fell silent.
+            ServerError: The server broke off, or fell silent.
+            ClientFacingError: The client's stream has begun, and this is none.
         """
+        piece = await answer.read(self._terms.first_s)
+        self._listener.came(answer, piece)
+        is_stream = is_event_stream(answer.headers)
+        strict = self._strict if answer.status == 200 else None
+        if strict is None or not is_stream:  # 1; what is no stream comes in one go
+            await self._keepalives.stop()
+        if self._client.status and not (is_stream and answer.status in self._terms.follows):  # 2
+            raise await self._listener.unfit(answer, piece)
         self._watcher.begin(answer.status, answer.headers, self._loop.time())
-        if answer.status >= 400 and not self._client.status:
+        if answer.status >= 400:  # 3
             await self._refuse(answer, piece)
             return
-        if is_event_stream(answer.headers):
+        if is_stream:
             self._events = Events(self._progress.call.endpoint)
-        strict = self._strict if answer.status == 200 else None
         kept: list[bytes] = []
         try:
             if strict is None:
@@ -134,8 +165,8 @@ class Delivery:
         if verdict.failed and self._may_fail and not self._head.released:
             raise UselessAnswerError(verdict)
         if strict is not None:
-            strict.check(b"".join(kept), streamed=is_event_stream(answer.headers))
-            await self._terms.quiet()
+            strict.check(b"".join(kept), streamed=is_stream)
+            await self._keepalives.stop()
         await self._send(answer, [*kept, *self._head.release()])
         await self._begin(answer)
         if self._events is not None and (rest := self._events.rest()):
@@ -157,7 +188,7 @@ class Delivery:
         self._judged(self._head.end(self._loop.time()))
         headers, body = whole(answer.status, answer.headers, b"".join(kept), self._progress.call.endpoint)
         self._client.answered = True
-        self._terms.begun()
+        self._listener.begun()
         await self._client.begin(answer.status, to_the_client(headers, self._progress.served()))
         await self._client.pieces([body])
         await self._client.finish()
@@ -176,7 +207,7 @@ class Delivery:
             piece = await answer.read(stall_s)
         if not piece:
             return
-        self._terms.lives()
+        self._listener.lives()
         skim, pieces = self._watcher.skim, [piece]
         while pieces:
             skim(pieces)
@@ -185,7 +216,7 @@ class Delivery:
 
     def _look_for_life(self) -> None:
         if self._watcher.passed in _LIFE:
-            self._terms.lives()
+            self._listener.lives()
 
     async def _collect(self, answer: AnswerSource, piece: bytes) -> list[bytes]:
         """Keep all of it back until it is checked.
@@ -219,14 +250,14 @@ class Delivery:
         """The client gets something of the model server's: from here on there is no other try."""
         if not self._client.answered:
             self._client.answered = True
-            self._terms.begun()
+            self._listener.begun()
         if self._client.status == 0:
             await self._client.begin(answer.status, to_the_client(answer.headers, self._progress.served()))
 
     def _judged(self, verdict: Verdict) -> None:
         progress = self._progress
         progress.verdict = verdict
-        self._terms.judged(verdict, self._asked_s)
+        self._listener.judged(verdict, self._asked_s)
         if verdict.failed:
             where = {"model": progress.model, "route": progress.route, "lease_id": progress.lease_id}
             told = {"reason": verdict.reason, "detail": verdict.detail, "passed": verdict.passed}

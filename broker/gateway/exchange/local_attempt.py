@@ -148,7 +148,7 @@ class LocalAttempt(Attempt):
         hold.on_end = self._lost
         deaths = self._context.deaths
         deaths.flights.begin(hold.record, self._progress)
-        passing = Passing(self._context, self._progress, hold.record, tries_left=tries_left)
+        passing = Passing(self._context, self._progress, self._keepalives, hold.record, tries_left=tries_left)
         try:
             await passing.run()
         except asyncio.CancelledError:

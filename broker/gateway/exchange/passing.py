@@ -15,18 +15,17 @@ from broker.answers.verdict import ExpectedAnswer, Shape, Verdict, VerdictReason
 from broker.core.errors import BackendError
 from broker.core.lease import LeaseRecord
 from broker.gateway.exchange.context import GatewayContext
-from broker.gateway.exchange.delivery import Delivery, Terms
+from broker.gateway.exchange.delivery import AnswerSource, Delivery, Terms
 from broker.gateway.exchange.keepalives import Keepalives
 from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.identity import Asked
 from broker.gateway.trust.reputations import LOCAL
-from broker.gateway.trust.signs import SignWatch
 from broker.http_client.answer import Answer
 from broker.http_client.connection_pool import Request
 from broker.http_client.errors import ServerError, UnreachableError
 from broker.protocol.error_bodies import ClientError, ClientFacingError
 from broker.protocol.forms import form_with
-from broker.protocol.headers import is_event_stream, to_the_model
+from broker.protocol.headers import to_the_model
 from broker.protocol.quoted import quoted, words_of
 from broker.routing.request.parameters import NOTHING, Parameters
 
@@ -44,17 +43,30 @@ class OwnKeyRefusedError(BackendError):
 
 
 class Passing:
-    """One try on one lease."""
+    """One try on one lease; it hears of its answer as an ``AnswerListener``."""
 
-    def __init__(self, context: GatewayContext, progress: Progress, lease: LeaseRecord, *, tries_left: int) -> None:
-        """``tries_left`` as for ``Delivery``."""
+    def __init__(
+        self,
+        context: GatewayContext,
+        progress: Progress,
+        keepalives: Keepalives,
+        lease: LeaseRecord,
+        *,
+        tries_left: int,
+    ) -> None:
+        """``tries_left`` as in ``Terms``."""
         self._tries_left = tries_left
         self._context = context
         self._progress = progress
-        self._client = progress.client
+        self._keepalives = keepalives
         self._lease = lease
+        self._served_name = context.settings.served_names.get(lease.model) or lease.model
+        self._parameters = context.settings.parameters.get(lease.model, NOTHING).within(progress.parameters)
+        """What the model changes, and the name that was asked for."""
         self.has_begun = False
         """Did the model server's answer begin?"""
+        call = progress.call
+        self._watch = context.signs.watch(lease, len(call.body), stream=call.asked.stream)
 
     async def run(self) -> None:
         """Pass everything on.
@@ -65,27 +77,19 @@ class Passing:
             UselessAnswerError: Its answer is of no use, and the client got nothing of it.
             ClientFacingError: It answered with an error after the client's answer had begun.
         """
-        keepalives = Keepalives(self._progress, self._progress.call.limits)
-        keepalives.start()
         answer: Answer | None = None
-        signs, call = self._context.signs, self._progress.call
-        watch = signs.watch(self._lease, len(call.body), stream=call.asked.stream)
-        terms, request = self._terms(keepalives, watch), self._request()
-        delivery = Delivery(self._progress, self._expected(request), terms, tries_left=self._tries_left)
+        signs = self._context.signs
+        self._keepalives.start()
         try:
+            request = self._request()
+            delivery = Delivery(self._progress, self._keepalives, self._terms(request), self)
             answer = await self._context.connections.ask(self._lease.base_url, request)
             self.has_begun = True
             if answer.status in WRONG_SERVER:
                 said = quoted(await words_of(answer, self._lease.api_key))
                 what = "is not ready" if answer.status == NOT_SERVING else "refuses the load's own key"
                 raise OwnKeyRefusedError(f"the model server {what}: it answered {answer.status}{said}")
-            piece = await answer.read(self._context.connections.timing.first_byte_s)
-            signs.failed(self._lease, answer.status, piece)
-            if not delivery.keeps_all_of(answer):  # else the client hears keepalives while it is kept
-                await keepalives.stop()
-            if self._client.status and (answer.status != 200 or not is_event_stream(answer.headers)):
-                raise await self._error_of(answer, piece)
-            await delivery.run(answer, piece)
+            await delivery.run(answer)
         except UnreachableError:
             signs.unreachable(self._lease)
             raise
@@ -93,59 +97,34 @@ class Passing:
             signs.broke_off(self._lease)
             raise
         finally:
-            watch.stop()
-            keepalives.abort()
+            self._watch.stop()
+            self._keepalives.abort()
             if answer is not None:
                 answer.close()
 
-    def _terms(self, keepalives: Keepalives, watch: SignWatch) -> Terms:
-        context = self._context
+    def _terms(self, request: Request) -> Terms:
+        timing = self._context.connections.timing
         return Terms(
-            stall_s=context.connections.timing.stall_s,
-            head_s=context.settings.head_s,
-            begun=_nothing,
-            quiet=keepalives.stop,
-            judged=self._judged,
-            lives=watch.stop,
+            expected=self._expected(request),
+            tries_left=self._tries_left,
+            first_s=timing.first_byte_s,
+            stall_s=timing.stall_s,
+            head_s=self._context.settings.head_s,
         )
 
-    def _judged(self, verdict: Verdict, asked_s: float) -> None:
-        model = self._lease.model
-        self._context.accounts.answers.judged(LOCAL, model, verdict, asked_s)
-        self._context.reputations.judged(model, verdict, self._progress, asyncio.get_running_loop().time())
-        if verdict.reason is VerdictReason.FINE:
-            self._context.deaths.survived(model, len(self._progress.call.body), self._progress.suspect)
-        content_s, call = verdict.marks.first_content_s, self._progress.call
-        if content_s is not None and not verdict.failed:
-            self._context.signs.lived(model, len(call.body), content_s - asked_s, stream=call.asked.stream)
+    # ------------------------------------------------------------------------------------------------------- listening
+    def came(self, answer: AnswerSource, piece: bytes) -> None:
+        """See ``AnswerListener``."""
+        self._context.signs.failed(self._lease, answer.status, piece)
 
-    def _expected(self, request: Request) -> ExpectedAnswer:
-        """Of what the server is asked, which is not what the client wrote where parameters change it."""
-        call = self._progress.call
-        names = (self._served_name(), self._lease.model)
-        is_changed = bool(self._parameters()) and not request.after
-        asking = Asking(call.endpoint.path, bytes(request.body) if is_changed else call.body)
-        return ExpectedAnswer(shape=Shape(call.endpoint.shape.value), models=names, asking=asking)
+    def begun(self) -> None:
+        """See ``AnswerListener``."""
 
-    def _request(self) -> Request:
-        call = self._progress.call
-        body, *after = changed(self._progress.body, call.asked, self._served_name(), self._parameters())
-        return Request(
-            method="POST",
-            path=call.target,
-            headers=to_the_model(call.headers.items(), self._lease.api_key),
-            body=body,
-            after=after,
-        )
+    def lives(self) -> None:
+        """See ``AnswerListener``."""
+        self._watch.stop()
 
-    def _parameters(self) -> Parameters:
-        """What the model changes, and the name that was asked for."""
-        return self._context.settings.parameters.get(self._lease.model, NOTHING).within(self._progress.parameters)
-
-    def _served_name(self) -> str:
-        return self._context.settings.served_names.get(self._lease.model) or self._lease.model
-
-    async def _error_of(self, answer: Answer, piece: bytes) -> ClientFacingError:
+    async def unfit(self, answer: AnswerSource, piece: bytes) -> ClientFacingError:
         """What the model server said instead of a stream."""
         body = piece
         while piece and len(body) < MAX_ERROR:
@@ -157,9 +136,36 @@ class Passing:
         status = answer.status if answer.status >= 400 else None
         return ClientFacingError(ClientError(code="upstream_error", message=message, quoted_status=status))
 
+    def judged(self, verdict: Verdict, asked_s: float) -> None:
+        """See ``AnswerListener``."""
+        model = self._lease.model
+        self._context.accounts.answers.judged(LOCAL, model, verdict, asked_s)
+        self._context.reputations.judged(model, verdict, self._progress, asyncio.get_running_loop().time())
+        if verdict.reason is VerdictReason.FINE:
+            self._context.deaths.survived(model, len(self._progress.call.body), self._progress.suspect)
+        content_s, call = verdict.marks.first_content_s, self._progress.call
+        if content_s is not None and not verdict.failed:
+            self._context.signs.lived(model, len(call.body), content_s - asked_s, stream=call.asked.stream)
 
-def _nothing() -> None:
-    """Nobody wants to know."""
+    # ----------------------------------------------------------------------------------------------------- the question
+    def _expected(self, request: Request) -> ExpectedAnswer:
+        """Of what the server is asked, which is not what the client wrote where parameters change it."""
+        call = self._progress.call
+        names = (self._served_name, self._lease.model)
+        is_changed = bool(self._parameters) and not request.after
+        asking = Asking(call.endpoint.path, bytes(request.body) if is_changed else call.body)
+        return ExpectedAnswer(shape=Shape(call.endpoint.shape.value), models=names, asking=asking)
+
+    def _request(self) -> Request:
+        call = self._progress.call
+        body, *after = changed(self._progress.body, call.asked, self._served_name, self._parameters)
+        return Request(
+            method="POST",
+            path=call.target,
+            headers=to_the_model(call.headers.items(), self._lease.api_key),
+            body=body,
+            after=after,
+        )
 
 
 def changed(body: bytes, asked: Asked, served: str, parameters: Parameters) -> tuple[bytes | memoryview, ...]:
