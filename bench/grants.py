@@ -21,7 +21,8 @@ from broker.core.lease import AcquireRequest, LeaseId, ModelName, Nonce, SlotId
 from broker.store.port import ModelSettings, PoolSettings
 from broker.store.redis.link import RedisLink, ReplyError
 from broker.store.redis.store import RedisStore
-from schemas.messages import Orders, Report, ResidencyReport, ResidencyState, base_key, orders_from_hash, report_to_hash
+from schemas.messages import Orders, Report, ResidencyReport, base_key, orders_from_hash, report_to_hash
+from schemas.residency import Residency
 
 IN_FLIGHT = 50
 MODEL, SLOT = ModelName("m"), SlotId("gpu0")
@@ -71,7 +72,7 @@ class Pool:
         await self.store.want(slot=SLOT, generation=orders.generation, model=MODEL, evict=(), key="k", why="waiters")
         orders = await self._orders()
         shown = ResidencyReport(
-            model=MODEL, state=ResidencyState.READY, generation=orders.generation, url="http://127.0.0.1:1/v1"
+            model=MODEL, state=Residency.READY, generation=orders.generation, url="http://127.0.0.1:1/v1"
         )
         last = replace_report(report, incarnation=orders.incarnation, beat=3, epoch=orders.epoch)
         await self._report(replace_report(last, residencies=(shown,)))

@@ -14,11 +14,11 @@ from schemas.messages import (
     Orders,
     Report,
     ResidencyReport,
-    ResidencyState,
     base_key,
     orders_from_hash,
     report_to_hash,
 )
+from schemas.residency import Residency
 
 
 class FakeWorker:
@@ -152,18 +152,18 @@ class FakeWorker:
         left_s = ready_at_s - now_s
         if left_s > 0:
             progress = round(100 * (1 - left_s / self.load_s))
-            return ResidencyReport(model=model, state=ResidencyState.LOADING, generation=generation, progress=progress)
+            return ResidencyReport(model=model, state=Residency.LOADING, generation=generation, progress=progress)
         if model in {*self.broken, *self.dead, *self.failed}:
             return ResidencyReport(
                 model=model,
-                state=ResidencyState.FAILED,
+                state=Residency.FAILED,
                 generation=generation,
                 error=self._error(model),
                 failure=self.failure,
             )
         return ResidencyReport(
             model=model,
-            state=ResidencyState.READY,
+            state=Residency.READY,
             generation=generation,
             url=self.urls.get(model) or f"http://127.0.0.1:9/{model}/v1",
             took_ms=max(1, round(self.load_s * 1000)),

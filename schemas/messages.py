@@ -10,20 +10,12 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.residency import Residency
+
 TEXT_BYTES = 16_384
 """Longest text of a report. A store that finds a longer one, or a number beyond its bounds, takes the slot offline."""
 LONGEST_PRIOR_MS = 21_600_000
 DAY_MS = 86_400_000
-
-
-class ResidencyState(StrEnum):
-    """How deep a model is on a slot."""
-
-    ABSENT = "absent"
-    LOADING = "loading"
-    READY = "ready"
-    UNLOADING = "unloading"
-    FAILED = "failed"
 
 
 class FailureKind(StrEnum):
@@ -71,7 +63,7 @@ class ResidencyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the worker observes of one model."""
 
     model: str
-    state: ResidencyState
+    state: Residency
     generation: int
     url: str = ""
     """Base URL of the model server's own API, ending in ``/v1``; set when ready."""

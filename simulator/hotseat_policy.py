@@ -5,11 +5,12 @@ from math import exp
 
 from broker.core.decisions import Load, Plan, PreemptLease, SetAdmission, Unload
 from broker.core.lease import LeaseId, LeaseState, ModelName, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_ALL, ClassQueue, LeaseView, ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.activity import Activity
 from broker.policy.decide import PolicySettings, decide
 from broker.pool.records.ordering import QueueHead, next_ticket
+from schemas.residency import Residency
 from simulator.world import CLASSES, RANKS, Job, Queue, Resident, World
 
 MIB_PER_GB = 1000

@@ -12,10 +12,11 @@ import msgspec
 from msgspec import UNSET, UnsetType, structs
 
 from broker.core.hope import in_vain_by_picture
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ModelView, Snapshot
 from broker.routing.catalogue import CandidateModel, Entry, Local
 from broker.routing.request.request import KIND_OF_PATH, UNREAD, RequestKind
+from schemas.residency import Residency
 
 _DEPTHS = {state.value: state.depth for state in Residency}
 _TEXT = frozenset(RequestKind) - UNREAD - {RequestKind.EMBEDDINGS}

@@ -5,8 +5,9 @@ import math
 from broker.core.errors import InVainError
 from broker.core.lease import ModelName
 from broker.core.refusals import REFUSAL_PAUSE_S, given_up, out_of_service
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import FailureView, Snapshot
+from schemas.residency import Residency
 
 
 def failures_of(snapshot: Snapshot, model: ModelName) -> list[FailureView]:

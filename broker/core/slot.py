@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from schemas.residency import Residency
+
 
 class SlotState(StrEnum):
     """May this slot be used?"""
@@ -90,33 +92,6 @@ class ResidencyEvent(StrEnum):
     VANISH = "vanish"
 
 
-class Residency(StrEnum):
-    """How deep a model is on a slot, the deeper the nearer it is to serving (words of ``schemas.messages``)."""
-
-    ABSENT = "absent"
-    UNLOADING = "unloading"
-    LOADING = "loading"
-    READY = "ready"
-
-    @property
-    def depth(self) -> int:
-        """0: absent."""
-        return _DEPTHS[self]
-
-    @property
-    def occupies_device(self) -> bool:
-        """Is its memory spoken for, as it is in the orders? What unloads is gone before anything else loads."""
-        return self is Residency.LOADING or self is Residency.READY
-
-    @property
-    def occupies_host(self) -> bool:
-        """Is anything of its server there?"""
-        return self is not Residency.ABSENT
-
-
-_DEPTHS = {state: depth for depth, state in enumerate(Residency)}
-
-
 _R, _V = Residency, ResidencyEvent
 
 RESIDENCY_TRANSITIONS: dict[Residency, dict[ResidencyEvent, Residency]] = {
@@ -130,7 +105,8 @@ RESIDENCY_TRANSITIONS: dict[Residency, dict[ResidencyEvent, Residency]] = {
     _R.READY: {_V.WITHDRAW: _R.UNLOADING, _V.DIE: _R.UNLOADING, _V.VANISH: _R.ABSENT},
     _R.UNLOADING: {_V.VANISH: _R.ABSENT},
 }
-"""A failed or dead model goes through ``unloading``: its memory counts until the worker says that it is back."""
+"""Has the states that the store knows; what a worker calls ``failed`` unloads. A failed or dead model goes through
+``unloading``: its memory counts until the worker says that it is back."""
 
 
 class Failing(StrEnum):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.core.lease import LeaseId, LeaseState, ModelName, Priority, SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import Failing, SlotState
+from schemas.residency import Residency
 
 ADMIT_NONE = 0
 ADMIT_ALL = 9007199254740991

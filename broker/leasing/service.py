@@ -27,10 +27,10 @@ from broker.core.lease import (
     Priority,
     Session,
 )
-from broker.core.slot import Residency
 from broker.leasing.waiters import DrainingError, Waiters, Wake
 from broker.protocol.client_side import ClientGoneError
 from broker.store.port import Store
+from schemas.residency import Residency
 
 REMEMBERED = 20_000
 """How many leases' owners a process remembers: twice the connections it holds."""

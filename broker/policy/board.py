@@ -11,9 +11,10 @@ from operator import attrgetter
 
 from broker.core.decisions import Load
 from broker.core.lease import LeaseState, ModelName, SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import Failing, SlotState
 from broker.core.snapshot import LeaseView, ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.settings import PolicySettings
+from schemas.residency import Residency
 
 EPSILON_S = 0.001
 """The store's clock counts milliseconds: a moment this near has come. Without it a plan could ask to be called again

@@ -14,11 +14,12 @@ from broker.core.errors import (
 )
 from broker.core.lease import ModelName, SlotId
 from broker.core.refusals import cannot_be_loaded, out_of_service
-from broker.core.slot import Failing, Residency
+from broker.core.slot import Failing
 from broker.core.snapshot import FailureView, ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.board import Board, Place, lay_out
 from broker.policy.eviction import idle_room_for
 from broker.policy.settings import PolicySettings
+from schemas.residency import Residency
 
 
 class UnknownSlotError(RequestError):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from broker.core.lease import Intent, LeaseId, LeaseState, ModelName, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.pool.leases.lifecycle import session_field
 from broker.pool.records.lease_row import LeaseRow
 from broker.pool.records.rows import SlotRow
 from broker.pool.records.state import PoolState
+from schemas.residency import Residency
 
 CHECKED = 1000
 

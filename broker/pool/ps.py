@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import islice
 
 from broker.core.lease import LifeId, ModelName
-from broker.core.slot import Residency
 from broker.pool.records.failures import is_given_up
 from broker.pool.records.lease_row import LINE_WORDS, LeaseRow
 from broker.pool.records.rows import GONE, ModelRow, ResidencyRow, SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.views import in_order
+from schemas.residency import Residency
 
 SHOWN = 10
 """Tickets shown per queue."""

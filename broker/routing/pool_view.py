@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from broker.core.decisions import Plan, WaitReason
 from broker.core.lease import ModelName
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_ALL, ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.forecast import forecast
 from broker.policy.settings import PolicySettings
 from broker.routing.variants import ModelState
+from schemas.residency import Residency
 
 ECHO_S = 20.0
 """What a device did shows in its use for some seconds after, and a report is some seconds old."""

@@ -6,16 +6,8 @@ ends with nothing left to do and exactly the wanted models resident or failed.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Depth(StrEnum):
-    """How deep a model is on the slot; the wire words of a residency's state."""
-
-    LOADING = "loading"
-    READY = "ready"
-    UNLOADING = "unloading"
-    FAILED = "failed"
+from schemas.residency import Residency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +24,7 @@ class Resident:
 
     model: str
     generation: int
-    depth: Depth
+    depth: Residency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +79,9 @@ def reconcile(
     wishes = {(wish.model, wish.generation) for wish in wanted}
     present = sorted(residents, key=lambda resident: (resident.generation, resident.model))
     for resident in present:  # 1
-        if (resident.model, resident.generation) not in wishes and resident.depth is not Depth.UNLOADING:
+        if (resident.model, resident.generation) not in wishes and resident.depth is not Residency.UNLOADING:
             return Unload(model=resident.model, generation=resident.generation)
-    if any(resident.depth in {Depth.UNLOADING, Depth.LOADING} for resident in present):  # 2, 3
+    if any(resident.depth in {Residency.UNLOADING, Residency.LOADING} for resident in present):  # 2, 3
         return None
     absent = wishes - {(resident.model, resident.generation) for resident in present}
     if not absent:
@@ -97,7 +89,7 @@ def reconcile(
     model, generation = min(absent, key=lambda wish: (wish[1], wish[0]))  # 4
     if model not in footprints_mib:  # 4.1
         return Reject(model=model, generation=generation, reason="unknown_model: not in this host's catalogue")
-    used_mib = sum(footprints_mib.get(resident.model, 0) for resident in present if resident.depth is Depth.READY)
+    used_mib = sum(footprints_mib.get(resident.model, 0) for resident in present if resident.depth is Residency.READY)
     if used_mib + footprints_mib[model] > budget_mib:  # 4.2
         need = f"needs {footprints_mib[model]} MiB beside {used_mib} MiB, the slot has {budget_mib} MiB now"
         return Reject(model=model, generation=generation, reason=f"no_memory: {need}")

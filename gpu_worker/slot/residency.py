@@ -16,8 +16,9 @@ from gpu_worker.drivers.failing import Around, Failing, ProcessEnd, of_a_death, 
 from gpu_worker.drivers.port import LoadError, Server, StuckError
 from gpu_worker.host.memory import MemoryView, SlotMemory
 from gpu_worker.slot import clock, readiness
-from gpu_worker.slot.reconcile import Depth, Resident
-from schemas.messages import FailureKind, ResidencyReport, ResidencyState
+from gpu_worker.slot.reconcile import Resident
+from schemas.messages import FailureKind, ResidencyReport
+from schemas.residency import Residency
 
 MEMORY_POLL_S = 0.05
 STUCK_POLL_S = 1.0
@@ -98,10 +99,10 @@ class SlotResidency:
         """For the store."""
         return ResidencyReport(
             model=self.model,
-            state=ResidencyState(self.depth.value),
+            state=Residency(self.depth.value),
             generation=self.generation,
-            url=self._server.url if self._server is not None and self.depth is Depth.READY else "",
-            progress=100 if self.depth is Depth.READY else self.progress,
+            url=self._server.url if self._server is not None and self.depth is Residency.READY else "",
+            progress=100 if self.depth is Residency.READY else self.progress,
             memory_mib=self.memory_mib,
             took_ms=self.took_ms,
             error=self.error,
@@ -114,7 +115,7 @@ class SlotResidency:
 
     def measure(self, view: MemoryView) -> None:
         """Take the footprint from a look at the device, else by the driver's word; small changes are noise."""
-        if self._server is None or self.depth is not Depth.READY:
+        if self._server is None or self.depth is not Residency.READY:
             return
         memory_mib = 0
         if view.reading is not None:
@@ -132,13 +133,13 @@ class SlotResidency:
 
     def reject(self, reason: str, failing: Failing) -> None:
         """Fail without trying."""
-        self.depth, self.error, self.failing = Depth.FAILED, reason, failing
+        self.depth, self.error, self.failing = Residency.FAILED, reason, failing
         log.warning("load_rejected", extra={"model": self.model, "generation": self.generation, "reason": reason})
 
     def unload(self) -> None:
         """Begin to unload, also what is still loading or has failed."""
-        ready = self.depth is Depth.READY
-        self.depth = Depth.UNLOADING
+        ready = self.depth is Residency.READY
+        self.depth = Residency.UNLOADING
         self._begin(self._unload(self._grace_s() if ready else 0.0))
 
     async def adopt(self) -> bool:
@@ -156,7 +157,7 @@ class SlotResidency:
     def prove(self, number: int) -> None:
         """Somebody doubts, for the ``number``-th time, that the ready server does anything: ask it."""
         busy = self._proof is not None and not self._proof.done()
-        if self.depth is Depth.READY and self._server is not None and number > self._proved and not busy:
+        if self.depth is Residency.READY and self._server is not None and number > self._proved and not busy:
             self._proved = number
             self._proof = asyncio.create_task(self._prove(self._server))
 
@@ -170,7 +171,7 @@ class SlotResidency:
             await work
         except Exception as error:
             log.exception("residency_crashed", extra=self._label())
-            self.depth, self.error = Depth.FAILED, f"internal: {type(error).__name__}: {error}"[:ERROR_LIMIT]
+            self.depth, self.error = Residency.FAILED, f"internal: {type(error).__name__}: {error}"[:ERROR_LIMIT]
             self.failing = Failing.HOST
             self.on_change()
 
@@ -205,7 +206,7 @@ class SlotResidency:
         self._be_ready(server)
 
     def _be_ready(self, server: Server) -> None:
-        self.depth = Depth.READY
+        self.depth = Residency.READY
         self.on_ready()
         log.info("model_ready", extra=self._label() | {"took_ms": self.took_ms, "address": str(server.address)})
         self.on_change()
@@ -243,7 +244,7 @@ class SlotResidency:
         killing = asyncio.ensure_future(self._kill(server, 0.0))
         try:
             await asyncio.wait({killing}, timeout=SAY_WITHIN_S)
-            self.depth, self.error, self.failing = Depth.FAILED, told, failing
+            self.depth, self.error, self.failing = Residency.FAILED, told, failing
             self.on_change()
             await killing
         finally:
@@ -278,14 +279,14 @@ class SlotResidency:
             return
         if not trouble:
             log.info("server_proved", extra=self._label())
-        elif self.depth is Depth.READY:
+        elif self.depth is Residency.READY:
             self._begin(self._lose(server, f"server_useless: {trouble}", Failing.USELESS))
 
     async def _lose(self, server: Server, error: str, otherwise: Failing) -> None:
         """A ready server is dead, or of no use and killed: said at once, its leases are lost already."""
         words = server.last_words()
         self.failing = of_a_fall(f"{error} {words}", self._around(error), otherwise)
-        self.depth, self.error = Depth.FAILED, _told(error, words)
+        self.depth, self.error = Residency.FAILED, _told(error, words)
         log.warning("server_lost", extra=self._label() | {"error": self.error, "failure": self.failing.value})
         self.on_change()
         await self._end(server, 0.0)

@@ -17,7 +17,7 @@ from gpu_worker.drivers.port import Launch, Recipe, Server, StuckError
 from gpu_worker.host.memory import MemoryView, SlotMemory
 from gpu_worker.slot import clock
 from gpu_worker.slot.high_water import HighWater
-from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
+from gpu_worker.slot.reconcile import Load, Reject, Resident, Step, Unload, Wanted, reconcile
 from gpu_worker.slot.registration import Claim, Heading, OrdersVerdict, WorkerStanding, judge_orders
 from gpu_worker.slot.residency import SlotResidency
 from gpu_worker.slot.ring import listen
@@ -25,6 +25,7 @@ from gpu_worker.slot.settings import Backoff, Ending, SlotSettings, StorePort, e
 from gpu_worker.slot.unanswered import Unanswered
 from gpu_worker.store import StoreError
 from schemas.messages import Inspection, Orders, Report, Want
+from schemas.residency import Residency
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +85,12 @@ class Supervisor:
 
     def ready_models(self) -> frozenset[str]:
         """Models that are ready here."""
-        return frozenset(model for model, one in self._residencies.items() if one.depth is Depth.READY)
+        return frozenset(model for model, one in self._residencies.items() if one.depth is Residency.READY)
 
     @property
     def is_loading(self) -> bool:
         """Whether a load runs here; may be asked in another thread."""
-        return any(one.depth is Depth.LOADING for one in tuple(self._residencies.values()))
+        return any(one.depth is Residency.LOADING for one in tuple(self._residencies.values()))
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -149,7 +150,7 @@ class Supervisor:
     async def stop_servers(self) -> None:
         """Unload everything, each with its grace."""
         for residency in self._residencies.values():
-            if residency.depth is not Depth.UNLOADING:
+            if residency.depth is not Residency.UNLOADING:
                 residency.unload()
         await asyncio.gather(*(residency.settled() for residency in self._residencies.values()))
         self._residencies.clear()
@@ -294,7 +295,7 @@ class Supervisor:
         residency.load(self._orders_read_s)
 
     def _residency(self, model: str, generation: int, server: Server | None) -> SlotResidency:
-        resident = Resident(model=model, generation=generation, depth=Depth.LOADING)
+        resident = Resident(model=model, generation=generation, depth=Residency.LOADING)
         around = partial(self._around, model)
         residency = SlotResidency(self._drivers, server, resident, self._settings.care, self._memory, around)
         residency.on_change = self._wake.set

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from broker.core.lease import IllegalTransitionError as IllegalLeaseError
 from broker.core.lease import LeaseEvent, LeaseState, next_state
-from broker.core.slot import Residency, ResidencyEvent, SlotState, next_residency
+from broker.core.slot import ResidencyEvent, SlotState, next_residency
 from harness.history.trace import Entry, Violation
+from schemas.residency import Residency
 
 EVENT_OF_REASON = {
     "released": LeaseEvent.RELEASE,
@@ -180,8 +181,7 @@ class Replay:
 
     def _check_memory(self, slot: str) -> None:
         """What unloads is gone before the next load starts: the worker sees to that, and ``/proc`` is the witness."""
-        occupied = (Residency.LOADING, Residency.READY)
-        resident = [m for (s, m), now in self.residencies.items() if s == slot and now.state in occupied]
+        resident = [m for (s, m), now in self.residencies.items() if s == slot and now.state.occupies_device]
         total = sum(self.catalogue.memory_mib[model] for model in resident)
         if total > self.catalogue.budget_mib[slot]:
             self._broken("memory_fits", slot, f"{' + '.join(resident)} = {total} MiB")

@@ -1,9 +1,10 @@
 """Small pictures for the policy: models ``a``, ``b``, ``c`` of which one fits on ``gpu0``, at store time 1000."""
 
 from broker.core.lease import LeaseId, LeaseState, ModelName, Priority, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ClassQueue, LeaseView, ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.decide import PolicySettings, decide
+from schemas.residency import Residency
 
 NOW_S = 1000.0
 A, B, C = ModelName("a"), ModelName("b"), ModelName("c")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.core.lease import LeaseId, LeaseRecord, ModelName, Nonce, SlotId
-from schemas.messages import Inspection, Report, ResidencyReport, ResidencyState, report_to_hash
+from schemas.messages import Inspection, Report, ResidencyReport, report_to_hash
+from schemas.residency import Residency
 from tests.fakes.store_rigs import Rig
 
-READY, LOADING, FAILED = ResidencyState.READY, ResidencyState.LOADING, ResidencyState.FAILED
+READY, LOADING, FAILED = Residency.READY, Residency.LOADING, Residency.FAILED
 GPU = SlotId("gpu0")
 
 
@@ -71,7 +72,7 @@ class HandWorker:
         await self.report()
         return self
 
-    async def say(self, model: str, state: ResidencyState, **more: Any) -> None:
+    async def say(self, model: str, state: Residency, **more: Any) -> None:
         """Report a state of the ordered generation of a model."""
         await self.read()
         orders = await self.rig.read_orders(self.slot)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from broker.core.decisions import Load, Plan, PreemptLease, SetAdmission, Unload, Why
 from broker.core.lease import PRIORITIES, LeaseId, LeaseState, ModelName, SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import RESIDENCY_TRANSITIONS, Failing, SlotState
 from broker.core.snapshot import (
     ADMIT_ALL,
     ClassQueue,
@@ -18,6 +18,7 @@ from broker.core.snapshot import (
     Snapshot,
 )
 from broker.policy.settings import PolicySettings, Preemption
+from schemas.residency import Residency
 
 NOW_S = 10_000.0
 ARRIVALS = 200
@@ -101,7 +102,7 @@ def slots(draw, catalogue, index):
     budget, room = draw(st.sampled_from([20, 24])), 0
     residencies, held, loading = [], [], False
     for name, model in sorted(catalogue.items()):
-        state = draw(st.sampled_from([Residency.ABSENT, *Residency]))
+        state = draw(st.sampled_from([Residency.ABSENT, *RESIDENCY_TRANSITIONS]))
         if state is Residency.ABSENT or (state is Residency.LOADING and loading):
             continue
         if state is not Residency.UNLOADING and room + model.memory_mib > budget:

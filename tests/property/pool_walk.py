@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from broker.core.lease import Intent, LeaseId, LeaseState, LifeId, ModelName, Priority, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_ALL
 from broker.pool.machine import ModelSpec, Pool
 from broker.pool.records.lease_row import Ask, LeaseRow
 from broker.pool.records.rows import PoolRules
-from schemas.messages import FailureKind, Inspection, Report, ResidencyReport, ResidencyState, report_to_hash
+from schemas.messages import FailureKind, Inspection, Report, ResidencyReport, report_to_hash
+from schemas.residency import Residency
 
 START_MS = 1_700_000_000_000
 MODELS = (
@@ -292,9 +293,9 @@ class Walk:
         for name, (gen, _) in wants.items():
             seen = worker.models.get(name)
             if seen is None:
-                worker.models[name] = ResidencyReport(model=name, state=ResidencyState.LOADING, generation=gen)
+                worker.models[name] = ResidencyReport(model=name, state=Residency.LOADING, generation=gen)
                 return
-            if seen.state is ResidencyState.LOADING:
+            if seen.state is Residency.LOADING:
                 worker.models[name] = self._further(seen)
                 return
 
@@ -303,7 +304,7 @@ class Walk:
         if pick < 0.15:
             kind = self.random.choice((None, *FailureKind))
             return ResidencyReport(
-                model=seen.model, state=ResidencyState.FAILED, generation=seen.generation, error="e: 1", failure=kind
+                model=seen.model, state=Residency.FAILED, generation=seen.generation, error="e: 1", failure=kind
             )
         if pick < 0.3:
             progress = min(seen.progress + 20, 100)
@@ -311,7 +312,7 @@ class Walk:
                 model=seen.model, state=seen.state, generation=seen.generation, progress=progress, memory_mib=50
             )
         return ResidencyReport(
-            model=seen.model, state=ResidencyState.READY, generation=seen.generation, url=f"http://{seen.model}/v1",
+            model=seen.model, state=Residency.READY, generation=seen.generation, url=f"http://{seen.model}/v1",
             memory_mib=self.random.choice((0, 900)), took_ms=self.random.choice((0, 1234)),
         )  # fmt: skip
 
@@ -340,9 +341,7 @@ class Walk:
         ):  # one that was ready is proved to be of no use, or the worker says how it died
             seen = self.random.choice(tuple(worker.models.values()))
             kind, error = self.random.choice(tuple(FailureKind)), self.random.choice(("server_useless: mute", ""))
-            worker.models[seen.model] = msgspec.structs.replace(
-                seen, state=ResidencyState.FAILED, error=error, failure=kind
-            )
+            worker.models[seen.model] = msgspec.structs.replace(seen, state=Residency.FAILED, error=error, failure=kind)
         elif pick < 0.5:  # the worker restarts, adopts some of its servers
             worker.boot, worker.epoch = f"boot-{slot}-{self._fresh()}", 0
             worker.models = {name: seen for name, seen in worker.models.items() if self.random.random() < 0.6}
@@ -450,7 +449,7 @@ class Walk:
             worker, wants = self.workers.get(slot), self.pool.orders[slot].wants
             if worker is None or model not in wants:
                 return None
-            state, kind = ResidencyState.FAILED, self.random.choice(tuple(FailureKind))
+            state, kind = Residency.FAILED, self.random.choice(tuple(FailureKind))
             worker.models = {
                 model: ResidencyReport(model=model, state=state, generation=wants[model][0], error="oom", failure=kind)
             }

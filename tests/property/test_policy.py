@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.decisions import Load, PreemptLease, Unload
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.policy.decide import decide
 from broker.policy.forecast import forecast
+from schemas.residency import Residency
 from tests.property.pool_pictures import carry_out, settings_of_any_kind, shuffled, snapshots
 from tests.searching import examples
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from broker.core.lease import Intent, LeaseId, LeaseState, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_ALL
 from broker.pool import check as pool_check
 from broker.pool.records.lease_row import Ask, LeaseRow
 from broker.pool.records.rows import GONE, EventRow
-from schemas.messages import ResidencyReport, ResidencyState
+from schemas.messages import ResidencyReport
+from schemas.residency import Residency
 from tests.property.pool_machines import PythonMachine
 from tests.property.pool_walk import Step, Walk
 
@@ -202,4 +203,4 @@ def _reopen(trace: Trace) -> None:
 
 
 def _ready(seen: ResidencyReport) -> ResidencyReport:
-    return type(seen)(model=seen.model, state=ResidencyState.READY, generation=seen.generation, url="http://x/v1")
+    return type(seen)(model=seen.model, state=Residency.READY, generation=seen.generation, url="http://x/v1")

@@ -3,14 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Unload, Wanted, reconcile
+from gpu_worker.slot.reconcile import Load, Reject, Resident, Unload, Wanted, reconcile
+from schemas.residency import Residency
 
 MODELS = ("a", "b", "c", "d")
 footprints = st.fixed_dictionaries({model: st.integers(1, 500) for model in MODELS[:3]})
 wishes = st.dictionaries(st.sampled_from(MODELS), st.integers(1, 20)).map(
     lambda wanted: [Wanted(model=model, generation=generation) for model, generation in wanted.items()]
 )
-depths = st.sampled_from(list(Depth))
+depths = st.sampled_from(list(Residency))
 places = st.dictionaries(st.sampled_from(MODELS), st.tuples(st.integers(1, 20), depths))
 
 
@@ -36,33 +37,33 @@ class Slot:
         match step:
             case Unload(model=model, generation=generation):
                 assert self.places[model][0] == generation
-                self.places[model] = (generation, Depth.UNLOADING)
+                self.places[model] = (generation, Residency.UNLOADING)
             case Reject(model=model, generation=generation):
                 assert model not in self.places
-                self.places[model] = (generation, Depth.FAILED)
+                self.places[model] = (generation, Residency.FAILED)
             case Load(model=model, generation=generation):
                 assert model not in self.places, "two servers for one model"
                 assert not self.moving(), "a load while memory is moving"
-                self.places[model] = (generation, Depth.LOADING)
+                self.places[model] = (generation, Residency.LOADING)
                 assert self.used_mib() <= self.budget_mib, "memory_fits"
 
     def moving(self):
-        return [m for m, (_, depth) in self.places.items() if depth in {Depth.LOADING, Depth.UNLOADING}]
+        return [m for m, (_, depth) in self.places.items() if depth in {Residency.LOADING, Residency.UNLOADING}]
 
     def used_mib(self):
-        live = {Depth.LOADING, Depth.READY}
+        live = {Residency.LOADING, Residency.READY}
         return sum(self.footprints.get(m, 0) for m, (_, depth) in self.places.items() if depth in live)
 
     def let_time_pass(self, outcome):
         for model in self.moving():
             generation, depth = self.places[model]
-            if depth is Depth.UNLOADING:
+            if depth is Residency.UNLOADING:
                 del self.places[model]
             else:
                 self.places[model] = (generation, outcome)
 
 
-@given(wishes, places, footprints, st.integers(0, 1500), st.sampled_from([Depth.READY, Depth.FAILED]))
+@given(wishes, places, footprints, st.integers(0, 1500), st.sampled_from([Residency.READY, Residency.FAILED]))
 def test_reconcile_converges(wanted, places, footprints, budget_mib, outcome):
     slot = Slot(places, footprints, budget_mib)
     for _ in range(5 * len(MODELS)):
@@ -88,7 +89,7 @@ def test_changing_orders_never_break_a_rule_on_the_way(orders, footprints, budge
             if step is not None:
                 slot.carry_out(step)
             elif data.draw(st.booleans()):
-                slot.let_time_pass(Depth.READY)
+                slot.let_time_pass(Residency.READY)
 
 
 @given(wishes, places, footprints, st.integers(0, 1500), st.randoms(use_true_random=False))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core.decisions import Load, Unload, Why
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.policy.decide import PolicySettings, decide
+from schemas.residency import Residency
 from simulator.hotseat_policy import Hotseat
 from simulator.quiet import Sessions, Turns
 from simulator.world import Spec, World

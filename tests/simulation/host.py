@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from broker.core.lease import SlotId
 from broker.store.memory.store import MemoryStore
-from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Step, Unload, Wanted, reconcile
+from gpu_worker.slot.reconcile import Load, Reject, Resident, Step, Unload, Wanted, reconcile
 from gpu_worker.slot.registration import Heading, OrdersVerdict, WorkerStanding, judge_orders
 from harness.history.trace import Sample, Server
-from schemas.messages import Orders, Report, ResidencyReport, ResidencyState
+from schemas.messages import Orders, Report, ResidencyReport
+from schemas.residency import Residency
 from tests.simulation.virtual import Network
 
 BEAT_S = 0.5
@@ -54,7 +55,7 @@ class Worker:
         self._beat = 0
         self._work: set[asyncio.Task[None]] = set()
         self._residents = {
-            model: Resident(model=model, generation=gen, depth=Depth.READY) for model, gen in machine.servers
+            model: Resident(model=model, generation=gen, depth=Residency.READY) for model, gen in machine.servers
         }
 
     async def run(self) -> None:
@@ -95,7 +96,7 @@ class Worker:
         return reconcile(wanted, self._residents.values(), footprints_mib=footprints, budget_mib=self._budget_mib)
 
     def _carry_out(self, step: Step) -> None:
-        depth = {Load: Depth.LOADING, Unload: Depth.UNLOADING, Reject: Depth.FAILED}[type(step)]
+        depth = {Load: Residency.LOADING, Unload: Residency.UNLOADING, Reject: Residency.FAILED}[type(step)]
         self._residents[step.model] = Resident(model=step.model, generation=step.generation, depth=depth)
         work = {Load: self._load, Unload: self._unload}.get(type(step))
         if work is not None:
@@ -109,12 +110,12 @@ class Worker:
         self._machine.servers[model, generation] = key
         self._changed()
         await asyncio.sleep(self._load_s(model))
-        if self._residents.get(model) != Resident(model=model, generation=generation, depth=Depth.LOADING):
+        if self._residents.get(model) != Resident(model=model, generation=generation, depth=Residency.LOADING):
             return
         failed = self._rng.random() < self._fails
         if failed:
             self._machine.servers.pop((model, generation), None)
-        depth = Depth.FAILED if failed else Depth.READY
+        depth = Residency.FAILED if failed else Residency.READY
         self._residents[model] = Resident(model=model, generation=generation, depth=depth)
 
     async def _unload(self, model: str, generation: int) -> None:
@@ -125,8 +126,8 @@ class Worker:
 
     def _report(self) -> None:
         for model, resident in self._residents.items():
-            if resident.depth is Depth.READY and (model, resident.generation) not in self._machine.servers:
-                self._residents[model] = Resident(model=model, generation=resident.generation, depth=Depth.FAILED)
+            if resident.depth is Residency.READY and (model, resident.generation) not in self._machine.servers:
+                self._residents[model] = Resident(model=model, generation=resident.generation, depth=Residency.FAILED)
         self._beat += 1
         report = Report(
             worker="host",
@@ -140,9 +141,9 @@ class Worker:
             residencies=tuple(
                 ResidencyReport(
                     model=resident.model,
-                    state=ResidencyState(resident.depth.value),
+                    state=Residency(resident.depth.value),
                     generation=resident.generation,
-                    url="http://127.0.0.1:1/v1" if resident.depth is Depth.READY else "",
+                    url="http://127.0.0.1:1/v1" if resident.depth is Residency.READY else "",
                 )
                 for resident in self._residents.values()
             ),

@@ -10,7 +10,8 @@ from broker.pool.leases import handout
 from broker.pool.records.events import emit
 from broker.pool.slots import orders, registration
 from broker.pool.slots import residencies as pool_residencies
-from gpu_worker.slot.reconcile import Depth, reconcile
+from gpu_worker.slot.reconcile import reconcile
+from schemas.residency import Residency
 from tests.simulation import host
 from tests.simulation.pool import Pool, Result, Scene
 from tests.simulation.virtual import run_virtually
@@ -50,7 +51,7 @@ def first_generation(pool: Any, at: Any, *, gen: int, key: str) -> None:
 
 
 def reconcile_without_waiting(wanted: Any, residents: Any, **limits: Any) -> Any:
-    return reconcile(wanted, [one for one in residents if one.depth is not Depth.UNLOADING], **limits)
+    return reconcile(wanted, [one for one in residents if one.depth is not Residency.UNLOADING], **limits)
 
 
 MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str]] = {

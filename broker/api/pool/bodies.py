@@ -10,10 +10,10 @@ from broker.core.decisions import Plan
 from broker.core.hope import failures_of, served_nowhere
 from broker.core.lease import LeaseRecord, LeaseState, ModelName
 from broker.core.refusals import UNSERVED
-from broker.core.slot import Residency
 from broker.core.snapshot import ADMIT_ALL, Departure, FailureView, ModelView, ResidencyView, SlotView, Snapshot
 from broker.gateway.plans.standing import ModelStanding
 from schemas.http import api
+from schemas.residency import Residency
 
 
 def slots_of(picture: PoolPicture, standing: Callable[[ModelName], ModelStanding]) -> list[api.SlotInfo]:

@@ -1,7 +1,7 @@
 """Handing out: a waiting ticket becomes a lease in the same call that made room for it."""
 
 from broker.core.lease import RANK, LeaseEvent, LeaseId, LeaseState, ModelName, SlotId, next_state
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.pool.records.events import emit_lease
 from broker.pool.records.lease_row import LeaseRow
 from broker.pool.records.ordering import next_ticket
@@ -9,6 +9,7 @@ from broker.pool.records.owners import join_owner, leave_owner
 from broker.pool.records.rows import MAX_LOOP, ResidencyRow
 from broker.pool.records.shares import advance, charge
 from broker.pool.records.state import PoolState
+from schemas.residency import Residency
 
 
 def places(pool: PoolState, model: ModelName) -> list[tuple[int, SlotId, ResidencyRow]]:

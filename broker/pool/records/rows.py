@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.core.lease import LeaseId, ModelName, SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import Failing, SlotState
 from broker.core.snapshot import ADMIT_ALL
+from schemas.residency import Residency
 
 SCHEMA = 1
 MAX_LOOP = 200

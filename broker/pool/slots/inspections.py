@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker.core.lease import ModelName
-from broker.core.slot import Failing, Residency
+from broker.core.slot import Failing
 from broker.pool.leases.hope import reject_if_hopeless
 from broker.pool.leases.lifecycle import Cause
 from broker.pool.records.events import emit
@@ -12,6 +12,7 @@ from broker.pool.records.failures import note_unsound
 from broker.pool.records.rows import ResidencyRow, SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.residencies import At, forgive_and_forget
+from schemas.residency import Residency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

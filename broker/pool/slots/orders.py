@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from broker.core.errors import BadArgumentError, StaleDecisionError
 from broker.core.lease import ModelName, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.pool.leases.handout import hand_out
 from broker.pool.leases.lifecycle import Cause
 from broker.pool.records.events import emit
@@ -12,6 +12,7 @@ from broker.pool.records.failures import is_given_up
 from broker.pool.records.rows import OrdersRow, ResidencyRow, SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.residencies import At, order, withdraw
+from schemas.residency import Residency
 
 BY_HAND = "operator"
 """How ``why`` begins where an operator orders something: no back-off holds it up."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from broker.core.errors import BadArgumentError
 from broker.core.lease import LeaseState, ModelName, SlotId
-from broker.core.slot import Failing, Residency, SlotEvent, SlotState, next_slot_state
+from broker.core.slot import Failing, SlotEvent, SlotState, next_slot_state
 from broker.pool.leases.handout import hand_out, set_deadline
 from broker.pool.leases.lifecycle import Cause, lose_leases
 from broker.pool.records.events import emit
@@ -23,6 +23,7 @@ from broker.pool.slots.residencies import (
     vanish,
     withdraw,
 )
+from schemas.residency import Residency
 
 OLD_BOOTS = 8
 """Superseded worker processes remembered per slot."""
@@ -32,7 +33,7 @@ WISHES = {"cordon": "cordon", "drain": "drain", "uncordon": ""}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One model in a report; ``state`` is a word of ``schemas.messages.ResidencyState``."""
+    """One model in a report; ``state`` is a word of ``Residency``."""
 
     state: str
     gen: int

@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable, Mapping
 
 from broker.core.lease import ModelName, SlotId
-from broker.core.slot import Residency, SlotEvent
+from broker.core.slot import SlotEvent
 from broker.pool.leases.lifecycle import Cause
 from broker.pool.records.load_priors import LONGEST_MS
 from broker.pool.records.rows import SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.inspections import Inspected
 from broker.pool.slots.registration import Observation, Seen, introduce, is_rival, move_slot, observe
+from schemas.residency import Residency
 
 COUNT = 2**53 - 1
 MIB = 2**30
@@ -55,7 +56,7 @@ MODEL_FIELDS = {
     "prior_ms": ("number", LONGEST_MS),
 }
 """Of each model, with its name behind: ``state:<m>``."""
-STATES = tuple(sorted([*Residency, "failed"]))
+STATES = tuple(sorted(Residency))
 """What a worker may say of a model."""
 EXPECTED = {
     "id": "must be 1 to {} printable characters without a blank",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from broker.core.lease import ModelName, SlotId
-from broker.core.slot import Residency, ResidencyEvent, next_residency
+from broker.core.slot import ResidencyEvent, next_residency
 from broker.core.snapshot import ADMIT_ALL
 from broker.pool.leases.handout import hand_out
 from broker.pool.leases.hope import reject_if_hopeless
@@ -13,6 +13,7 @@ from broker.pool.records.failures import Failure, count_fall, count_load, forgiv
 from broker.pool.records.rows import GUESS, MOST_WRONG, SURVIVED_MS, WRONG, ResidencyRow
 from broker.pool.records.state import PoolState
 from broker.pool.records.statistics import learn
+from schemas.residency import Residency
 
 EVENT_KIND = {
     (Residency.LOADING, ResidencyEvent.ORDER): "loading",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from broker.core import refusals, snapshot
 from broker.core.lease import PRIORITIES, RANK, TRANSITIONS
-from broker.core.slot import PROVED, RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS, Residency
+from broker.core.slot import PROVED, RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
 from broker.pool import check, machine, ps
 from broker.pool.leases import broker_lives, hope, lifecycle
 from broker.pool.records import failures, key_limits, ordering, owners, rows, shares, statistics
@@ -34,6 +34,7 @@ from broker.store import egress, port
 from broker.store.redis.codec import store_words_of
 from broker.store.redis.hashes import words_of_row
 from broker.store.redis.lua_library import FOLDER, HASH_MARK, TABLES_FILE, VERSION
+from schemas.residency import Residency
 
 CONSTANTS: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (rows, ("MAX_LOOP", "SURVIVED_MS", "PROVED_MS", "FORGET_MS", "UNSERVED_MS", "MOST_DOUBLINGS", "GUESS", "WRONG",

@@ -1,6 +1,7 @@
 """One suite, every driver: what each needs to be asked with real servers."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -98,8 +99,9 @@ class ProcessRig(Rig):
             procfs.signal_all(self.left(slot), signal.SIGKILL)
         for line in self.lines:
             line.close()
-            if procfs.is_same(*line.guardian):
-                os.kill(line.guardian[0], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself between the look and the signal
+                if procfs.is_same(*line.guardian):
+                    os.kill(line.guardian[0], signal.SIGKILL)
             await asyncio.to_thread(line._child.wait, PATIENCE_S)
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from broker.core import errors
 from broker.core.lease import Intent, LeaseState, ModelName, SlotId
-from broker.core.slot import Failing, Residency
+from broker.core.slot import Failing
 from schemas.messages import FailureKind, Inspection
+from schemas.residency import Residency
 from tests.fakes.store_rigs import SETTINGS
 from tests.fakes.store_scenes import FAILED, GPU, READY, HandWorker, kinds, ready, release, want
 

@@ -10,8 +10,9 @@ import pytest
 
 from broker.core import errors
 from broker.core.lease import LeaseState, ModelName, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_NONE
+from schemas.residency import Residency
 from tests.fakes.store_rigs import BASE, SETTINGS
 from tests.fakes.store_scenes import GPU, LOADING, READY, HandWorker, kinds, ready, release, want
 

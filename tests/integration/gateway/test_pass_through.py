@@ -7,8 +7,8 @@ import pytest
 
 from broker.access.keys import new_key
 from broker.access.principals import Scope
-from broker.core.slot import Residency
 from schemas.config.file import ModelEntry
+from schemas.residency import Residency
 from tests.fakes.broker_scene import config_of, key_entry, until
 from tests.fakes.gateway_scene import GatewayScene, RawClient, gateway_scene
 from tests.fakes.scripted_server import DONE, GOOD, STREAM_HEAD, chunk, stream, whole, word

@@ -90,7 +90,7 @@ local POOL = {
 POOL.OWN_DOING = {cancel = true, expire = true, release = true, time_out = true}
 POOL.LEARNED_FROM = {expire = true, release = true}
 POOL.OCCUPIES_DEVICE = {loading = true, ready = true}
-POOL.OCCUPIES_HOST = {loading = true, ready = true, unloading = true}
+POOL.OCCUPIES_HOST = {failed = true, loading = true, ready = true, unloading = true}
 POOL.FOR_WAITERS = {age_bound = true, waiters = true}
 POOL.PROVED = {room = true, useless = true}
 POOL.KINDS = {host = true, passing = true, permanent = true, room = true, useless = true}

@@ -1,19 +1,16 @@
-"""How deep a model is on a slot is said once: the order, what it takes, and the words of worker and broker."""
+"""How deep a model is on a slot is said once: the order, what it takes, and what may be ordered."""
 
 import pytest
 
-from broker.core.slot import RESIDENCY_TRANSITIONS, Residency
+from broker.core.slot import RESIDENCY_TRANSITIONS
 from broker.pool.slots.reports import STATES
-from gpu_worker.slot.reconcile import Depth
-from schemas.messages import ResidencyState
-
-FAILED = {"failed"}
-"""What a worker says of a load; to the store such a model unloads."""
+from schemas.residency import ORDERABLE, Residency
 
 
 def test_the_deeper_a_model_is_the_nearer_it_is_to_serving():
     assert sorted(Residency, key=lambda state: state.depth) == [
         Residency.ABSENT,
+        Residency.FAILED,
         Residency.UNLOADING,
         Residency.LOADING,
         Residency.READY,
@@ -31,8 +28,10 @@ def test_only_what_is_ordered_occupies_the_device():
     assert {state for state in Residency if state.occupies_device} == {Residency.LOADING, Residency.READY}
 
 
-def test_worker_messages_and_store_use_the_same_words():
-    words = {state.value for state in Residency}
-    assert set(RESIDENCY_TRANSITIONS) == set(Residency)
-    assert {state.value for state in ResidencyState} == set(STATES) == words | FAILED
-    assert {depth.value for depth in Depth} == words - {"absent"} | FAILED
+def test_a_worker_says_of_a_failed_load_what_the_store_calls_unloading():
+    assert set(STATES) == {state.value for state in Residency}
+    assert set(RESIDENCY_TRANSITIONS) == set(Residency) - {Residency.FAILED}
+
+
+def test_only_a_depth_in_which_a_model_stays_can_be_ordered():
+    assert {Residency.READY} == ORDERABLE

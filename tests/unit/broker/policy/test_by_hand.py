@@ -7,11 +7,12 @@ import pytest
 from broker.core.decisions import Load, Unload, Why
 from broker.core.errors import LoadFailedError, ModelOffError, ModelTooLargeError, UnknownModelError
 from broker.core.lease import SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import Failing, SlotState
 from broker.core.snapshot import FailureView
 from broker.policy import by_hand
 from broker.policy.by_hand import InUseError, UnknownSlotError
 from broker.policy.settings import PolicySettings
+from schemas.residency import Residency
 from tests.fakes.policy_scene import GPU, NOW_S, A, B, C, lease, model, picture, ready, slot
 
 OTHER = SlotId("gpu1")

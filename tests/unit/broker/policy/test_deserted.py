@@ -3,9 +3,10 @@
 import pytest
 
 from broker.core.decisions import Load, Unload, Why
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ResidencyView
 from broker.pool.slots.orders import DESERTED, FOR_WAITERS
+from schemas.residency import Residency
 from tests.unit.broker.policy.test_policy import GPU, NOW_S, A, B, model, plan_of, slot
 
 BROKEN_OFF = (Unload(slot=GPU, generation=7, model=A, why=Why.DESERTED),)

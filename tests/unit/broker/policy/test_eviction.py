@@ -1,11 +1,12 @@
 import pytest
 
 from broker.core.lease import ModelName, Priority, SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import ModelView, ResidencyView, SlotView, Snapshot
 from broker.policy.board import lay_out
 from broker.policy.eviction import minimal_sets, reload_price, room_for
 from broker.policy.settings import PolicySettings
+from schemas.residency import Residency
 
 
 def resident(i, mib):

@@ -1,10 +1,10 @@
 import pytest
 
 from broker.core.decisions import WaitReason
-from broker.core.slot import Residency
 from broker.core.snapshot import FailureView, ResidencyView
 from broker.policy.decide import PolicySettings, decide
 from broker.policy.forecast import forecast
+from schemas.residency import Residency
 from tests.fakes.policy_scene import NOW_S, A, B, C, lease, model, picture, ready, slot
 
 

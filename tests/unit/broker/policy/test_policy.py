@@ -6,9 +6,10 @@ import pytest
 
 from broker.core.decisions import Load, PreemptLease, SetAdmission, Unload, WaitReason, Why
 from broker.core.lease import LeaseId, LeaseState, Priority, SlotId
-from broker.core.slot import Failing, Residency, SlotState
+from broker.core.slot import Failing, SlotState
 from broker.core.snapshot import ADMIT_ALL, FailureView, ResidencyView
 from broker.policy.decide import Preemption
+from schemas.residency import Residency
 from tests.fakes.policy_scene import GPU, NOW_S, A, B, C, lease, model, plan_of, ready, slot
 
 

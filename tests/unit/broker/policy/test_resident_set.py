@@ -6,8 +6,9 @@ import pytest
 
 from broker.core.decisions import Load, Unload, WaitReason, Why
 from broker.core.lease import SlotId
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import FailureView, ResidencyView
+from schemas.residency import Residency
 from tests.fakes.policy_scene import GPU, NOW_S, A, B, C, lease, model, plan_of, ready, slot
 
 LONG_AGO_S = 100.0

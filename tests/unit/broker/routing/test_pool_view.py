@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from broker.core.slot import Residency, SlotState
+from broker.core.slot import SlotState
 from broker.core.snapshot import FailureView, ResidencyView
 from broker.policy.decide import PolicySettings, decide
 from broker.routing.pool_view import PoolModels, free_mib
 from broker.routing.variants import ModelState
+from schemas.residency import Residency
 from tests.fakes.policy_scene import NOW_S, A, B, lease, model, picture, ready, slot
 from tests.unit.broker.policy.test_forecast import of
 

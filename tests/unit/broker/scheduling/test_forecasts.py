@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from broker.core.lease import Intent, LeaseId, LeaseRecord, LeaseState, ModelName, Nonce, Priority, SessionHash
-from broker.core.slot import Residency
 from broker.core.snapshot import ResidencyView
 from broker.policy.decide import PolicySettings, decide
 from broker.policy.forecast import forecast
@@ -13,6 +12,7 @@ from broker.scheduling import forecasts
 from broker.scheduling.forecasts import MOST_TOLD, Forecasts
 from broker.scheduling.scheduler import Round
 from broker.store.port import Event
+from schemas.residency import Residency
 from tests.fakes.policy_scene import NOW_S, A, B, lease, model, picture, ready, slot
 
 POLICY = PolicySettings()

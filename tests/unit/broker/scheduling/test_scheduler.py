@@ -10,7 +10,8 @@ from broker.policy.settings import PolicySettings
 from broker.scheduling.scheduler import Scheduler
 from broker.store.memory.store import MemoryStore
 from broker.store.port import ModelSettings, PoolSettings
-from schemas.messages import Report, ResidencyReport, ResidencyState
+from schemas.messages import Report, ResidencyReport
+from schemas.residency import Residency
 
 POOL = PoolSettings(models=(ModelSettings(name=ModelName("a"), memory_mib=100),))
 
@@ -65,7 +66,7 @@ class World:
         generation = self.store.read_orders(slot).generation
         await self.store.want(slot=slot, generation=generation, model=model, evict=(), key="k", why="restore")
         generation = self.store.read_orders(slot).generation
-        there = ResidencyReport(model=model, state=ResidencyState.READY, generation=generation, url="http://x/v1")
+        there = ResidencyReport(model=model, state=Residency.READY, generation=generation, url="http://x/v1")
         self.now_s += 1.0
         self.report(there)
         await self.store.observe(slot)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gpu_worker.slot.reconcile import Depth, Load, Reject, Resident, Unload, Wanted, reconcile
+from gpu_worker.slot.reconcile import Load, Reject, Resident, Unload, Wanted, reconcile
+from schemas.residency import Residency
 
 FOOTPRINTS = {"a": 400, "b": 400, "c": 400}
 
@@ -16,20 +17,20 @@ def step(wanted, residents, budget_mib=1000):
     )
 
 
-@pytest.mark.parametrize("depth", [Depth.LOADING, Depth.READY, Depth.FAILED])
+@pytest.mark.parametrize("depth", [Residency.LOADING, Residency.READY, Residency.FAILED])
 def test_what_is_not_wanted_is_unloaded_before_anything_loads(depth):
     assert step([("b", 2)], [("a", 1, depth)]) == Unload(model="a", generation=1)
 
 
 def test_an_older_generation_of_a_wanted_model_is_unloaded():
-    assert step([("a", 2)], [("a", 1, Depth.READY)]) == Unload(model="a", generation=1)
+    assert step([("a", 2)], [("a", 1, Residency.READY)]) == Unload(model="a", generation=1)
 
 
 def test_nothing_is_unloaded_twice():
-    assert step([], [("a", 1, Depth.UNLOADING)]) is None
+    assert step([], [("a", 1, Residency.UNLOADING)]) is None
 
 
-@pytest.mark.parametrize("depth", [Depth.LOADING, Depth.UNLOADING])
+@pytest.mark.parametrize("depth", [Residency.LOADING, Residency.UNLOADING])
 def test_nothing_loads_while_memory_is_moving(depth):
     assert step([("a", 1), ("b", 2)], [("a", 1, depth)]) is None
 
@@ -39,11 +40,11 @@ def test_the_oldest_absent_model_loads_first():
 
 
 def test_what_is_ready_and_wanted_is_left_alone():
-    assert step([("a", 1)], [("a", 1, Depth.READY)]) is None
+    assert step([("a", 1)], [("a", 1, Residency.READY)]) is None
 
 
 def test_a_failed_load_is_not_tried_again():
-    assert step([("a", 1)], [("a", 1, Depth.FAILED)]) is None
+    assert step([("a", 1)], [("a", 1, Residency.FAILED)]) is None
 
 
 def test_an_unknown_model_is_rejected():
@@ -53,10 +54,10 @@ def test_an_unknown_model_is_rejected():
 
 
 def test_what_does_not_fit_beside_what_stays_is_rejected():
-    rejected = step([("a", 1), ("b", 2)], [("a", 1, Depth.READY)], budget_mib=700)
+    rejected = step([("a", 1), ("b", 2)], [("a", 1, Residency.READY)], budget_mib=700)
     assert isinstance(rejected, Reject)
     assert rejected.reason == "no_memory: needs 400 MiB beside 400 MiB, the slot has 700 MiB now"
 
 
 def test_a_failed_residency_holds_no_memory():
-    assert step([("a", 1), ("b", 2)], [("a", 1, Depth.FAILED)], budget_mib=700) == Load(model="b", generation=2)
+    assert step([("a", 1), ("b", 2)], [("a", 1, Residency.FAILED)], budget_mib=700) == Load(model="b", generation=2)

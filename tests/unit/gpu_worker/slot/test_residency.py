@@ -11,9 +11,10 @@ from gpu_worker.host.listeners import StrangerError
 from gpu_worker.host.memory import MemorySettings, SlotMemory
 from gpu_worker.host.nvml import DeviceProcess
 from gpu_worker.slot.clock import now_s
-from gpu_worker.slot.reconcile import Depth, Resident
+from gpu_worker.slot.reconcile import Resident
 from gpu_worker.slot.residency import Care, SlotResidency
-from schemas.messages import FailureKind, ResidencyState
+from schemas.messages import FailureKind
+from schemas.residency import Residency
 from tests.fakes.slot_scene import FOOTPRINT_MIB, SLOT, MemoryDevice, MemoryDriver, recipe_of, until
 from tests.simulation.virtual import virtually
 
@@ -35,7 +36,7 @@ class Scene:
         self.residency = SlotResidency(
             Dispatcher({"process": self.driver}),
             self.server,
-            Resident(model="a", generation=7, depth=Depth.LOADING),
+            Resident(model="a", generation=7, depth=Residency.LOADING),
             Care(connect=self.driver.connect, **(CARE | care)),
             self.memory,
             lambda how: self.ended_as.append(how) or around or Around(),
@@ -48,7 +49,7 @@ class Scene:
 
     async def ready(self):
         self.residency.load(now_s())
-        await self.until(Depth.READY)
+        await self.until(Residency.READY)
         return self
 
     async def until(self, depth):
@@ -67,7 +68,7 @@ async def test_a_server_that_is_not_healthy_yet_is_loading_and_no_client_hears_w
     scene.server.healthy = False
     scene.residency.load(now_s())
     await asyncio.sleep(50)
-    assert (scene.report.state, scene.report.url, scene.report.took_ms) == (ResidencyState.LOADING, "", 0)
+    assert (scene.report.state, scene.report.url, scene.report.took_ms) == (Residency.LOADING, "", 0)
 
 
 @virtually
@@ -78,7 +79,7 @@ async def test_a_load_takes_from_its_order_to_the_first_token():
     scene.residency.load(now_s() - 2.0)
     await asyncio.sleep(10)
     scene.server.healthy = True
-    await scene.until(Depth.READY)
+    await scene.until(Residency.READY)
     assert (scene.report.state, scene.report.url, scene.report.progress) == ("ready", scene.server.url, 100)
     assert 12_000 <= scene.report.took_ms <= 12_600, "polls are 2 % of the load apart, half a second at most"
     assert [path for path, _ in scene.server.questions][-3:] == ["/health", "/v1/models", "/v1/completions"]
@@ -96,7 +97,7 @@ async def test_a_stranger_on_the_port_hears_nothing_and_is_the_hosts_doing():
     scene = Scene()
     scene.server.stranger = StrangerError("pid 9 listens there")
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert scene.server.questions == []
     assert (scene.report.error, scene.report.failure) == ("port_taken: pid 9 listens there", FailureKind.HOST)
 
@@ -119,7 +120,7 @@ async def test_a_failed_load_says_its_kind_and_its_reason_and_leaves_nothing(tro
     for name, value in trouble.items():
         setattr(scene.server, name, value)
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert (scene.report.failure, scene.report.url) == (kind, "")
     assert scene.report.error.startswith(error)
     assert scene.server.graces == [0.0], "there is nothing in it to save"
@@ -131,7 +132,7 @@ async def test_a_start_that_does_not_return_fails_when_the_time_of_the_load_is_u
     scene = Scene()
     scene.server.may_start.clear()
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert (scene.report.error, scene.report.failure) == ("load_timeout: not started after 60 s", FailureKind.PASSING)
     assert now_s() == pytest.approx(60, abs=0.1)
     assert not scene.server.running
@@ -153,7 +154,7 @@ async def test_a_server_that_dies_while_it_loads_is_told_with_its_last_words(sta
     scene.residency.load(now_s())
     await asyncio.sleep(3)
     scene.server.die(status, words)
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert now_s() == pytest.approx(3, abs=0.1), "at once, not when the time of the load is up"
     assert scene.report.failure is kind
     assert scene.report.error.startswith("server_died: ")
@@ -166,8 +167,8 @@ async def test_a_server_that_dies_with_its_first_token_is_dead_and_was_never_rea
     scene = Scene()
     scene.server.on_question = lambda path: scene.server.die(1) if path == "/v1/completions" else None
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
-    assert Depth.READY not in [depth for _, depth in scene.changes]
+    await scene.until(Residency.FAILED)
+    assert Residency.READY not in [depth for _, depth in scene.changes]
     assert scene.report.error == "server_died: exited with status 1"
 
 
@@ -176,10 +177,10 @@ async def test_what_nobody_foresaw_is_a_failed_load_of_the_host_and_not_silence(
     scene = Scene()
     scene.server.failure = RuntimeError("who would have thought")
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert scene.report.error == "internal: RuntimeError: who would have thought"
     assert scene.report.failure is FailureKind.HOST
-    assert scene.changes[-1][1] is Depth.FAILED, "its supervisor is woken"
+    assert scene.changes[-1][1] is Residency.FAILED, "its supervisor is woken"
 
 
 @virtually
@@ -187,7 +188,7 @@ async def test_a_failure_is_told_within_a_second_though_its_server_cannot_be_kil
     scene = Scene()
     scene.server.failure, scene.server.stuck = LoadError("x", Failing.HOST), 5
     scene.residency.load(now_s())
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert now_s() == pytest.approx(1, abs=0.1)
     assert scene.residency.fault.startswith("memory_stuck: a generation 7: ")
     await asyncio.sleep(10)
@@ -202,7 +203,7 @@ async def test_a_failure_is_told_within_a_second_though_its_server_cannot_be_kil
 async def test_a_ready_server_is_given_its_grace_and_is_gone():
     scene = await Scene().ready()
     scene.residency.unload()
-    assert scene.report.state is ResidencyState.UNLOADING
+    assert scene.report.state is Residency.UNLOADING
     await scene.until_gone()
     assert scene.server.graces == [7.0]
 
@@ -223,7 +224,7 @@ async def test_a_cancelled_load_ends_its_server_at_once_and_never_becomes_ready(
     await scene.until_gone()
     assert scene.server.graces == [0.0]
     await asyncio.sleep(100)
-    assert Depth.READY not in [depth for _, depth in scene.changes]
+    assert Residency.READY not in [depth for _, depth in scene.changes]
     assert scene.residency.error == ""
 
 
@@ -248,7 +249,7 @@ async def test_memory_that_does_not_come_back_is_the_slots_fault_until_it_does()
     await asyncio.sleep(3600)
     assert not scene.residency.gone, "nothing may be loaded where memory is missing"
     assert scene.residency.fault == "memory_stuck: a generation 7: the device's memory did not come back"
-    assert [when for when, depth in scene.changes if depth is Depth.UNLOADING] == [pytest.approx(10, abs=0.2)]
+    assert [when for when, depth in scene.changes if depth is Residency.UNLOADING] == [pytest.approx(10, abs=0.2)]
     scene.device.not_back_mib = 0
     await scene.until_gone()
     assert scene.residency.fault == ""
@@ -299,7 +300,7 @@ async def test_a_server_that_dies_when_it_was_ready_has_fallen_and_is_no_failed_
     scene = await Scene(Around(again=True)).ready()
     await asyncio.sleep(100)
     scene.server.die(1, "error: unknown argument")
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert now_s() == pytest.approx(100, abs=0.2), "at once, not at the next probe"
     assert scene.report.failure is FailureKind.PASSING, "of a load these words would be permanent"
     assert scene.report.error == "server_died: exited with status 1; error: unknown argument"
@@ -311,8 +312,8 @@ async def test_a_hung_server_is_killed_after_its_probes_in_a_row():
     scene = await Scene().ready()
     scene.server.healthy = False
     await asyncio.sleep(14.9)
-    assert scene.report.state is ResidencyState.READY
-    await scene.until(Depth.FAILED)
+    assert scene.report.state is Residency.READY
+    await scene.until(Residency.FAILED)
     assert now_s() == pytest.approx(15, abs=0.2)
     assert scene.report.failure is FailureKind.USELESS
     assert scene.report.error == "server_hung: health says 503"
@@ -328,7 +329,7 @@ async def test_probes_that_fail_now_and_then_cost_no_server_its_life():
         await asyncio.sleep(10)
         scene.server.healthy = True
         await asyncio.sleep(5)
-    assert scene.report.state is ResidencyState.READY
+    assert scene.report.state is Residency.READY
 
 
 @virtually
@@ -339,12 +340,10 @@ async def test_a_doubted_server_that_gives_a_token_stays_and_is_asked_once_for_e
         scene.residency.prove(number)
         await asyncio.sleep(20)
     assert [path for path, _ in scene.server.questions] == ["/v1/chat/completions"] * 2
-    assert scene.report.state is ResidencyState.READY
+    assert scene.report.state is Residency.READY
 
 
-@pytest.mark.parametrize(
-    "worked_s, state", [(0.0, ResidencyState.FAILED), (5.0, ResidencyState.READY), (None, ResidencyState.READY)]
-)
+@pytest.mark.parametrize("worked_s, state", [(0.0, Residency.FAILED), (5.0, Residency.READY), (None, Residency.READY)])
 @virtually
 async def test_a_doubted_server_is_lost_only_when_it_is_proved_that_it_does_nothing(worked_s, state):
     scene = await Scene(prove_timeout_s=15.0).ready()
@@ -354,7 +353,7 @@ async def test_a_doubted_server_is_lost_only_when_it_is_proved_that_it_does_noth
     scene.server.worked = worked_s
     await asyncio.sleep(20)
     assert scene.report.state is state
-    if state is ResidencyState.FAILED:
+    if state is Residency.FAILED:
         assert scene.report.failure is FailureKind.USELESS
         assert scene.report.error.startswith("server_useless: no token within 15 s")
         assert not scene.server.running
@@ -388,10 +387,10 @@ async def test_an_adopted_server_is_ready_without_a_start():
     scene = Scene()
     scene.server.running = True
     assert await scene.residency.adopt()
-    assert (scene.report.state, scene.report.url) == (ResidencyState.READY, scene.server.url)
+    assert (scene.report.state, scene.report.url) == (Residency.READY, scene.server.url)
     assert scene.server.started == 0
     scene.server.die(-11)
-    await scene.until(Depth.FAILED)
+    await scene.until(Residency.FAILED)
     assert scene.report.error == "server_died: killed by SIGSEGV", "it is watched as any other"
 
 
@@ -403,7 +402,7 @@ async def test_a_server_that_does_not_prove_itself_in_time_is_not_adopted(troubl
         setattr(scene.server, name, value)
     assert not await scene.residency.adopt()
     assert now_s() <= 5.1
-    assert scene.report.state is ResidencyState.LOADING
+    assert scene.report.state is Residency.LOADING
     assert scene.residency.error
 
 
