@@ -69,7 +69,15 @@ class Pool:
         orders = await self._orders()
         await self._report(replace_report(report, incarnation=orders.incarnation, beat=2))
         orders = await self._orders()
-        await self.store.want(slot=SLOT, generation=orders.generation, model=MODEL, evict=(), key="k", why="waiters")
+        await self.store.want(
+            slot=SLOT,
+            generation=orders.generation,
+            model=MODEL,
+            depth=Residency.READY,
+            evict=(),
+            key="k",
+            why="waiters",
+        )
         orders = await self._orders()
         shown = ResidencyReport(
             model=MODEL, state=Residency.READY, generation=orders.generation, url="http://127.0.0.1:1/v1"

@@ -41,6 +41,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """Of the order that asked for this load; grows per slot, never reused."""
     key: str
     """API key the model server must be started with: the generation key."""
+    depth: str = Residency.READY
+    """How deep it is wanted, a word of ``Residency``; any other is of a newer broker, and the worker says so."""
     prove: int = 0
     """Grows when a broker doubts that the server does anything; the worker then asks it for a token and looks."""
 
@@ -137,6 +139,7 @@ def orders_from_hash(fields: Mapping[str, str]) -> Orders:
             model=name[5:],
             generation=int(value),
             key=fields.get(f"key:{name[5:]}", ""),
+            depth=fields.get(f"depth:{name[5:]}", Residency.READY),
             prove=int(fields.get(f"prove:{name[5:]}", "0")),
         )
         for name, value in sorted(fields.items())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from broker.core.lease import LeaseId, ModelName, SlotId
+from schemas.residency import Residency
 
 
 class Why(StrEnum):
@@ -67,6 +68,8 @@ class Load:
     generation: int
     """Generation of the slot's orders in the snapshot; the store refuses when they have changed."""
     model: ModelName
+    depth: Residency = Residency.READY
+    """How deep it is to be there; one of ``ORDERABLE``."""
     evict: tuple[ModelName, ...]
     why: Why
 

@@ -123,7 +123,7 @@ def _orders(pool: PoolState, slot: SlotRow) -> Iterator[Broken]:
     if orders.gen != slot.gen or orders.inc != pool.known.inc:
         yield Broken("orders_are_in_step", slot.slot, f"generation {orders.gen} is not {slot.gen}, or {orders.inc}")
     rows = {model: pool.residencies[slot.slot, model] for model in slot.models}
-    wanted = {model: (row.gen, row.key) for model, row in rows.items() if row.state.occupies_device}
+    wanted = {model: (row.gen, row.key, row.wanted) for model, row in rows.items() if row.state.occupies_device}
     if wanted != orders.wants:
         yield Broken("orders_are_in_step", slot.slot, f"wants {sorted(orders.wants)}, resident {sorted(wanted)}")
     for model, row in rows.items():

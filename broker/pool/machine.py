@@ -23,6 +23,7 @@ from broker.pool.records.state import Due, PoolState, TicketQueue
 from broker.pool.slots import orders, registration, reports
 from broker.pool.slots.orders import scheduled
 from broker.pool.slots.residencies import At, forget
+from schemas.residency import Residency
 
 KEPT_TTLS = 2
 """The list of what is kept of a key lives so many times as long as what is in it, at least."""
@@ -180,10 +181,18 @@ class Pool(PoolState):
         reports.take_in(self, slot, report)
 
     def want(
-        self, slot: SlotId, model: ModelName, *, generation: int, evict: Sequence[ModelName], key: str, why: str
+        self,
+        slot: SlotId,
+        model: ModelName,
+        *,
+        depth: Residency,
+        generation: int,
+        evict: Sequence[ModelName],
+        key: str,
+        why: str,
     ) -> None:
         """See ``slots.orders.want``."""
-        orders.want(self, scheduled(slot, model, why), generation=generation, evict=evict, key=key)
+        orders.want(self, scheduled(slot, model, why), generation=generation, depth=depth, evict=evict, key=key)
 
     def unwant(self, slot: SlotId, model: ModelName, *, generation: int, why: str) -> None:
         """See ``slots.orders.unwant``."""

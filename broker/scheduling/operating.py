@@ -66,5 +66,12 @@ class Operating:
         if isinstance(order, Unload):
             await self._store.unwant(slot=slot, generation=generation, model=model, why=why)
             return
-        key = new_generation_key()
-        await self._store.want(slot=slot, generation=generation, model=model, evict=order.evict, key=key, why=why)
+        await self._store.want(
+            slot=slot,
+            generation=generation,
+            model=model,
+            depth=order.depth,
+            evict=order.evict,
+            key=new_generation_key(),
+            why=why,
+        )

@@ -259,9 +259,16 @@ class Scheduler:
     async def _carry_out(self, decision: Decision) -> None:
         store, why = self._store, decision.why.value
         match decision:
-            case Load(slot=slot, generation=generation, model=model, evict=evict):
-                key = self._new_key()
-                await store.want(slot=slot, generation=generation, model=model, evict=evict, key=key, why=why)
+            case Load(slot=slot, generation=generation, model=model, depth=depth, evict=evict):
+                await store.want(
+                    slot=slot,
+                    generation=generation,
+                    model=model,
+                    depth=depth,
+                    evict=evict,
+                    key=self._new_key(),
+                    why=why,
+                )
             case Unload(slot=slot, generation=generation, model=model):
                 await store.unwant(slot=slot, generation=generation, model=model, why=why)
             case SetAdmission(slot=slot, model=model, residency_generation=generation, admit=admit):

@@ -23,6 +23,7 @@ from broker.core.lease import (
 from broker.core.snapshot import Snapshot
 from broker.store.days import Days
 from broker.store.egress import Egress
+from schemas.residency import Residency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,15 @@ class Store(Protocol):
         """Slots that have a report (also ones never registered)."""
 
     async def want(
-        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+        self,
+        *,
+        slot: SlotId,
+        generation: int,
+        model: ModelName,
+        depth: Residency,
+        evict: Sequence[ModelName],
+        key: str,
+        why: str,
     ) -> None:
         """Commit a ``Load``. Raises ``StaleDecisionError`` when the picture was old."""
 

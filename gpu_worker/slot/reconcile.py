@@ -7,15 +7,17 @@ ends with nothing left to do and exactly the wanted models resident or failed.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from schemas.residency import Residency
+from schemas.residency import ORDERABLE, Residency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A model the orders want, and the generation that asked for it."""
+    """A model the orders want, the generation that asked for it, and how deep."""
 
     model: str
     generation: int
+    depth: str = Residency.READY
+    """As the orders say it, which may be a word that this worker does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,9 @@ def reconcile(
     3. While anything loads, nothing else loads: two loads at once are slower than one after the other.
     4. Of what is wanted and absent the oldest generation is next:
        4.1 rejected when this host's catalogue does not know it,
-       4.2 rejected when it does not fit beside what stays,
-       4.3 else loaded.
+       4.2 rejected when this worker does not know the depth,
+       4.3 rejected when it does not fit beside what stays,
+       4.4 else loaded.
     A failed load stays failed until its generation is no longer wanted: retrying is the broker's decision.
 
     Args:
@@ -76,21 +79,24 @@ def reconcile(
         footprints_mib: Declared footprint of every model of this host's catalogue.
         budget_mib: What the slot may use now, foreign use already subtracted.
     """
-    wishes = {(wish.model, wish.generation) for wish in wanted}
+    wishes = {(wish.model, wish.generation): wish.depth for wish in wanted}
     present = sorted(residents, key=lambda resident: (resident.generation, resident.model))
     for resident in present:  # 1
         if (resident.model, resident.generation) not in wishes and resident.depth is not Residency.UNLOADING:
             return Unload(model=resident.model, generation=resident.generation)
     if any(resident.depth in {Residency.UNLOADING, Residency.LOADING} for resident in present):  # 2, 3
         return None
-    absent = wishes - {(resident.model, resident.generation) for resident in present}
+    absent = wishes.keys() - {(resident.model, resident.generation) for resident in present}
     if not absent:
         return None
     model, generation = min(absent, key=lambda wish: (wish[1], wish[0]))  # 4
     if model not in footprints_mib:  # 4.1
         return Reject(model=model, generation=generation, reason="unknown_model: not in this host's catalogue")
+    if wishes[model, generation] not in ORDERABLE:  # 4.2
+        depth = f"{wishes[model, generation]:.32}"
+        return Reject(model=model, generation=generation, reason=f"unknown_depth: this worker knows no {depth!r}")
     used_mib = sum(footprints_mib.get(resident.model, 0) for resident in present if resident.depth is Residency.READY)
-    if used_mib + footprints_mib[model] > budget_mib:  # 4.2
+    if used_mib + footprints_mib[model] > budget_mib:  # 4.3
         need = f"needs {footprints_mib[model]} MiB beside {used_mib} MiB, the slot has {budget_mib} MiB now"
         return Reject(model=model, generation=generation, reason=f"no_memory: {need}")
-    return Load(model=model, generation=generation)  # 4.3
+    return Load(model=model, generation=generation)  # 4.4

@@ -261,7 +261,7 @@ class Supervisor:
         if self._wants is None:
             return None
         return reconcile(
-            (Wanted(model=want.model, generation=want.generation) for want in self._wants),
+            (Wanted(model=want.model, generation=want.generation, depth=want.depth) for want in self._wants),
             (residency.resident for residency in self._residencies.values()),
             footprints_mib={name: recipe.memory_mib for name, recipe in self._recipes.items()},
             budget_mib=self._view.budget_mib,

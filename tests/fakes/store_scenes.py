@@ -93,7 +93,7 @@ async def want(rig: Rig, model: str, *evict: str, slot: str = GPU, why: str = "p
     generation = (await rig.read_orders(slot)).generation
     await rig.store.want(
         slot=SlotId(slot), generation=generation, model=ModelName(model), evict=[ModelName(name) for name in evict],
-        key=f"key-{model}-{generation}", why=why,
+        depth=READY, key=f"key-{model}-{generation}", why=why,
     )  # fmt: skip
 
 

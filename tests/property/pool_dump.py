@@ -96,10 +96,11 @@ def dump_pool(pool: Pool) -> Dump:
         if session.seq is not None:
             out[f"session:{name}"]["seq"] = str(session.seq)
     for slot, orders in pool.orders.items():
-        wants = {f"want:{model}": gen for model, (gen, _) in orders.wants.items()}
-        keys = {f"key:{model}": key for model, (_, key) in orders.wants.items()}
+        wants = {f"want:{model}": gen for model, (gen, _, _) in orders.wants.items()}
+        keys = {f"key:{model}": key for model, (_, key, _) in orders.wants.items()}
+        depths = {f"depth:{model}": depth for model, (_, _, depth) in orders.wants.items()}
         proofs = {f"prove:{model}": number for model, number in orders.proofs.items()}
-        out[f"orders:{slot}"] = _row(orders, skip=("wants", "proofs")) | kept(wants) | kept(keys) | kept(proofs)
+        out[f"orders:{slot}"] = _row(orders, skip=("wants", "proofs")) | kept(wants | keys | depths | proofs)
     return {key: value for key, value in out.items() if value}
 
 

@@ -222,7 +222,7 @@ ORDER = {
     "end_life": ("life",),
     "preempt": ("lease_id", "grace_ms", "why"),
     "tick": (),
-    "want": ("slot", "generation", "model", "why", "key", "evict"),
+    "want": ("slot", "generation", "model", "why", "key", "depth", "evict"),
     "unwant": ("slot", "generation", "model", "why"),
     "admit": ("slot", "residency_generation", "model", "why", "number"),
     "set_slot": ("slot", "event", "who"),

@@ -285,12 +285,12 @@ class Walk:
         self._one_step(worker, dict(orders.wants))
         return self._report(slot)
 
-    def _one_step(self, worker: Worker, wants: dict[ModelName, tuple[int, str]]) -> None:
+    def _one_step(self, worker: Worker, wants: dict[ModelName, tuple[int, str, Residency]]) -> None:
         for name, seen in list(worker.models.items()):
-            if wants.get(ModelName(name), (0, ""))[0] != seen.generation:
+            if wants.get(ModelName(name), (0,))[0] != seen.generation:
                 del worker.models[name]
                 return
-        for name, (gen, _) in wants.items():
+        for name, (gen, *_) in wants.items():
             seen = worker.models.get(name)
             if seen is None:
                 worker.models[name] = ResidencyReport(model=name, state=Residency.LOADING, generation=gen)
@@ -389,7 +389,8 @@ class Walk:
         generation = slot.gen if self.random.random() < 0.9 else slot.gen - 1
         idle = self.random.choice(("prefetch", "prefetch", "restore", "operator:x"))
         why = "waiters" if waiting or self.random.random() < 0.1 else idle
-        args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": why}
+        depth = "ready" if self.random.random() < 0.95 else self.random.choice((*Residency, "parked", ""))
+        args = {"slot": slot.slot, "model": model, "generation": generation, "evict": evict, "why": why, "depth": depth}
         return Step("want", args | {"key": f"key{self._fresh()}"})
 
     def unwant(self) -> Step | None:

@@ -176,6 +176,8 @@ class ResidencyRow:
     use: int = 0
     url: str = ""
     key: str = ""
+    wanted: Residency = Residency.READY
+    """How deep it was last ordered to be."""
     progress: int = 0
     used_at: int = 0
     started: int = 0
@@ -262,8 +264,8 @@ class OrdersRow:
     """Boot of the rival that was refused last."""
     holder: str = ""
     """Who has the slot instead: what that rival tells its operator."""
-    wants: dict[ModelName, tuple[int, str]] = field(default_factory=dict)
-    """Model to generation and key."""
+    wants: dict[ModelName, tuple[int, str, Residency]] = field(default_factory=dict)
+    """Model to generation, key and depth."""
     proofs: dict[ModelName, int] = field(default_factory=dict)
     """Model to the number of the last doubt about its server."""
 

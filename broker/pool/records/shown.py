@@ -97,7 +97,7 @@ class ShownPool:
 UNSHOWN = {
     ModelRow: frozenset({"ready", "loading", "failing", "only_warm", "turn", "arrivals"}),
     SlotRow: frozenset({"slot", "wish", "inc", "epoch", "boot", "home", "old_boots", "beat", "seen", "models"}),
-    ResidencyRow: frozenset({"url", "key", "mib", "doubts", "fails", "stamp", "given_up"}),
+    ResidencyRow: frozenset({"url", "key", "wanted", "mib", "doubts", "fails", "stamp", "given_up"}),
 }
 """Fields of rows that a reader has no use for, or no business with."""
 HELD_FIELDS = ("id", "model", "priority", "state", "granted", "deadline", "expected_ms", "single")

@@ -12,7 +12,7 @@ from broker.pool.records.failures import is_given_up
 from broker.pool.records.rows import OrdersRow, ResidencyRow, SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.residencies import At, order, withdraw
-from schemas.residency import Residency
+from schemas.residency import ORDERABLE, Residency
 
 BY_HAND = "operator"
 """How ``why`` begins where an operator orders something: no back-off holds it up."""
@@ -30,15 +30,17 @@ def footprint_mib(pool: PoolState, model: ModelName, residency: ResidencyRow) ->
     return residency.mib or declared
 
 
-def want(pool: PoolState, at: At, *, generation: int, evict: Sequence[ModelName], key: str) -> None:
+def want(pool: PoolState, at: At, *, generation: int, depth: str, evict: Sequence[ModelName], key: str) -> None:
     """Commit a ``Load``: one model more, the evicted ones less, in the same orders.
 
     Raises:
-        BadArgumentError: Unknown slot or model, or a model evicted for itself.
+        BadArgumentError: Unknown slot or model, a depth that cannot be ordered, or a model evicted for itself.
         StaleDecisionError: The slot's orders, state, leases or room are not what was decided upon.
     """
     if at.slot not in pool.slots or at.model not in pool.models or at.model in evict or not key:
         raise BadArgumentError("unknown slot or model")
+    if depth not in ORDERABLE:
+        raise BadArgumentError(f"{depth} is no depth that can be ordered")
     slot = pool.slots[at.slot]
     _refuse_want(pool, at, generation=generation, evict=evict)
     slot.gen += 1
@@ -46,8 +48,8 @@ def want(pool: PoolState, at: At, *, generation: int, evict: Sequence[ModelName]
         evicted = At(at.slot, model, at.cause, room_for=at.model)
         withdraw(pool, evicted)
         drop_order(pool, evicted)
-    order(pool, at, gen=slot.gen, key=key)
-    pool.orders[at.slot].wants[at.model] = (slot.gen, key)
+    order(pool, at, gen=slot.gen, key=key, depth=Residency(depth))
+    put_order(pool, at)
     write_orders(pool, slot)
 
 
@@ -113,6 +115,12 @@ def _give_up(pool: PoolState, at: At) -> None:
     if model.queued > 0:
         raise StaleDecisionError(f"{model.queued} wait for {at.model}")
     model.given_up = pool.now
+
+
+def put_order(pool: PoolState, at: At) -> None:
+    """Say in the orders what a residency is wanted as."""
+    residency = pool.residencies[at.key]
+    pool.orders[at.slot].wants[at.model] = (residency.gen, residency.key, residency.wanted)
 
 
 def drop_order(pool: PoolState, at: At) -> None:

@@ -13,7 +13,7 @@ from broker.pool.records.failures import Failure
 from broker.pool.records.rows import OrdersRow, ResidencyRow, SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.inspections import Inspected, believe_inspections, priors_of, start_over
-from broker.pool.slots.orders import drop_order, write_orders
+from broker.pool.slots.orders import drop_order, put_order, write_orders
 from broker.pool.slots.residencies import (
     At,
     become_ready,
@@ -164,7 +164,7 @@ def _register(pool: PoolState, slot: SlotRow, report: Observation) -> None:
     for model in slot.models:
         at, residency = At(slot.slot, model, cause), pool.residencies[slot.slot, model]
         if confirmed(residency, report.models.get(model)):
-            _keep(pool, at, residency)
+            _keep(pool, at)
         elif residency.state.occupies_device:
             lose_leases(pool, slot.slot, model, cause)
             withdraw(pool, at)
@@ -180,8 +180,8 @@ def confirmed(residency: ResidencyRow, seen: Seen | None) -> bool:
     return residency.state is Residency.READY and seen.state == "ready"
 
 
-def _keep(pool: PoolState, at: At, residency: ResidencyRow) -> None:
-    pool.orders[at.slot].wants[at.model] = (residency.gen, residency.key)
+def _keep(pool: PoolState, at: At) -> None:
+    put_order(pool, at)
     for lease_id in pool.held.get(at.key, {}):
         lease = pool.leases[lease_id]
         if lease.state is LeaseState.ACTIVE:

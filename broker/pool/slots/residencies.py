@@ -73,13 +73,19 @@ def _listed(slots: tuple[SlotId, ...], slot: SlotId, *, here: bool) -> tuple[Slo
     return tuple(sorted(others | {slot} if here else others))
 
 
-def order(pool: PoolState, at: At, *, gen: int, key: str) -> None:
+def order(pool: PoolState, at: At, *, gen: int, key: str, depth: Residency) -> None:
     """A load was ordered. What is known of failures lately stays."""
     old = pool.residency(at.slot, at.model)
     if is_old(old, pool.now):
         forgive(pool, at.slot, at.model)
     pool.residencies[at.key] = ResidencyRow(
-        gen=gen, key=key, started=pool.now, why=at.cause.why, prefetched=at.cause.why == GUESS, **kept(old)
+        gen=gen,
+        key=key,
+        wanted=depth,
+        started=pool.now,
+        why=at.cause.why,
+        prefetched=at.cause.why == GUESS,
+        **kept(old),
     )
     model, slot = pool.models[at.model], pool.slots[at.slot]
     model.resting = False

@@ -125,8 +125,8 @@ def orders_of(row: OrdersRow | None) -> Orders:
     if row is None:
         return Orders()
     wants = tuple(
-        Want(model=model, generation=gen, key=key, prove=row.proofs.get(model, 0))
-        for model, (gen, key) in sorted(row.wants.items())
+        Want(model=model, generation=gen, key=key, depth=depth, prove=row.proofs.get(model, 0))
+        for model, (gen, key, depth) in sorted(row.wants.items())
     )
     return Orders(
         incarnation=row.inc,

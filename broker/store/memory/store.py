@@ -23,6 +23,7 @@ from broker.store.memory.egress import MemoryEgress, StoreLife
 from broker.store.memory.mail import IngressInbox, Log, orders_of
 from broker.store.port import EVENTS_KEPT, Event, IngressEntry, PoolSettings, Violation
 from schemas.messages import Orders, Report, report_to_hash
+from schemas.residency import Residency
 
 BELLS_KEPT = 1_000
 SWEEP_MS = 60_000
@@ -250,11 +251,19 @@ class MemoryStore:
         return sorted(self._reports)
 
     async def want(
-        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+        self,
+        *,
+        slot: SlotId,
+        generation: int,
+        model: ModelName,
+        depth: Residency,
+        evict: Sequence[ModelName],
+        key: str,
+        why: str,
     ) -> None:
         """See the port."""
         with self._writing() as pool:
-            pool.want(slot, model, generation=generation, evict=evict, key=key, why=why)
+            pool.want(slot, model, depth=depth, generation=generation, evict=evict, key=key, why=why)
 
     async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None:
         """See the port."""

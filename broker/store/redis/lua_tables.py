@@ -34,7 +34,7 @@ from broker.store import egress, port
 from broker.store.redis.codec import store_words_of
 from broker.store.redis.hashes import words_of_row
 from broker.store.redis.lua_library import FOLDER, HASH_MARK, TABLES_FILE, VERSION
-from schemas.residency import Residency
+from schemas.residency import ORDERABLE, Residency
 
 CONSTANTS: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (rows, ("MAX_LOOP", "SURVIVED_MS", "PROVED_MS", "FORGET_MS", "UNSERVED_MS", "MOST_DOUBLINGS", "GUESS", "WRONG",
@@ -173,6 +173,7 @@ def render_tables() -> str:
         _set((event.value for event in lifecycle.LEARNED_FROM), "POOL.LEARNED_FROM"),
         _set((state.value for state in Residency if state.occupies_device), "POOL.OCCUPIES_DEVICE"),
         _set((state.value for state in Residency if state.occupies_host), "POOL.OCCUPIES_HOST"),
+        _set((state.value for state in ORDERABLE), "POOL.ORDERABLE"),
         _set(orders.FOR_WAITERS, "POOL.FOR_WAITERS"),
         _set((kind.value for kind in PROVED), "POOL.PROVED"),
         _set(registration.KINDS, "POOL.KINDS"),

@@ -23,6 +23,7 @@ from broker.store.redis.egress import RedisEgress
 from broker.store.redis.library import check_server, ensure_library, library_advice
 from broker.store.redis.link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
 from schemas.messages import base_key
+from schemas.residency import Residency
 
 BELLS_READ = 16
 """At once: an entry of a worker gone wrong may be of any size."""
@@ -230,10 +231,18 @@ class RedisStore:
         return [SlotId(slot) for slot, exists in zip(slots, there, strict=True) if exists]
 
     async def want(
-        self, *, slot: SlotId, generation: int, model: ModelName, evict: Sequence[ModelName], key: str, why: str
+        self,
+        *,
+        slot: SlotId,
+        generation: int,
+        model: ModelName,
+        depth: Residency,
+        evict: Sequence[ModelName],
+        key: str,
+        why: str,
     ) -> None:
         """See the port."""
-        await self._function("want", slot, generation, model, why, key, *evict)
+        await self._function("want", slot, generation, model, why, key, depth, *evict)
 
     async def unwant(self, *, slot: SlotId, generation: int, model: ModelName, why: str) -> None:
         """See the port."""

@@ -226,7 +226,7 @@ async def test_an_operator_heals_a_slot_or_orders_a_load_that_no_back_off_holds_
     worker = await ready(rig)
     await fail(rig, worker, FailureKind.PERMANENT)
     generation = (await rig.read_orders(GPU)).generation
-    await rig.store.want(slot=GPU, generation=generation, model=A, evict=[], key="k", why="operator")
+    await rig.store.want(slot=GPU, generation=generation, model=A, depth=READY, evict=[], key="k", why="operator")
     await worker.say("a", FAILED, error=WORDS, failure=FailureKind.PERMANENT)
     await worker.gone("a")
     assert (await failure_of(rig)).fails == 2

@@ -12,7 +12,7 @@ from broker.core import errors
 from broker.core.lease import LeaseState, ModelName, SlotId
 from broker.core.slot import SlotState
 from broker.core.snapshot import ADMIT_NONE
-from schemas.residency import Residency
+from schemas.residency import ORDERABLE, Residency
 from tests.fakes.store_rigs import BASE, SETTINGS
 from tests.fakes.store_scenes import GPU, LOADING, READY, HandWorker, kinds, ready, release, want
 
@@ -200,7 +200,14 @@ async def test_nothing_is_granted_on_a_slot_that_is_not_open(rig):
 async def test_a_load_for_somebody_who_left_meanwhile_is_not_begun_and_evicts_nobody(rig, why):
     await ready(rig, "a")
     gen = (await rig.read_orders(GPU)).generation
-    load = {"slot": GPU, "generation": gen, "model": ModelName("big"), "evict": [ModelName("a")], "key": "k"}
+    load = {
+        "slot": GPU,
+        "generation": gen,
+        "model": ModelName("big"),
+        "depth": READY,
+        "evict": [ModelName("a")],
+        "key": "k",
+    }
     left = await rig.store.acquire(rig.request(model="big"))
     await release(rig, left)
     with pytest.raises(errors.StaleDecisionError):
@@ -262,13 +269,35 @@ async def test_want_is_refused_when_the_picture_was_old(rig):
     ]
     for case in cases:
         with pytest.raises(errors.StaleDecisionError):
-            await rig.store.want(slot=GPU, key="k", why="prefetch", **case)
+            await rig.store.want(slot=GPU, depth=READY, key="k", why="prefetch", **case)
+    nowhere = {"slot": SlotId("none"), "generation": 0, "model": ModelName("a"), "evict": []}
     with pytest.raises(errors.BadArgumentError):
-        await rig.store.want(slot=SlotId("none"), generation=0, model=ModelName("a"), evict=[], key="k", why="")
+        await rig.store.want(**nowhere, depth=READY, key="k", why="")
     assert (await rig.read_orders(GPU)).generation == gen
     await release(rig, held)
     await want(rig, "big", "a")
     assert [one.model for one in (await rig.read_orders(GPU)).wants] == ["big"]
+
+
+async def test_orders_say_how_deep_a_model_is_wanted(rig):
+    worker = await ready(rig, "a")
+    [asked] = (await rig.read_orders(GPU)).wants
+    assert (asked.model, asked.depth) == ("a", "ready")
+    await rig.restart("another-run")
+    await rig.store.tick()
+    await worker.register()
+    [asked] = (await rig.read_orders(GPU)).wants
+    assert asked.depth == "ready", "what a new registration confirms is wanted as deep as before"
+
+
+@pytest.mark.parametrize("depth", [*sorted(set(Residency) - ORDERABLE), "parked", ""])
+async def test_what_is_no_depth_to_stay_in_is_never_ordered(rig, depth):
+    await ready(rig)
+    before = await rig.read_orders(GPU)
+    load = {"slot": GPU, "generation": before.generation, "model": ModelName("a"), "evict": [], "key": "k"}
+    with pytest.raises(errors.BadArgumentError):
+        await rig.store.want(**load, depth=depth, why="prefetch")
+    assert await rig.read_orders(GPU) == before
 
 
 async def test_one_load_at_a_time_on_a_slot(rig):

@@ -103,6 +103,7 @@ local function check_orders(c, found, name)
     if orders.occupied(residency) then
       wanted = wanted + 1
       agree = agree and told['want:' .. model] == residency.gen and told['key:' .. model] == residency.key
+        and (told['depth:' .. model] or 'ready') == (residency.wanted or 'ready')
     end
     if int(residency.gen) > int(slot.gen) then
       broken(found, 'generations_only_grow', name .. ':' .. model, residency.gen .. ' above ' .. s(int(slot.gen)))

@@ -96,13 +96,13 @@ function_of('tick', frame.writer(function(c) return machine.tick(c) end), 'allow
 -- unsound, ended, granted. Errors: none; an unsound report sets its slot offline.
 function_of('observe', frame.writer(function(c, args) registration.observe(c, args[1]) end), 'allow-oom')
 
--- KEYS: base. ARGV: slot, slot_gen, model, why, key, then models to evict. Reply: nil. Events: loading; of the
+-- KEYS: base. ARGV: slot, slot_gen, model, why, key, depth, then models to evict. Reply: nil. Events: loading; of the
 -- evicted ones unloading. Errors: STALE, BAD_ARGUMENT. The slot has the generation slot_gen in the picture that was
 -- decided on; `key` is the generation key.
 function_of('want', frame.writer(function(c, args)
   local evict = {}
-  for i = 6, #args do evict[#evict + 1] = args[i] end
-  orders.want(c, decision(c, args), whole(args[2]), args[5], evict)
+  for i = 7, #args do evict[#evict + 1] = args[i] end
+  orders.want(c, decision(c, args), whole(args[2]), args[5], args[6] or '', evict)
 end))
 
 -- KEYS: base. ARGV: slot, slot_gen, model, why. Reply: nil. Events: unloading, ended. Errors: STALE, BAD_ARGUMENT.

@@ -91,6 +91,7 @@ POOL.OWN_DOING = {cancel = true, expire = true, release = true, time_out = true}
 POOL.LEARNED_FROM = {expire = true, release = true}
 POOL.OCCUPIES_DEVICE = {loading = true, ready = true}
 POOL.OCCUPIES_HOST = {failed = true, loading = true, ready = true, unloading = true}
+POOL.ORDERABLE = {ready = true}
 POOL.FOR_WAITERS = {age_bound = true, waiters = true}
 POOL.PROVED = {room = true, useless = true}
 POOL.KINDS = {host = true, passing = true, permanent = true, room = true, useless = true}
@@ -103,10 +104,10 @@ POOL.FAILURE_FIELDS = {
   'error', 'kind', 'fails', 'tries', 'falls', 'failed_at', 'stamp', 'retry_at', 'given_up', 'quarantined'
 }
 POOL.NEW_RESIDENCY = {
-  'state', 'absent', 'gen', '0', 'admit', '9007199254740991', 'use', '0', 'url', '', 'key', '', 'progress', '0',
-  'used_at', '0', 'started', '0', 'loaded', '0', 'waited', '0', 'mib', '0', 'why', '', 'prefetched', '', 'doubts',
-  '0', 'error', '', 'kind', '', 'fails', '0', 'tries', '0', 'falls', '0', 'failed_at', '0', 'stamp', '', 'retry_at',
-  '0', 'given_up', '0', 'quarantined', ''
+  'state', 'absent', 'gen', '0', 'admit', '9007199254740991', 'use', '0', 'url', '', 'key', '', 'wanted', 'ready',
+  'progress', '0', 'used_at', '0', 'started', '0', 'loaded', '0', 'waited', '0', 'mib', '0', 'why', '', 'prefetched',
+  '', 'doubts', '0', 'error', '', 'kind', '', 'fails', '0', 'tries', '0', 'falls', '0', 'failed_at', '0', 'stamp', '',
+  'retry_at', '0', 'given_up', '0', 'quarantined', ''
 }
 POOL.SPEC_FIELDS = {
   'name', 'memory_mib', 'lease_limit', 'is_default', 'release_ms', 'load_hint_ms', 'hold_hint_ms', 'keep', 'pinned',

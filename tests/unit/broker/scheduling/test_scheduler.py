@@ -64,7 +64,9 @@ class World:
     async def make_ready(self) -> None:
         slot, model = SlotId("gpu0"), ModelName("a")
         generation = self.store.read_orders(slot).generation
-        await self.store.want(slot=slot, generation=generation, model=model, evict=(), key="k", why="restore")
+        await self.store.want(
+            slot=slot, generation=generation, model=model, depth=Residency.READY, evict=(), key="k", why="restore"
+        )
         generation = self.store.read_orders(slot).generation
         there = ResidencyReport(model=model, state=Residency.READY, generation=generation, url="http://x/v1")
         self.now_s += 1.0

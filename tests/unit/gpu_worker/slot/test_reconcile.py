@@ -53,6 +53,14 @@ def test_an_unknown_model_is_rejected():
     assert rejected.reason.startswith("unknown_model")
 
 
+def test_a_depth_that_this_worker_does_not_know_is_rejected_once():
+    wanted = [Wanted(model="a", generation=1, depth="parked")]
+    rejected = reconcile(wanted, [], footprints_mib=FOOTPRINTS, budget_mib=1000)
+    assert rejected == Reject(model="a", generation=1, reason="unknown_depth: this worker knows no 'parked'")
+    failed = [Resident(model="a", generation=1, depth=Residency.FAILED)]
+    assert reconcile(wanted, failed, footprints_mib=FOOTPRINTS, budget_mib=1000) is None
+
+
 def test_what_does_not_fit_beside_what_stays_is_rejected():
     rejected = step([("a", 1), ("b", 2)], [("a", 1, Residency.READY)], budget_mib=700)
     assert isinstance(rejected, Reject)

@@ -201,6 +201,8 @@ async def test_memory_that_does_not_come_back_is_the_slots_fault(scene):
     "want, kind, error",
     [
         ({"model": "sh -c"}, FailureKind.PERMANENT, "unknown_model: "),
+        ({"model": "a", "depth": "parked"}, FailureKind.HOST, "unknown_depth: this worker knows no 'parked'"),
+        ({"model": "a", "depth": "loading"}, FailureKind.HOST, "unknown_depth: "),
         ({"model": "a", "key": ""}, FailureKind.HOST, "bad_key: "),
         ({"model": "a", "key": "two words"}, FailureKind.HOST, "bad_key: "),
         ({"model": "a", "key": "k\r\nX: y"}, FailureKind.HOST, "bad_key: "),

@@ -23,12 +23,14 @@ function orders.write(c, name)
   redis.call('XADD', c.P .. ':ring:' .. name, 'MAXLEN', '~', RINGS_KEPT, '*', 'gen', slot.gen or '0')
 end
 
-function orders.put(c, slot, model, gen, key)
-  redis.call('HSET', orders.key(c, slot), 'want:' .. model, gen, 'key:' .. model, key)
+function orders.put(c, slot, model)
+  local residency = rows.residency(c, slot, model)
+  redis.call('HSET', orders.key(c, slot), 'want:' .. model, residency.gen, 'key:' .. model, residency.key,
+    'depth:' .. model, residency.wanted or 'ready')
 end
 
 function orders.drop(c, slot, model)
-  redis.call('HDEL', orders.key(c, slot), 'want:' .. model, 'key:' .. model, 'prove:' .. model)
+  redis.call('HDEL', orders.key(c, slot), 'want:' .. model, 'key:' .. model, 'depth:' .. model, 'prove:' .. model)
 end
 
 local function refuse_old_picture(slot, gen)
@@ -57,11 +59,12 @@ local function refuse_room(c, at, slot, evict)
   end
 end
 
-function orders.want(c, at, gen, key, evict)
+function orders.want(c, at, gen, key, depth, evict)
   local slot, model = rows.slot(c, at.slot), rows.model(c, at.model)
   if not slot.state or not model.name or has(evict, at.model) or key == '' then
     refuse('BAD_ARGUMENT', 'unknown slot or model')
   end
+  if not POOL.ORDERABLE[depth] then refuse('BAD_ARGUMENT', depth .. ' is no depth that can be ordered') end
   refuse_old_picture(slot, gen)
   if slot.state ~= 'open' or not has(words(slot.serves), at.model) then
     refuse('STALE', 'slot ' .. at.slot .. ' is ' .. slot.state .. ' or does not serve ' .. at.model)
@@ -81,8 +84,8 @@ function orders.want(c, at, gen, key, evict)
     residencies.withdraw(c, {slot = at.slot, model = name, who = at.who, why = at.why, room_for = at.model})
     orders.drop(c, at.slot, name)
   end
-  residencies.order(c, at, slot.gen, key)
-  orders.put(c, at.slot, at.model, slot.gen, key)
+  residencies.order(c, at, slot.gen, key, depth)
+  orders.put(c, at.slot, at.model)
   orders.write(c, at.slot)
 end
 

@@ -63,8 +63,7 @@ local function confirmed(residency, report, model)
 end
 
 local function keep(c, name, model)
-  local residency = rows.residency(c, name, model)
-  orders.put(c, name, model, residency.gen, residency.key)
+  orders.put(c, name, model)
   for _, id in ipairs(redis.call('ZRANGE', handout.held_key(c, name, model), 0, -1)) do
     local lease = rows.lease(c, id)
     if lease.state == 'active' then

@@ -34,12 +34,13 @@ function residencies.reset(residency)
   end
 end
 
-function residencies.order(c, at, gen, key)
+function residencies.order(c, at, gen, key, depth)
   local residency, slot, model = rows.residency(c, at.slot, at.model), rows.slot(c, at.slot), rows.model(c, at.model)
   if failures.is_old(c, residency) then failures.forgive(c, at.slot, at.model) end
   residencies.reset(residency)
   rows.put(residency, 'gen', gen)
   rows.put(residency, 'key', key)
+  rows.put(residency, 'wanted', depth)
   rows.put(residency, 'started', c.now_text)
   rows.put(residency, 'why', at.why)
   if at.why == POOL.GUESS then rows.put(residency, 'prefetched', '1') end
