@@ -5,6 +5,7 @@
 
 import asyncio
 import re
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,6 +33,14 @@ lease_limit = 2
 """
 SHELL = 'r() { redis-cli --no-raw -s "$S" "$@"; }\n'
 END = "-- end of command --"
+PROGRAMS = "/usr/bin:/bin"
+"""Where the page's programs are looked for."""
+MISSING = "no redis-cli (Debian: apt install redis-tools)"
+
+
+def has_redis_cli() -> bool:
+    """Can the page's commands be typed here?"""
+    return shutil.which("redis-cli", path=PROGRAMS) is not None
 
 
 @asynccontextmanager
@@ -72,7 +81,7 @@ def type_in(socket: Path, typed: list[str]) -> list[str]:
     done = subprocess.run(
         ["bash", "-c", script],
         check=False,
-        env={"S": str(socket), "PATH": "/usr/bin:/bin"},
+        env={"S": str(socket), "PATH": PROGRAMS},
         capture_output=True,
         text=True,
         timeout=60,
@@ -82,7 +91,9 @@ def type_in(socket: Path, typed: list[str]) -> list[str]:
 
 
 async def rewrite() -> None:
-    """Type the page's commands and put the outputs in."""
+    """Type the page's commands and put the outputs in; without redis-cli refuse, and leave the page as it is."""
+    if not has_redis_cli():
+        raise SystemExit(f"{MISSING}: {PAGE.name} stays as it is")
     page = PAGE.read_text(encoding="utf-8")
     asked = [command for block in blocks(page) for command, _ in commands(block)]
     async with scene() as socket:
