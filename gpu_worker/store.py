@@ -13,14 +13,11 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from gpu_worker.store_port import StoreError
 from schemas.messages import Orders, Report, base_key, orders_from_hash, report_to_hash
 
 BELL_LENGTH = 1000
 RING_BATCH = 100
-
-
-class StoreError(Exception):
-    """The store is away, refuses, or answered nonsense; try again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

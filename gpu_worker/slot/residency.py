@@ -15,7 +15,7 @@ from gpu_worker.drivers.dispatcher import Dispatcher
 from gpu_worker.drivers.failing import Around, Failing, ProcessEnd, of_a_death, of_a_fall, of_no_output
 from gpu_worker.drivers.port import LoadError, Server, StuckError
 from gpu_worker.host.memory import MemoryView, SlotMemory
-from gpu_worker.slot import clock, readiness
+from gpu_worker.slot import clock, liveness, probe, readiness
 from gpu_worker.slot.reconcile import Resident
 from schemas.messages import FailureKind, ResidencyReport
 from schemas.residency import Residency
@@ -41,7 +41,7 @@ class Care:
     """A server that is doubted owes one token within this."""
     adopt_timeout_s: float = 5.0
     memory_timeout_s: float = 10.0
-    connect: readiness.Connect = readiness.connection_to
+    connect: probe.Connect = probe.connection_to
 
 
 class DiedError(Exception):
@@ -74,7 +74,7 @@ class SlotResidency:
         self._task: asyncio.Task[None] | None = None
         self._proof: asyncio.Task[None] | None = None
         self._proved = 0
-        self._target_now: readiness.ProbeTarget | None = None
+        self._target_now: probe.ProbeTarget | None = None
         self._nobodys_mib = 0
         self._pids: set[int] = set()
         self.on_change: Callable[[], None] = lambda: None
@@ -221,10 +221,10 @@ class SlotResidency:
         if isinstance(died, ProcessEnd):
             raise DiedError(died, server.last_words())
 
-    def _target(self, server: Server) -> readiness.ProbeTarget:
+    def _target(self, server: Server) -> probe.ProbeTarget:
         if self._target_now is None:
             recipe = server.launch.recipe
-            self._target_now = readiness.ProbeTarget(
+            self._target_now = probe.ProbeTarget(
                 address=server.address,
                 key=server.launch.key,
                 served_name=recipe.served_name,
@@ -256,7 +256,7 @@ class SlotResidency:
 
     async def _watch(self, server: Server) -> None:
         care = self._care
-        probing = readiness.wait_unresponsive(
+        probing = liveness.wait_unresponsive(
             self._target(server),
             interval_s=care.probe_interval_s,
             timeout_s=care.probe_timeout_s,
@@ -271,9 +271,7 @@ class SlotResidency:
     async def _prove(self, server: Server) -> None:
         patience_s = self._care.prove_timeout_s
         try:
-            trouble = await readiness.find_useless(
-                self._target(server), patience_s=patience_s, worked_s=server.worked_s
-            )
+            trouble = await liveness.find_useless(self._target(server), patience_s=patience_s, worked_s=server.worked_s)
         except Exception:  # a doubt must not cost the server its life
             log.exception("proof_crashed", extra=self._label())
             return

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from gpu_worker.slot.settings import FIRST_RETRY_S, SlotSettings, StorePort
-from gpu_worker.store import StoreError
+from gpu_worker.slot.settings import FIRST_RETRY_S, SlotSettings
+from gpu_worker.store_port import StoreError, StorePort
 
 RING_BLOCK_S = 10.0
 

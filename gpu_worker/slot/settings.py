@@ -1,33 +1,12 @@
-"""One slot as its supervisor sees it: settings, what it needs of the store, how it ends."""
+"""One slot as its supervisor sees it: its settings, how long it leaves a store alone, and how it ends."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 import msgspec
 
 from gpu_worker.slot.residency import Care
-from schemas.messages import Orders, Report
-
-
-class StorePort(Protocol):
-    """What the loop needs of the store."""
-
-    async def read_orders(self, slot: str) -> Orders:
-        """The desired state; raises `StoreError`."""
-        ...
-
-    async def write_report(self, slot: str, report: Report) -> None:
-        """Replace the report; raises `StoreError`."""
-        ...
-
-    async def write_changed_report(self, slot: str, report: Report) -> None:
-        """Replace the report and ring; raises `StoreError`."""
-        ...
-
-    async def wait_ring(self, slot: str, last_id: str, block_s: float) -> str:
-        """Wait for the ring; raises `StoreError`."""
-        ...
+from schemas.messages import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from gpu_worker.slot.reconcile import Load, Reject, Resident, Step, Unload, Want
 from gpu_worker.slot.registration import Claim, Heading, OrdersVerdict, WorkerStanding, judge_orders
 from gpu_worker.slot.residency import SlotResidency
 from gpu_worker.slot.ring import listen
-from gpu_worker.slot.settings import Backoff, Ending, SlotSettings, StorePort, essence, is_usable_key
+from gpu_worker.slot.settings import Backoff, Ending, SlotSettings, essence, is_usable_key
 from gpu_worker.slot.unanswered import Unanswered
-from gpu_worker.store import StoreError
+from gpu_worker.store_port import StoreError, StorePort
 from schemas.messages import Inspection, Orders, Report, Want
 from schemas.residency import Residency
 

@@ -21,7 +21,7 @@ from gpu_worker.slot.high_water import HighWater
 from gpu_worker.slot.residency import Care
 from gpu_worker.slot.settings import SlotSettings
 from gpu_worker.slot.supervisor import Supervisor
-from gpu_worker.store import StoreError
+from gpu_worker.store_port import StoreError
 from schemas.messages import Orders, Report, Want
 
 SLOT, BOOT, INCARNATION = "gpu0", "me", "inc1"
@@ -195,7 +195,7 @@ class MemoryDriver(Driver):
         return list(self.left)
 
     async def connect(self, address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As ``readiness.Connect``."""
+        """As ``probe.Connect``."""
         server = next((one for one in self.servers if one.address == address and one.running), None)
         if server is None:
             raise ConnectionRefusedError(f"nobody listens at {address}")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gpu_worker.drivers.port import Capability, IncapableError, LoadError, ParkError
-from gpu_worker.slot.readiness import ProbeTarget, ask, wait_ready
+from gpu_worker.slot.probe import ProbeTarget, ask
+from gpu_worker.slot.readiness import wait_ready
 from schemas.config.drivers import DRIVERS
 from tests.contract.drivers.conftest import RIGS, SLOT, eventually
 

@@ -14,15 +14,9 @@ from gpu_worker.drivers.port import Address
 from gpu_worker.drivers.process.progress import progress_percent
 from gpu_worker.host import procfs
 from gpu_worker.host.listeners import Ownership
-from gpu_worker.slot.readiness import (
-    NotReadyError,
-    ProbeError,
-    ProbeTarget,
-    ask,
-    find_useless,
-    wait_ready,
-    wait_unresponsive,
-)
+from gpu_worker.slot.liveness import find_useless, wait_unresponsive
+from gpu_worker.slot.probe import ProbeError, ProbeTarget, ask
+from gpu_worker.slot.readiness import NotReadyError, wait_ready
 from tests.integration.worker.conftest import FAKE
 
 
