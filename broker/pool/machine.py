@@ -20,7 +20,7 @@ from broker.pool.records.key_limits import keep_sequence
 from broker.pool.records.lease_row import Ask, LeaseRow
 from broker.pool.records.rows import Meta, ModelRow, PoolRules, SessionRow
 from broker.pool.records.state import Due, PoolState, TicketQueue
-from broker.pool.slots import orders, registration, reports
+from broker.pool.slots import orders, reports, states
 from broker.pool.slots.orders import scheduled
 from broker.pool.slots.residencies import At, forget
 from schemas.residency import Residency
@@ -74,7 +74,7 @@ class Pool(PoolState):
         if step < 0 or step > self.settings.max_step_ms:
             emit(self, "clock_step", who="scheduler", why=f"{step} ms")
         if meta.run != run:
-            registration.recover(self, run=run, inc=incarnation(run, wall_ms))
+            states.recover(self, run=run, inc=incarnation(run, wall_ms))
 
     def init(self, wall_ms: int, run: str, settings: PoolRules, models: Sequence[ModelSpec]) -> None:
         """Create the pool, or update its settings and catalogue."""
@@ -161,7 +161,7 @@ class Pool(PoolState):
         """
         expire_due(self)
         broker_lives.watch(self)
-        registration.silence(self)
+        states.silence(self)
         for model in sorted(self.models):
             if self.models[model].queued > 0:
                 reject_if_hopeless(self, model)
@@ -223,8 +223,8 @@ class Pool(PoolState):
         reject_if_hopeless(self, model)
 
     def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
-        """See ``slots.registration.set_slot``."""
-        registration.set_slot(self, slot, event=event, who=who)
+        """See ``slots.states.set_slot``."""
+        states.set_slot(self, slot, event=event, who=who)
 
     def is_old(self, sh: str, sequence: int | None) -> bool:
         """Was this session's ingress message, or a later one, carried out before?"""

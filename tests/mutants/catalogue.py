@@ -304,7 +304,7 @@ MUTANTS = (
          FAILURES),
     core("an old failure counts for ever (Python)", "pool/records/failures.py",
          "now >= row.failed_at + FORGET_MS", "now < 0", FAILURES),
-    core("an evicted model is gone at once", "pool/slots/registration.py",
+    core("an evicted model is gone at once", "pool/slots/beliefs.py",
          'if residency.state is Residency.UNLOADING and state == "absent":',
          "if residency.state is Residency.UNLOADING:", SLOTS),
     # ----------------------------------------------------------------------------------------------------- the policy

@@ -1,4 +1,5 @@
 """What happens to slots and to the models on them: registered, ordered, reported, inspected, lost.
 
-Its face is ``registration`` (workers, operators) and ``orders`` (decisions); only ``residencies`` follows its table.
+Its face is ``registration`` and ``reports`` (workers), ``states`` (operators) and ``orders`` (decisions); only
+``residencies`` follows its table.
 """

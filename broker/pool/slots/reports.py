@@ -14,8 +14,10 @@ from broker.pool.leases.lifecycle import Cause
 from broker.pool.records.load_priors import LONGEST_MS
 from broker.pool.records.rows import SlotRow
 from broker.pool.records.state import PoolState
+from broker.pool.slots.beliefs import Observation, Seen
 from broker.pool.slots.inspections import Inspected
-from broker.pool.slots.registration import Observation, Seen, introduce, is_rival, move_slot, observe
+from broker.pool.slots.registration import introduce, is_rival, observe
+from broker.pool.slots.states import move_slot
 from schemas.residency import Residency
 
 COUNT = 2**53 - 1

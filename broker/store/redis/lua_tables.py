@@ -28,7 +28,7 @@ from broker.pool.records.lease_row import (
     Ask,
 )
 from broker.pool.records.shown import HELD_FIELDS, UNSHOWN
-from broker.pool.slots import orders, registration, reports
+from broker.pool.slots import beliefs, orders, registration, reports, states
 from broker.pool.slots.residencies import EVENT_KIND
 from broker.store import egress, port
 from broker.store.redis.codec import store_words_of
@@ -176,8 +176,8 @@ def render_tables() -> str:
         _set((state.value for state in ORDERABLE), "POOL.ORDERABLE"),
         _set(orders.FOR_WAITERS, "POOL.FOR_WAITERS"),
         _set((kind.value for kind in PROVED), "POOL.PROVED"),
-        _set(registration.KINDS, "POOL.KINDS"),
-        _flat({event: f"'{wish}'" for event, wish in registration.WISHES.items()}, "POOL.WISHES"),
+        _set(beliefs.KINDS, "POOL.KINDS"),
+        _flat({event: f"'{wish}'" for event, wish in states.WISHES.items()}, "POOL.WISHES"),
         _list(failures.KEPT, "POOL.FAILURE_FIELDS"),
         _list(_new(rows.ResidencyRow()), "POOL.NEW_RESIDENCY"),
         _list(machine.SPEC_FIELDS, "POOL.SPEC_FIELDS"),

@@ -1,5 +1,5 @@
--- Slots: what the worker reports, registration, silence, recovery, the operator's wishes.
--- Twin of broker/pool/slots/registration.py.
+-- Slots: what the worker reports, registration, silence, recovery, the operator's wishes. Twin of registration, beliefs
+-- and states in broker/pool/slots/.
 local registration = {}
 do
 
