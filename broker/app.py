@@ -225,12 +225,12 @@ def _routing(
     if not config.has_routing:
         return None
     settings = config.routing_settings()
-    ledger = Ledger(limits=config.budgets(), books=store.egress)
+    ledger = Ledger(limits=config.budgets(), books=store.spending)
     return routing_of(
         settings,
         config.firewall(open_scanner() if settings.table.has_cloud else None),
         Spending(ledger, metrics, accounts.book),
-        marks_of(store.egress, name, idle_s=settings.private_idle_s, limit=settings.private_sessions),
+        marks_of(store.privacy_marks, name, idle_s=settings.private_idle_s, limit=settings.private_sessions),
         Clouds(config.upstreams(), accounts.answers, head_s=config.gateway_settings().head_s),
         accounts.speeds,
         last,

@@ -22,7 +22,8 @@ from broker.core.lease import (
 )
 from broker.core.snapshot import Snapshot
 from broker.store.days import Days
-from broker.store.egress import Egress
+from broker.store.privacy_marks import SessionMarks
+from broker.store.spending import SpendingAccounts
 from schemas.residency import Residency
 
 
@@ -127,8 +128,12 @@ class Store(Protocol):
         """What is kept of past days."""
 
     @property
-    def egress(self) -> Egress:
-        """Private sessions and money."""
+    def privacy_marks(self) -> SessionMarks:
+        """Which sessions are private."""
+
+    @property
+    def spending(self) -> SpendingAccounts:
+        """What requests that left did cost."""
 
     async def init(self, settings: PoolSettings) -> None:
         """Create the pool or update its settings and catalogue; leaves leases and slots as they are."""

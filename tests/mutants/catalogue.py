@@ -6,7 +6,7 @@ STORE = "tests/contract/store"
 LEASES, SLOTS, INGRESS = f"{STORE}/test_leases.py", f"{STORE}/test_slots.py", f"{STORE}/test_ingress.py"
 REPORTS, KEYS = f"{STORE}/test_reports.py", f"{STORE}/test_keys.py"
 LIVES, BACK = f"{STORE}/test_lives.py", f"{STORE}/test_coming_back.py"
-OUTSIDE = f"{STORE}/test_outside.py"
+PRIVACY_MARKS = f"{STORE}/test_privacy_marks.py"
 FAILURES = f"{STORE}/test_failures.py"
 ONLY_WARM = f"{STORE}/test_only_warm.py"
 RESIDENCE = f"{STORE}/test_residence.py"
@@ -134,15 +134,15 @@ MUTANTS = (
     lua("time goes backwards", "frame.lua",
         "math.min(math.max(c.step, 0), c.max_step)", "math.min(c.step, c.max_step)", LEASES),
     lua("a copy of the store that was behind is believed", "egress.lua",
-        "if one.inc ~= c.inc and one.silent_ms < idle_ms then", "if one.inc == 'x' then", OUTSIDE),
+        "if one.inc ~= c.inc and one.silent_ms < idle_ms then", "if one.inc == 'x' then", PRIVACY_MARKS),
     lua("a server that nobody wrote to is believed", "egress.lua",
-        "if frame.is_another_server(c) then return true end", "if false then return true end", OUTSIDE),
+        "if frame.is_another_server(c) then return true end", "if false then return true end", PRIVACY_MARKS),
     lua("a mark that is told again lives anew", "egress.lua",
-        "args[i + 1], c.now - age, limit)", "args[i + 1], c.now, limit)", OUTSIDE),
+        "args[i + 1], c.now - age, limit)", "args[i + 1], c.now, limit)", PRIVACY_MARKS),
     lua("whoever did not tell may go", "egress.lua", "if told == c.inc then redis.call('HDEL'",
-        "if true then redis.call('HDEL'", OUTSIDE),
+        "if true then redis.call('HDEL'", PRIVACY_MARKS),
     lua("whoever marks needs not have told what else he knows", "egress.lua",
-        "(told == c.inc and c.inc or '')", "c.inc", OUTSIDE),
+        "(told == c.inc and c.inc or '')", "c.inc", PRIVACY_MARKS),
     lua("a restarted store goes on granting", "frame.lua",
         "if frame.is_another_server(c) then frame.recover(c, frame.run_id()) end",
         "if frame.is_another_server(c) and c.run == '' then frame.recover(c, frame.run_id()) end",

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from broker.core.errors import HotseatError
 from broker.routing.privacy.sessions import OWNER_LETTERS, PrivateSessions, made_unix_s, one_session
-from broker.store.egress import Egress, Hearing, Known, Mark, SessionStanding
 from broker.store.labels import text_hash
 from broker.store.port import Event
+from broker.store.privacy_marks import Hearing, Known, Mark, SessionMarks, SessionStanding
 
 log = logging.getLogger("hotseat.gateway")
 
@@ -41,7 +41,7 @@ SessionNames = Sequence[str]
 class PrivacyMarks:
     """The private sessions that one broker process knows of, and its part in keeping them known."""
 
-    egress: Egress
+    store: SessionMarks
     sessions: PrivateSessions
     name: str
     """Name of this process; no other one ever has it."""
@@ -66,10 +66,10 @@ class PrivacyMarks:
         if self.is_known(session):
             return True
         try:
-            standing = await self.egress.is_private(_keys(session), idle_s=self.idle_s)
+            standing = await self.store.is_private(_keys(session), idle_s=self.idle_s)
             if standing.incarnation != self._told:
                 await self._tell_again(standing.incarnation)
-                standing = await self.egress.is_private(_keys(session), idle_s=self.idle_s)
+                standing = await self.store.is_private(_keys(session), idle_s=self.idle_s)
         except HotseatError as error:
             log.warning("privacy_unknown", extra={"reason": error.code})
             return None
@@ -92,7 +92,7 @@ class PrivacyMarks:
         """
         for key in _keys(session):
             self.sessions.mark(key, _now_s())
-        incarnation = await self.egress.mark_private(
+        incarnation = await self.store.mark_private(
             _keys(session), idle_s=self.idle_s, limit=self.limit, witness=self.name, told=self._told
         )
         if incarnation != self._told:
@@ -139,7 +139,7 @@ class PrivacyMarks:
             while self._told != seen:
                 marks = [Mark(mark=mark, age_s=age_s) for mark, age_s in self.sessions.marks(_now_s())]
                 told = {
-                    await self.egress.mark_again(marks[at : at + AT_ONCE], idle_s=self.idle_s, limit=self.limit)
+                    await self.store.mark_again(marks[at : at + AT_ONCE], idle_s=self.idle_s, limit=self.limit)
                     for at in range(0, max(len(marks), 1), AT_ONCE)
                 }
                 self._hearing = hearing = await self._say(seen if told == {seen} else "", former)
@@ -149,7 +149,7 @@ class PrivacyMarks:
                 seen = hearing.incarnation
 
     async def _say(self, told: str, others: Sequence[str]) -> Hearing:
-        return await self.egress.witness(self.name, told=told, idle_s=self.idle_s, others=others)
+        return await self.store.witness(self.name, told=told, idle_s=self.idle_s, others=others)
 
     def _warn(self, hearing: Hearing) -> None:
         """Log once for whom everybody waits."""
@@ -164,15 +164,15 @@ class PrivacyMarks:
         self._ended = True
         try:
             if self._told:
-                await self.egress.bow_out(self.name, told=self._told)
+                await self.store.bow_out(self.name, told=self._told)
         except HotseatError as error:
             log.warning("bow_out_failed", extra={"reason": error.code})
 
 
-def marks_of(egress: Egress, name: str, *, idle_s: float, limit: int) -> PrivacyMarks:
+def marks_of(store: SessionMarks, name: str, *, idle_s: float, limit: int) -> PrivacyMarks:
     """Make the marks of a process that knows of none yet."""
     sessions = PrivateSessions(limit=limit, idle_s=idle_s)
-    return PrivacyMarks(egress=egress, sessions=sessions, name=name, idle_s=idle_s, limit=limit)
+    return PrivacyMarks(store=store, sessions=sessions, name=name, idle_s=idle_s, limit=limit)
 
 
 def _keys(session: SessionNames) -> list[str]:

@@ -19,8 +19,9 @@ from broker.pool.records.lease_row import LeaseRow
 from broker.pool.records.rows import EventRow
 from broker.store.labels import ask_of, label, session_hash, settings_of, specs_of, text_hash, to_ms
 from broker.store.memory.days import MemoryDays
-from broker.store.memory.egress import MemoryEgress, StoreLife
 from broker.store.memory.mail import IngressInbox, Log, orders_of
+from broker.store.memory.privacy_marks import MemorySessionMarks, StoreLife
+from broker.store.memory.spending import MemorySpendingAccounts
 from broker.store.port import EVENTS_KEPT, Event, IngressEntry, PoolSettings, Violation
 from schemas.messages import Orders, Report, report_to_hash
 from schemas.residency import Residency
@@ -44,7 +45,8 @@ class MemoryStore:
         self._rings: Log[SlotId] = Log(BELLS_KEPT)
         self._ingress = IngressInbox()
         self.days = MemoryDays(self._living_ms)
-        self.egress = MemoryEgress(self._logical_ms, self._life, self._begin)
+        self.privacy_marks = MemorySessionMarks(self._logical_ms, self._life, self._begin)
+        self.spending = MemorySpendingAccounts(self._logical_ms)
 
     # ------------------------------------------------------------------------------------------- outside the port
     def restart(self, run: str) -> None:
@@ -56,7 +58,8 @@ class MemoryStore:
         self.pool = Pool()
         self._reports.clear()
         self.days.flush()
-        self.egress.flush()
+        self.privacy_marks.flush()
+        self.spending.flush()
 
     def put_report(self, slot: SlotId, report: Report) -> None:
         """What the worker does: replace its report and ring the bell."""

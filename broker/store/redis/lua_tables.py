@@ -30,7 +30,7 @@ from broker.pool.records.lease_row import (
 from broker.pool.records.shown import HELD_FIELDS, UNSHOWN
 from broker.pool.slots import beliefs, orders, registration, reports, states
 from broker.pool.slots.residencies import EVENT_KIND
-from broker.store import egress, port
+from broker.store import port, privacy_marks
 from broker.store.redis.codec import store_words_of
 from broker.store.redis.hashes import words_of_row
 from broker.store.redis.lua_library import FOLDER, HASH_MARK, TABLES_FILE, VERSION
@@ -112,7 +112,7 @@ def _literal(value: float | str) -> str:
 def _constants() -> str:
     found = {name: _literal(getattr(module, name)) for module, names in CONSTANTS for name in names}
     found["ADMIT_ALL"] = f"'{snapshot.ADMIT_ALL}'"  # compared with what a hash holds
-    found |= {"SILENT_MS": f"{egress.SILENT_S * 1000:.0f}", "FIRST_MS": f"{egress.FIRST_S * 1000:.0f}"}
+    found |= {"SILENT_MS": f"{privacy_marks.SILENT_S * 1000:.0f}", "FIRST_MS": f"{privacy_marks.FIRST_S * 1000:.0f}"}
     return _flat(found, "local POOL")
 
 

@@ -19,9 +19,10 @@ from broker.store.port import MAX_ENTRY, MAX_READ, Event, IngressEntry, PoolSett
 from broker.store.redis import codec, wire
 from broker.store.redis.codec import ask_words, error_of, lease_of, text
 from broker.store.redis.days import RedisDays
-from broker.store.redis.egress import RedisEgress
 from broker.store.redis.library import check_server, ensure_library, library_advice
 from broker.store.redis.link import BlockingLinks, Link, LinkLostError, RedisLink, ReplyError, Word
+from broker.store.redis.privacy_marks import RedisSessionMarks
+from broker.store.redis.spending import RedisSpendingAccounts
 from schemas.messages import base_key
 from schemas.residency import Residency
 
@@ -64,7 +65,8 @@ class RedisStore:
         self._link = link
         self._blocking = blocking
         self.days = RedisDays(self._function, self._reading)
-        self.egress = RedisEgress(self._function, self._function_once, self._reading)
+        self.privacy_marks = RedisSessionMarks(self._function, self._reading)
+        self.spending = RedisSpendingAccounts(self._function_once, self._reading)
         self._ready = False
 
     @classmethod

@@ -19,7 +19,7 @@ AUTO = alias("auto", "cloud/acme", "a", prefer="listed")
 async def spent(scene, key: str = "*") -> int:
     from time import time  # noqa: PLC0415
 
-    return (await scene.store.egress.spent([(key, periods(time())[0])]))[0]
+    return (await scene.store.spending.spent([(key, periods(time())[0])]))[0]
 
 
 async def settled(scene, micro: int, key: str = "*") -> None:
@@ -175,11 +175,11 @@ async def test_while_the_books_are_away_nothing_is_spent(tmp_path):
     async with stub() as cloud:
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
         async with routed_scene({"a": [NEAR]}, config) as scene:
-            egress = scene.store.egress
+            accounts = scene.store.spending
             for method in ("spent", "add_within"):
-                setattr(egress, method, away)
+                setattr(accounts, method, away)
                 answer = await scene.client.post(CHAT, json=body_of("auto"))
                 assert (answer.status_code, answer.headers["x-hotseat-route"]) == (200, "local"), method
-                delattr(egress, method)
+                delattr(accounts, method)
             assert cloud.accepted == 0
             assert (await scene.client.post(CHAT, json=body_of("auto"))).headers["x-hotseat-route"] == "cloud"

@@ -74,7 +74,7 @@ async def test_an_upstream_is_neither_asked_nor_paid_for_a_client_that_has_close
             client.post(CHAT, json.dumps(body_of("cloud/acme")).encode())
             client.writer.close()
             await settled(scene)
-            spent = await scene.store.egress.spent([("*", periods(time.time())[0])])
+            spent = await scene.store.spending.spent([("*", periods(time.time())[0])])
             assert (cloud.accepted, spent) == (0, [0])
 
 

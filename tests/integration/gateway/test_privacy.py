@@ -241,7 +241,7 @@ async def test_while_the_store_cannot_tell_a_server_of_ones_own_still_serves(tmp
         names = (alias("home", "cloud/acme", "cloud/laptop", prefer="listed"),)
         config = routed(upstream(tmp_path, "acme", acme.url), laptop, aliases=names)
         async with routed_scene({"a": [NEAR]}, config) as scene:
-            scene.store.egress.is_private = away
+            scene.store.privacy_marks.is_private = away
             answer = await ask(scene, "home", PLAIN, {"x-hotseat-session": "mine"}, stream=False)
             assert (answer.status_code, answer.headers["x-hotseat-model"]) == (200, "cloud/laptop")
             assert acme.accepted == 0
@@ -327,19 +327,19 @@ async def test_a_session_that_becomes_private_meanwhile_gets_no_second_try_outsi
 @pytest.mark.parametrize("name", ["auto", "cloud/acme"])
 async def test_while_the_store_cannot_tell_nothing_leaves_and_nothing_is_remembered(tmp_path, name):
     async with clouds(tmp_path) as (acme, bolt, config), routed_scene({"a": [NEAR]}, config) as scene:
-        egress, mine = scene.store.egress, {"x-hotseat-session": "mine"}
-        scene.store.egress.is_private = away
+        marks, mine = scene.store.privacy_marks, {"x-hotseat-session": "mine"}
+        scene.store.privacy_marks.is_private = away
         answer = await ask(scene, name, PLAIN, mine, stream=False)
         assert answer.headers["x-hotseat-route"] == ("local" if name == "auto" else "refused")
         assert answer.headers["x-hotseat-private"] == "unsettled"
         assert acme.accepted == bolt.accepted == 0
-        del egress.is_private
+        del marks.is_private
         assert (await ask(scene, "cloud/acme", PLAIN, mine, stream=False)).status_code == 200
 
 
 async def test_a_private_request_is_served_only_when_its_mark_is_in_the_store(tmp_path):
     async with clouds(tmp_path) as (_, _, config), routed_scene({"a": [NEAR]}, config) as scene:
-        scene.store.egress.mark_private = away
+        scene.store.privacy_marks.mark_private = away
         answer = await ask(scene, "auto", KINDS["secret"][0], {}, stream=False)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
         assert scene.models["a"].asked == []
@@ -384,4 +384,4 @@ async def test_without_upstreams_no_content_is_looked_at(monkeypatch):
     async with routed_scene({"a": [NEAR]}, config) as scene:
         answer = await ask(scene, "auto", KINDS["secret"][0], {"x-hotseat-private": "1"}, stream=False)
         assert answer.status_code == 200
-        assert scene.store.egress._private == {}
+        assert scene.store.privacy_marks._private == {}

@@ -64,9 +64,13 @@ async def test_nothing_is_leased_marked_asked_or_spent(tmp_path):
             for name in ("acquire", "release", "cancel"):
                 if hasattr(store, name):
                     setattr(store, name, lambda *_, name=name, **__: asked.append(name))
-            egress = store.egress
-            for name in ("mark_private", "add_within", "add"):
-                setattr(egress, name, lambda *_, name=name, **__: asked.append(name))
+            remembered = (
+                (store.privacy_marks, "mark_private"),
+                (store.spending, "add_within"),
+                (store.spending, "add"),
+            )
+            for port, name in remembered:
+                setattr(port, name, lambda *_, name=name, **__: asked.append(name))
             headers = {"x-hotseat-session": "s"}
             told = await foresee(scene, {"headers": headers, "body": says("my password is correcthorse")})
             assert (told["private"], told["route"], told["serves"]) == ("word:password", "local", "a")

@@ -51,8 +51,8 @@ async def test_the_store_is_asked_once_about_what_stays_and_once_more_before_wha
         config = routed(upstream(tmp_path, "acme", cloud.url), aliases=(AUTO,), day_budget=1.0)
         async with routed_scene({"a": [NEAR]}, config) as scene:
             asked: list[str] = []
-            egress = scene.store.egress
-            is_private, spent = egress.is_private, egress.spent
+            marks, accounts = scene.store.privacy_marks, scene.store.spending
+            is_private, spent = marks.is_private, accounts.spent
 
             async def counted_marks(*args, **kwargs):
                 asked.append("marks")
@@ -64,8 +64,8 @@ async def test_the_store_is_asked_once_about_what_stays_and_once_more_before_wha
                 asked.append("books")
                 return await spent(*args, **kwargs)
 
-            monkeypatch.setattr(egress, "is_private", counted_marks)
-            monkeypatch.setattr(egress, "spent", counted_books)
+            monkeypatch.setattr(marks, "is_private", counted_marks)
+            monkeypatch.setattr(accounts, "spent", counted_books)
             assert served(await scene.client.post(CHAT, json=body_of("auto")))[1] == "a"
             assert asked == ["marks", "books", "marks known"]
             asked.clear()

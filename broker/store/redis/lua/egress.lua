@@ -1,4 +1,4 @@
--- Private sessions and money: see `broker/store/egress.py`.
+-- Marks of private sessions, and spending: twin of privacy_marks.py and spending.py in `broker/store/memory/`.
 
 local egress = {}
 do

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from broker.routing.budget import BudgetLimits, Ledger, Limit, cost_of, periods
 from broker.routing.catalogue import Prices
-from broker.store.memory.egress import MemoryEgress, StoreLife
+from broker.store.memory.spending import MemorySpendingAccounts
 
 NOON = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 DAY_S = 86_400.0
@@ -14,8 +14,7 @@ PRICES = Prices(prompt=1_000_000, cached=100_000, reply=4_000_000)
 
 
 def ledger(*, total: Limit | None = None, **keys: Limit) -> Ledger:
-    life = StoreLife(incarnation="run-0", number=1, changed=False, wall_ms=0)
-    books = MemoryEgress(lambda: 0, lambda: life, lambda: None)
+    books = MemorySpendingAccounts(lambda: 0)
     return Ledger(limits=BudgetLimits(total=total or Limit(), keys=keys), books=books)
 
 

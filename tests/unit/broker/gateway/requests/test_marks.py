@@ -22,7 +22,7 @@ class World:
         self.store = MemoryStore(clock=lambda: self.now_s, run="run0")
 
     async def broker(self, name: str) -> PrivacyMarks:
-        marks = marks_of(self.store.egress, name, idle_s=IDLE_S, limit=100)
+        marks = marks_of(self.store.privacy_marks, name, idle_s=IDLE_S, limit=100)
         marks.unix_s = lambda: self.now_s
         await beat(marks)
         return marks
@@ -36,10 +36,10 @@ class World:
     @contextmanager
     def lost(self):
         """What is written meanwhile is lost: a copy that was behind takes over."""
-        egress = self.store.egress
-        kept = copy.deepcopy((egress._private, egress._witnesses, self.store.pool.meta))
+        port = self.store.privacy_marks
+        kept = copy.deepcopy((port._private, port._witnesses, self.store.pool.meta))
         yield
-        egress._private, egress._witnesses, self.store.pool.meta = kept
+        port._private, port._witnesses, self.store.pool.meta = kept
         self.store.restart("run1")
 
 
@@ -169,5 +169,5 @@ async def test_while_the_store_is_away_nobody_can_say(world):
     async def away(*_: object, **__: object) -> None:
         raise StoreUnavailableError("away")
 
-    one.egress.is_private = away
+    one.store.is_private = away
     assert await one.is_private(["t"]) is None

@@ -1,15 +1,15 @@
-"""Private sessions and money in this process's memory; see ``egress``."""
+"""Marks of private sessions in this process's memory; see ``store.privacy_marks``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from broker.store.egress import FIRST_S, SILENT_S, Hearing, Known, Mark, SessionStanding, SpendingAccount, crowd_of
 from broker.store.labels import to_ms
+from broker.store.privacy_marks import FIRST_S, SILENT_S, Hearing, Known, Mark, SessionStanding, crowd_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLife:
-    """Of the store."""
+    """Which incarnation of the store this is, and since when."""
 
     incarnation: str
     number: int
@@ -25,8 +25,8 @@ class _Heard:
     at_ms: int
 
 
-class MemoryEgress:
-    """One pool's."""
+class MemorySessionMarks:
+    """The marks of one pool."""
 
     def __init__(self, now_ms: Callable[[], int], life: Callable[[], StoreLife], begin: Callable[[], None]) -> None:
         """``now_ms`` is the pool's logical clock, ``begin`` the prologue of whatever writes."""
@@ -35,15 +35,12 @@ class MemoryEgress:
         self._begin = begin
         self._private: dict[str, int] = {}
         self._witnesses: dict[str, _Heard] = {}
-        self._spent: dict[SpendingAccount, int] = {}
 
     def flush(self) -> None:
         """Lose everything."""
         self._private.clear()
         self._witnesses.clear()
-        self._spent.clear()
 
-    # --------------------------------------------------------------------------------------------------------- sessions
     async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """See the port."""
         self._begin()
@@ -111,23 +108,3 @@ class MemoryEgress:
     def _hear(self, witness: str, told: str) -> None:
         incarnation = self._life().incarnation
         self._witnesses[witness] = _Heard(told if told == incarnation else "", self._now_ms())
-
-    # ------------------------------------------------------------------------------------------------------------ money
-    async def add_within(self, rows: Sequence[tuple[SpendingAccount, int | None]], micro: int) -> bool:
-        """See the port."""
-        self._now_ms()
-        if any(limit is not None and self._spent.get(account, 0) + micro > limit for account, limit in rows):
-            return False
-        await self.add([account for account, _ in rows], micro)
-        return True
-
-    async def add(self, accounts: Sequence[SpendingAccount], micro: int) -> None:
-        """See the port."""
-        self._now_ms()
-        for account in accounts:
-            self._spent[account] = max(0, self._spent.get(account, 0) + micro)
-
-    async def spent(self, accounts: Sequence[SpendingAccount]) -> Sequence[int]:
-        """See the port."""
-        self._now_ms()
-        return [self._spent.get(account, 0) for account in accounts]

@@ -1,7 +1,7 @@
-"""What the store remembers about requests that might leave: which sessions may not, and what those that did cost.
+"""Which sessions are private, as the store remembers it for all brokers: their requests never leave.
 
-Two answers exist, ``memory.egress`` and ``redis.egress``; one contract suite asks both. Every method is one atomic
-step. Brokers on one store share all of it, and it outlives them.
+Two answers exist, ``memory.privacy_marks`` and ``redis.privacy_marks``; one contract suite asks both. Every method
+is one atomic step. Brokers on one store share all of it, and it outlives them.
 
 Rule: a store can forget, by a failover to a replica that was behind. So every broker process that may know of marks
 is written down as a *witness*; in a new incarnation each has to tell its marks again, and until all have, a session
@@ -15,13 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-SpendingAccount = tuple[str, str]
-"""Whose, and which period: as in ``broker.routing.budget``."""
 CROWD_LETTERS = 7
 """Beyond the limit sessions share one mark for so many letters: four say whose it is, so it is shared with nobody else,
 and three are of its hash: 32,768 marks of an API key, however many sessions it has."""
-SPENT_KEPT_S = 70 * 86_400.0
-"""An account is kept this long after its last change: longer than any month."""
 SILENT_S = 60.0
 """A witness that told its marks and was not heard of for so long is gone, and its marks are there."""
 FIRST_S = 5.0
@@ -65,8 +61,8 @@ class Mark:
     age_s: float
 
 
-class Egress(Protocol):
-    """Private sessions and money."""
+class SessionMarks(Protocol):
+    """The marks of private sessions of one pool, and the witnesses of them."""
 
     async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
         """From now on a session is private, until it was not marked for ``idle_s`` seconds.
@@ -100,20 +96,6 @@ class Egress(Protocol):
 
     async def is_private(self, session: Sequence[str], *, idle_s: float) -> SessionStanding:
         """Was a session, by any of its names' hashes, marked within ``idle_s`` seconds?"""
-
-    async def add_within(self, rows: Sequence[tuple[SpendingAccount, int | None]], micro: int) -> bool:
-        """Add to every account if none passes its limit; else to none, and False.
-
-        Args:
-            rows: Accounts with their limits, micro-units; None: no limit.
-            micro: Not negative.
-        """
-
-    async def add(self, accounts: Sequence[SpendingAccount], micro: int) -> None:
-        """Add to every account (also a negative amount), below zero never."""
-
-    async def spent(self, accounts: Sequence[SpendingAccount]) -> Sequence[int]:
-        """What is on the accounts, micro-units, in their order."""
 
 
 def crowd_of(mark: str) -> str:

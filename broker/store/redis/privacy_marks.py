@@ -1,10 +1,10 @@
-"""Private sessions and money in Redis or Valkey; see ``egress`` and ``lua/egress.lua``."""
+"""Marks of private sessions in Redis or Valkey; see ``store.privacy_marks`` and ``lua/egress.lua``."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from broker.store.egress import SPENT_KEPT_S, Hearing, Known, Mark, SessionStanding, SpendingAccount, crowd_of
-from broker.store.labels import label, to_ms
+from broker.store.labels import to_ms
+from broker.store.privacy_marks import Hearing, Known, Mark, SessionStanding, crowd_of
 from broker.store.redis.codec import text
 from broker.store.redis.link import Word
 
@@ -12,15 +12,11 @@ _Function = Callable[..., Awaitable[Any]]
 """Calls one function of the library: its name, then its arguments."""
 
 
-class RedisEgress:
-    """One pool's.
+class RedisSessionMarks:
+    """The marks of one pool."""
 
-    Money is never booked twice: a call whose reply was lost is not repeated, and raises ``StoreUnavailableError``.
-    """
-
-    def __init__(self, function: _Function, once: _Function, reading: _Function) -> None:
+    def __init__(self, function: _Function, reading: _Function) -> None:
         self._function = function
-        self._once = once
         self._reading = reading
 
     async def mark_private(self, session: Sequence[str], *, idle_s: float, limit: int, witness: str, told: str) -> str:
@@ -52,27 +48,7 @@ class RedisEgress:
         known, incarnation, since_ms = (text(word) for word in reply)
         return SessionStanding(known=Known(known), incarnation=incarnation, since_s=int(since_ms) / 1000)
 
-    async def add_within(self, rows: Sequence[tuple[SpendingAccount, int | None]], micro: int) -> bool:
-        """See the port."""
-        return bool(await self._once("spend", *_words(rows, micro)))
-
-    async def add(self, accounts: Sequence[SpendingAccount], micro: int) -> None:
-        """See the port."""
-        await self._once("spend", *_words([(account, None) for account in accounts], micro))
-
-    async def spent(self, accounts: Sequence[SpendingAccount]) -> Sequence[int]:
-        """See the port."""
-        words = [word for whose, period in accounts for word in (period, label(whose))]
-        return [int(micro) for micro in await self._reading("spent", *words)]
-
 
 def _marks_of(session: Sequence[str]) -> list[Word]:
     """Of each name its own mark, and the crowd's."""
     return [mark for name in session for mark in (name, crowd_of(name))]
-
-
-def _words(rows: Sequence[tuple[SpendingAccount, int | None]], micro: int) -> list[Word]:
-    words: list[Word] = [micro, to_ms(SPENT_KEPT_S, "spent_kept")]
-    for (whose, period), limit in rows:
-        words += [period, label(whose), "" if limit is None else limit]
-    return words

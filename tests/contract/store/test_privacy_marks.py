@@ -1,14 +1,12 @@
-"""Private sessions and money, the same on every adapter."""
+"""Marks of private sessions, the same on every adapter."""
 
 import pytest
 
 from broker.core.errors import StoreUninitialisedError
-from broker.store.egress import FIRST_S, SILENT_S, Known, Mark
 from broker.store.labels import text_hash
+from broker.store.privacy_marks import FIRST_S, SILENT_S, Known, Mark
 from tests.fakes.store_rigs import SETTINGS
 
-DAY, MONTH = ("alice", "2026-11-21"), ("alice", "2026-11")
-ALL = ("*", "2026-11")
 HOUR_S = 3600.0
 
 
@@ -16,13 +14,13 @@ ME, OTHER = "host-1-abc", "host-2-def"
 
 
 async def mark(rig, session, *, idle_s=HOUR_S, limit=100, witness=ME, told=""):
-    return await rig.store.egress.mark_private(
+    return await rig.store.privacy_marks.mark_private(
         [text_hash(session)], idle_s=idle_s, limit=limit, witness=witness, told=told
     )
 
 
 async def standing(rig, session, *, idle_s=HOUR_S):
-    return await rig.store.egress.is_private([text_hash(session)], idle_s=idle_s)
+    return await rig.store.privacy_marks.is_private([text_hash(session)], idle_s=idle_s)
 
 
 async def is_private(rig, session, *, idle_s=HOUR_S):
@@ -30,12 +28,12 @@ async def is_private(rig, session, *, idle_s=HOUR_S):
 
 
 async def say(rig, witness, *, told="", idle_s=HOUR_S, others=()):
-    return await rig.store.egress.witness(witness, told=told, idle_s=idle_s, others=others)
+    return await rig.store.privacy_marks.witness(witness, told=told, idle_s=idle_s, others=others)
 
 
 async def tell(rig, witness, *marks, idle_s=HOUR_S, limit=100, others=()):
     """As a broker does: its marks, then that it told them."""
-    told = await rig.store.egress.mark_again(marks, idle_s=idle_s, limit=limit)
+    told = await rig.store.privacy_marks.mark_again(marks, idle_s=idle_s, limit=limit)
     return await say(rig, witness, told=told, idle_s=idle_s, others=others)
 
 
@@ -46,10 +44,10 @@ async def test_a_marked_session_is_private_and_no_other(rig):
 
 
 async def test_a_session_of_several_names_is_marked_and_found_by_each(rig):
-    egress = rig.store.egress
-    await egress.mark_private(["a", "b"], idle_s=HOUR_S, limit=100, witness=ME, told="")
+    marks = rig.store.privacy_marks
+    await marks.mark_private(["a", "b"], idle_s=HOUR_S, limit=100, witness=ME, told="")
     for names, known in ((["a"], True), (["x", "b"], True), (["a", "b"], True), (["x", "y"], False)):
-        assert ((await egress.is_private(names, idle_s=HOUR_S)).known is Known.PRIVATE) == known
+        assert ((await marks.is_private(names, idle_s=HOUR_S)).known is Known.PRIVATE) == known
 
 
 async def test_a_mark_is_forgotten_when_nobody_renewed_it(rig):
@@ -154,9 +152,9 @@ async def test_one_that_died_before_it_told_is_waited_for_as_long_as_a_mark_live
 async def test_whoever_bows_out_is_not_waited_for(rig):
     await tell(rig, ME)
     told = (await tell(rig, OTHER)).incarnation
-    await rig.store.egress.bow_out(OTHER, told="another life's")
+    await rig.store.privacy_marks.bow_out(OTHER, told="another life's")
     assert (await tell(rig, ME)).witnesses == {ME: True, OTHER: True}, "it has not told in this one"
-    await rig.store.egress.bow_out(OTHER, told=told)
+    await rig.store.privacy_marks.bow_out(OTHER, told=told)
     await rig.restart("run1")
     assert (await tell(rig, ME)).witnesses == {ME: True}
 
@@ -186,36 +184,8 @@ async def test_a_crowds_mark_is_told_again_as_it_is(rig):
     assert await is_private(rig, "s")
 
 
-async def test_an_account_never_passes_its_limit_and_a_refusal_changes_nothing(rig):
-    books = rig.store.egress
-    assert await books.add_within([(DAY, 100), (ALL, None)], 60)
-    assert not await books.add_within([(ALL, None), (DAY, 100)], 41)
-    assert list(await books.spent([DAY, ALL])) == [60, 60]
-    assert await books.add_within([(DAY, 100), (ALL, 1000)], 40)
-    assert list(await books.spent([ALL, DAY, MONTH])) == [100, 100, 0]
-
-
-async def test_what_was_too_much_comes_back_and_nothing_is_below_zero(rig):
-    books = rig.store.egress
-    await books.add([DAY, ALL], 60)
-    await books.add([DAY], -25)
-    assert list(await books.spent([DAY, ALL])) == [35, 60]
-    await books.add([DAY], -100)
-    await books.add([DAY], 5)
-    assert list(await books.spent([DAY])) == [5]
-
-
-async def test_amounts_are_exact_to_the_micro_unit(rig):
-    books = rig.store.egress
-    large = 9_000_000_000_000_001
-    await books.add([DAY], large)
-    assert not await books.add_within([(DAY, large)], 1)
-    assert await books.add_within([(DAY, large + 1)], 1)
-    assert list(await books.spent([DAY])) == [large + 1]
-
-
 async def test_a_store_that_was_not_initialised_says_so(empty):
-    egress = empty.store.egress
-    for call in (egress.is_private(["s"], idle_s=60.0), egress.bow_out(ME, told=""), egress.spent([DAY])):
+    marks = empty.store.privacy_marks
+    for call in (marks.is_private(["s"], idle_s=60.0), marks.bow_out(ME, told="")):
         with pytest.raises(StoreUninitialisedError):
             await call
