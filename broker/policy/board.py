@@ -60,7 +60,7 @@ class Demand:
 
 
 @dataclass(slots=True)
-class Place:
+class OpenSlot:
     """One open slot: its residents, what runs on them, and how much room there is."""
 
     view: SlotView
@@ -125,10 +125,10 @@ class Board:
     now_s: float
     settings: PolicySettings
     demands: dict[ModelName, Demand]
-    places: list[Place]
+    open_slots: list[OpenSlot]
     weight_all: float
     """Sum of the class weights of all waiters: what one second costs in which nobody is served."""
-    ready: dict[ModelName, list[Place]]
+    ready: dict[ModelName, list[OpenSlot]]
     """Open slots on which a model is ready."""
     loading: set[ModelName]
     """Models loading on an open slot."""
@@ -137,7 +137,7 @@ class Board:
 
     def copies(self, model: ModelName) -> int:
         """Return on how many open slots a model is, or is coming."""
-        return sum(place.holds(model) for place in self.places) + self.moves[model]
+        return sum(open_slot.holds(model) for open_slot in self.open_slots) + self.moves[model]
 
     def move(self, load: Load) -> None:
         """Reckon with a load on the slots that are looked at after this one."""
@@ -186,7 +186,7 @@ def _demand(view: ModelView, settings: PolicySettings, now_s: float) -> Demand:
     )
 
 
-def _place(view: SlotView) -> Place:
+def _open_slot(view: SlotView) -> OpenSlot:
     residencies = sorted((r for r in view.residencies if r.state.occupies_host), key=_BY_MODEL)
     leases: dict[ModelName, list[LeaseView]] = {}
     for lease in sorted(view.leases, key=_BY_LEASE):
@@ -196,7 +196,7 @@ def _place(view: SlotView) -> Place:
     blocked.update(dict.fromkeys(unloading, float("inf")))
     loading = [r for r in residencies if r.state is Residency.LOADING]
     ready = tuple(r for r in residencies if r.state is Residency.READY)
-    return Place(
+    return OpenSlot(
         view=view,
         ready=ready,
         loading=loading[0] if loading else None,
@@ -209,42 +209,42 @@ def _place(view: SlotView) -> Place:
 
 
 def lay_out(snapshot: Snapshot, settings: PolicySettings) -> Board:
-    """Index a snapshot. Only open slots become a ``Place``."""
+    """Index a snapshot. Only open slots become an ``OpenSlot``."""
     now_s = snapshot.now_s
     demands = {name: _demand(snapshot.models[name], settings, now_s) for name in sorted(snapshot.models)}
     slots = sorted((s for s in snapshot.slots if s.state is SlotState.OPEN), key=attrgetter("slot"))
-    places = [_place(view) for view in slots]
-    ready: dict[ModelName, list[Place]] = {}
+    open_slots = [_open_slot(view) for view in slots]
+    ready: dict[ModelName, list[OpenSlot]] = {}
     loading: set[ModelName] = set()
-    for place in places:
-        for residency in place.ready:
-            ready.setdefault(residency.model, []).append(place)
-        if place.loading is not None:
-            loading.add(place.loading.model)
-    pin(demands.values(), places, now_s)
+    for open_slot in open_slots:
+        for residency in open_slot.ready:
+            ready.setdefault(residency.model, []).append(open_slot)
+        if open_slot.loading is not None:
+            loading.add(open_slot.loading.model)
+    pin(demands.values(), open_slots, now_s)
     return Board(
         now_s=now_s,
         settings=settings,
         demands=demands,
-        places=places,
+        open_slots=open_slots,
         weight_all=sum(d.weight for d in demands.values()),
         ready=ready,
         loading=loading,
     )
 
 
-def pin(demands: Iterable[Demand], places: list[Place], now_s: float) -> None:
+def pin(demands: Iterable[Demand], open_slots: list[OpenSlot], now_s: float) -> None:
     """Give every pinned model its homes: where it is, else the first slots that have room beside other pinned ones.
 
     The largest first, so that the small ones find what is left. One that cannot be loaded now takes nobody's room.
     """
     pinned = [demand for demand in demands if demand.view.pinned]
     for demand in sorted(pinned, key=lambda d: (-d.view.memory_mib, d.name)):
-        there = {id(place) for place in places if place.holds(demand.name)}
-        homes = sorted(places, key=lambda place: (id(place) not in there, place.slot))
+        there = {id(open_slot) for open_slot in open_slots if open_slot.holds(demand.name)}
+        homes = sorted(open_slots, key=lambda open_slot: (id(open_slot) not in there, open_slot.slot))
         fit = [p for p in homes if id(p) in there or p.may_load(demand.view, now_s)]
-        for place in fit[: demand.view.copies]:
-            place.pinned[demand.name] = demand.view.memory_mib
+        for open_slot in fit[: demand.view.copies]:
+            open_slot.pinned[demand.name] = demand.view.memory_mib
 
 
 def active(leases: list[LeaseView]) -> list[LeaseView]:

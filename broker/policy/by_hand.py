@@ -16,7 +16,7 @@ from broker.core.lease import ModelName, SlotId
 from broker.core.refusals import cannot_be_loaded, out_of_service
 from broker.core.slot import Failing
 from broker.core.snapshot import FailureView, ModelView, ResidencyView, SlotView, Snapshot
-from broker.policy.board import Board, Place, lay_out
+from broker.policy.board import Board, OpenSlot, lay_out
 from broker.policy.eviction import idle_room_for
 from broker.policy.settings import PolicySettings
 from schemas.residency import Residency
@@ -62,17 +62,21 @@ def load(snapshot: Snapshot, settings: PolicySettings, model: ModelName, slot: S
         if there:
             return Moved((), state, there)
     board = lay_out(snapshot, settings)
-    homes = [place for place in board.places if slot in {None, place.slot} and model in place.view.serves]
-    unsound = {place.slot: one.error for place in homes for one in place.view.failures if _is_unsound(one, model)}
-    places = [place for place in homes if place.slot not in unsound]
-    if unsound and not places:
+    homes = [
+        open_slot for open_slot in board.open_slots if slot in {None, open_slot.slot} and model in open_slot.view.serves
+    ]
+    unsound = {
+        open_slot.slot: one.error for open_slot in homes for one in open_slot.view.failures if _is_unsound(one, model)
+    }
+    open_slots = [open_slot for open_slot in homes if open_slot.slot not in unsound]
+    if unsound and not open_slots:
         raise cannot_be_loaded(model, unsound[min(unsound)])
-    if not places:
+    if not open_slots:
         where = f"slot {slot} is not open, or its worker does not have it" if slot else "no open slot serves it"
         raise InUseError(f"{model} cannot be loaded now: {where}")
-    if not any(place.could_hold(view) for place in places):
+    if not any(open_slot.could_hold(view) for open_slot in open_slots):
         raise ModelTooLargeError(f"{model} needs {view.memory_mib} MiB, more than there is")
-    options = [option for place in places if (option := _option(board, place, view)) is not None]
+    options = [option for open_slot in open_slots if (option := _option(board, open_slot, view)) is not None]
     if not options:
         raise InUseError(f"{model} does not fit beside what is in use, or a load is under way; try again later")
     _, order = min(options, key=lambda option: (option[0], option[1].slot))
@@ -83,21 +87,21 @@ def _is_unsound(failure: FailureView, model: ModelName) -> bool:
     return failure.model == model and failure.kind is Failing.UNSOUND
 
 
-def _option(board: Board, place: Place, view: ModelView) -> tuple[float, Load] | None:
+def _option(board: Board, open_slot: OpenSlot, view: ModelView) -> tuple[float, Load] | None:
     """What it costs there, and the order."""
-    if not place.could_hold(view) or place.settling:
+    if not open_slot.could_hold(view) or open_slot.settling:
         return None
     evict = []
-    if place.loading is not None:
-        if board.demands[place.loading.model].waiting:
+    if open_slot.loading is not None:
+        if board.demands[open_slot.loading.model].waiting:
             return None
-        evict.append(place.loading.model)
-    room = idle_room_for(board, place, view)
+        evict.append(open_slot.loading.model)
+    room = idle_room_for(board, open_slot, view)
     if room is None:
         return None
     evict += [residency.model for residency in room.evict]
-    generation = place.view.generation
-    order = Load(slot=place.slot, generation=generation, model=view.name, evict=tuple(evict), why=Why.OPERATOR)
+    generation = open_slot.view.generation
+    order = Load(slot=open_slot.slot, generation=generation, model=view.name, evict=tuple(evict), why=Why.OPERATOR)
     return sum(board.demands[residency.model].keep_s for residency in room.evict), order
 
 

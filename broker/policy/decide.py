@@ -12,13 +12,13 @@ from broker.core.decisions import Decision, Load, Plan, PreemptLease, SetAdmissi
 from broker.core.lease import ModelName, SlotId
 from broker.core.slot import Failing, SlotState
 from broker.core.snapshot import ADMIT_ALL, SlotView, Snapshot
-from broker.policy.board import EPSILON_S, Board, Place, lay_out
+from broker.policy.board import EPSILON_S, Board, OpenSlot, lay_out
 from broker.policy.deserted import break_off
 from broker.policy.eviction import is_idle
 from broker.policy.resident_set import pin_here, settle
 from broker.policy.settings import PolicySettings, Preemption
+from broker.policy.switchover import Switchover, end_overlong_of_own, is_free, make_room
 from broker.policy.targets import Target, choose, spread, wanting
-from broker.policy.turns import Turn, end_overlong_of_own, is_free, make_room
 from broker.policy.wait_reasons import explain
 
 __all__ = ["PolicySettings", "Preemption", "decide"]
@@ -33,7 +33,8 @@ def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
     3. Each other open slot gets a target among the models that somebody waits for and that are neither ready nor
        loading: the model of the oldest ticket older than ``max_wait_s``, else the one worth most per second; its room
        is the set of residents cheapest to bring back (``targets``, ``eviction``).
-    4. For the target, leases on that set are asked back and its models closed, when their time has come (``turns``).
+    4. For the target, leases on that set are asked back and its models closed, when their time has come
+       (``switchover``).
     5. The target is loaded when nobody uses the set and nobody it still admits waits; a load nobody waits for goes.
        Where its last load failed for want of room, everything idle goes too.
     6. A model that is at its lease limit for longer than a load takes gets a second slot that is idle (``targets``).
@@ -48,21 +49,21 @@ def decide(snapshot: Snapshot, settings: PolicySettings) -> Plan:
             draft.unloads += _drain(slot)  # 1
         elif slot.state in {SlotState.OPEN, SlotState.CORDONED}:
             draft.unloads += _retire(slot, snapshot)
-    for place in board.places:
-        draft.pin(place)  # 2
+    for open_slot in board.open_slots:
+        draft.pin(open_slot)  # 2
     wanted = wanting(board)
     for target in choose(board, wanted, draft.loads):  # 3
-        draft.take(target, make_room(board, target.place, target.demand, target.room))  # 4, 5
+        draft.take(target, make_room(board, target.open_slot, target.demand, target.room))  # 4, 5
     for target in spread(board, {*draft.targets, *draft.loads}):  # 6
-        draft.take(target, Turn())
+        draft.take(target, Switchover())
     quiet = not wanted and not any(board.demands[name].waiting for name in board.loading)
-    for place in board.places:
-        if place.slot not in draft.targets and place.slot not in draft.loads:
-            turn = draft.turns.setdefault(place.slot, Turn())
-            end_overlong_of_own(board, place, turn)
-            draft.let_go(place, turn)  # 7
+    for open_slot in board.open_slots:
+        if open_slot.slot not in draft.targets and open_slot.slot not in draft.loads:
+            switchover = draft.switchovers.setdefault(open_slot.slot, Switchover())
+            end_overlong_of_own(board, open_slot, switchover)
+            draft.let_go(open_slot, switchover)  # 7
             if quiet:
-                draft.rest(place, turn)  # 8
+                draft.rest(open_slot, switchover)  # 8
     return draft.plan()  # 9
 
 
@@ -86,80 +87,82 @@ class _Draft:
     def __init__(self, board: Board) -> None:
         self.board = board
         self.targets: dict[SlotId, Target] = {}
-        self.turns: dict[SlotId, Turn] = {}
+        self.switchovers: dict[SlotId, Switchover] = {}
         self.loads: dict[SlotId, Load] = {}
         self.unloads: list[Unload] = []
 
-    def pin(self, place: Place) -> None:
+    def pin(self, open_slot: OpenSlot) -> None:
         """Load the pinned model that the slot misses, and nothing else there for now."""
-        load = pin_here(self.board, place)
+        load = pin_here(self.board, open_slot)
         if load is not None:
-            if place.loading is not None:
-                load = replace(load, evict=(*load.evict, place.loading.model))
-            self.loads[place.slot], self.turns[place.slot] = load, Turn()
+            if open_slot.loading is not None:
+                load = replace(load, evict=(*load.evict, open_slot.loading.model))
+            self.loads[open_slot.slot], self.switchovers[open_slot.slot] = load, Switchover()
             self.board.move(load)
 
-    def take(self, target: Target, turn: Turn) -> None:
+    def take(self, target: Target, switchover: Switchover) -> None:
         """Let the slot work towards its target."""
-        place, slot = target.place, target.place.slot
-        self.targets[slot], self.turns[slot] = target, turn
-        if not is_free(self.board, target.room, turn):
+        open_slot, slot = target.open_slot, target.open_slot.slot
+        self.targets[slot], self.switchovers[slot] = target, switchover
+        if not is_free(self.board, target.room, switchover):
             return
         evict = [r.model for r in target.room.evict]
-        if place.failing.get(target.demand.name) is Failing.ROOM:
-            evict += [r.model for r in place.ready if r.model not in evict and is_idle(self.board, place, r)]
-        if place.loading is not None:
-            evict.append(place.loading.model)
+        if open_slot.failing.get(target.demand.name) is Failing.ROOM:
+            evict += [r.model for r in open_slot.ready if r.model not in evict and is_idle(self.board, open_slot, r)]
+        if open_slot.loading is not None:
+            evict.append(open_slot.loading.model)
         self.loads[slot] = Load(
             slot=slot,
-            generation=place.view.generation,
+            generation=open_slot.view.generation,
             model=target.demand.name,
             evict=tuple(evict),
             why=target.why,
         )
-        turn.closed.clear()
-        turn.preempted = {i: order for i, order in turn.preempted.items() if order.why is Why.MAX_HOLD}
+        switchover.closed.clear()
+        switchover.preempted = {i: order for i, order in switchover.preempted.items() if order.why is Why.MAX_HOLD}
 
-    def let_go(self, place: Place, turn: Turn) -> None:
+    def let_go(self, open_slot: OpenSlot, switchover: Switchover) -> None:
         """Break off the slot's load if it is for nobody."""
-        unload = break_off(self.board, place, turn.moments)
+        unload = break_off(self.board, open_slot, switchover.moments)
         if unload is not None:
             self.unloads.append(unload)
 
-    def rest(self, place: Place, turn: Turn) -> None:
+    def rest(self, open_slot: OpenSlot, switchover: Switchover) -> None:
         """Turn a slot that nobody waits for to its best resident set."""
-        load, unloads = settle(self.board, place, turn.moments)
+        load, unloads = settle(self.board, open_slot, switchover.moments)
         self.unloads += unloads
         if load is not None:
-            self.loads[place.slot] = load
+            self.loads[open_slot.slot] = load
 
     def plan(self) -> Plan:
         """Put the plan together, barriers first: nobody slips in between a preemption and the load it is for."""
-        admissions = [order for place in self.board.places for order in self._admissions(place)]
+        admissions = [order for open_slot in self.board.open_slots for order in self._admissions(open_slot)]
         preempted: list[PreemptLease] = [
-            order for place in self.board.places for order in self.turns[place.slot].preempted.values()
+            order
+            for open_slot in self.board.open_slots
+            for order in self.switchovers[open_slot.slot].preempted.values()
         ]
-        loads = [self.loads[place.slot] for place in self.board.places if place.slot in self.loads]
+        loads = [self.loads[open_slot.slot] for open_slot in self.board.open_slots if open_slot.slot in self.loads]
         decisions: list[Decision] = [*admissions, *preempted, *loads, *self.unloads]
         return Plan(
             decisions=tuple(decisions),
-            waits=explain(self.board, self.targets, self.turns, self.loads),
-            targets={target.place.slot: target.demand.name for target in self.targets.values()},
+            waits=explain(self.board, self.targets, self.switchovers, self.loads),
+            targets={target.open_slot.slot: target.demand.name for target in self.targets.values()},
             decide_again_s=self._again_s(),
         )
 
-    def _admissions(self, place: Place) -> list[SetAdmission]:
-        load = self.loads.get(place.slot)
+    def _admissions(self, open_slot: OpenSlot) -> list[SetAdmission]:
+        load = self.loads.get(open_slot.slot)
         leaving = set(load.evict) if load else set()
-        leaving.update(u.model for u in self.unloads if u.slot == place.slot)
-        closed = self.turns[place.slot].closed
+        leaving.update(u.model for u in self.unloads if u.slot == open_slot.slot)
+        closed = self.switchovers[open_slot.slot].closed
         orders: list[SetAdmission] = []
-        for residency in place.ready:
+        for residency in open_slot.ready:
             why = closed.get(residency.model)
             admit = ADMIT_ALL if why is None else residency.waited
             if admit != residency.admit and residency.model not in leaving:
                 order = SetAdmission(
-                    slot=place.slot,
+                    slot=open_slot.slot,
                     model=residency.model,
                     residency_generation=residency.generation,
                     admit=admit,
@@ -170,10 +173,12 @@ class _Draft:
 
     def _again_s(self) -> float | None:
         board = self.board
-        moments = [m for turn in self.turns.values() for m in turn.moments]
+        moments = [m for switchover in self.switchovers.values() for m in switchover.moments]
         max_wait_s = board.settings.max_wait_s
         for demand in board.demands.values():
             moments += [queue.oldest_s + max_wait_s[queue.priority] for queue in demand.view.queues]
             if demand.waiting:
-                moments += [place.blocked[demand.name] for place in board.places if demand.name in place.blocked]
+                moments += [
+                    open_slot.blocked[demand.name] for open_slot in board.open_slots if demand.name in open_slot.blocked
+                ]
         return min((m for m in moments if board.now_s + EPSILON_S < m < float("inf")), default=None)

@@ -10,7 +10,7 @@ It stands in nobody's way meanwhile: a load without waiters yields to any model 
 
 from broker.core.decisions import Unload, Why
 from broker.core.snapshot import ModelView, ResidencyView
-from broker.policy.board import EPSILON_S, Board, Place
+from broker.policy.board import EPSILON_S, Board, OpenSlot
 
 PATIENCE_S = 1.0
 """Nothing is broken off sooner after the last one left: the official SDKs' first retry comes after half a second."""
@@ -19,7 +19,7 @@ FORGIVEN_LOADS = 10
 sooner than a load takes, and tries again each time, gets there in the end."""
 
 
-def break_off(board: Board, place: Place, moments: list[float]) -> Unload | None:
+def break_off(board: Board, open_slot: OpenSlot, moments: list[float]) -> Unload | None:
     """Give up the load that runs on a slot, if it is deserted.
 
     1. A load that began for nobody, a prefetch, is not this rule's business. The default model is wanted anyway, and so
@@ -28,7 +28,7 @@ def break_off(board: Board, place: Place, moments: list[float]) -> Unload | None
     3. It was broken off lately and somebody came back: not again.
     4. It goes on where less is left than was spent; what unloading takes and who is expected to ask for it soon count.
     """
-    load = place.loading
+    load = open_slot.loading
     if load is None:
         return None
     demand = board.demands[load.model]
@@ -43,7 +43,7 @@ def break_off(board: Board, place: Place, moments: list[float]) -> Unload | None
     left_s = demand.view.load_s - spent_s
     if _was_broken_off_lately(demand.view, load) or left_s <= spent_s + demand.view.unload_s + demand.keep_s:  # 3, 4
         return None
-    return Unload(slot=place.slot, generation=place.view.generation, model=load.model, why=Why.DESERTED)
+    return Unload(slot=open_slot.slot, generation=open_slot.view.generation, model=load.model, why=Why.DESERTED)
 
 
 def _was_broken_off_lately(view: ModelView, load: ResidencyView) -> bool:

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from broker.core.lease import Priority
 from broker.core.snapshot import ModelView, ResidencyView
-from broker.policy.board import Board, Demand, Place, remaining_s
+from broker.policy.board import Board, Demand, OpenSlot, remaining_s
 
 MOST_EXACT = 8
 """Up to this many evictable residents every subset is looked at (255); beyond, cheapest per MiB first."""
@@ -27,14 +27,14 @@ class Room:
     """Expected seconds until none of them is in use."""
 
 
-def drain_s(board: Board, place: Place, residency: ResidencyView) -> float:
+def drain_s(board: Board, open_slot: OpenSlot, residency: ResidencyView) -> float:
     """Expected seconds until the last lease on a resident ends."""
-    known_s = place.drains_s.get(residency.model)
+    known_s = open_slot.drains_s.get(residency.model)
     if known_s is None:
         view = board.demands[residency.model].view
-        leases = place.leases.get(residency.model, ())
+        leases = open_slot.leases.get(residency.model, ())
         known_s = max((remaining_s(lease, view, board.now_s) for lease in leases), default=0.0)
-        place.drains_s[residency.model] = known_s
+        open_slot.drains_s[residency.model] = known_s
     return known_s
 
 
@@ -88,38 +88,40 @@ def reload_price(board: Board, residency: ResidencyView) -> float:
     return board.settings.weights[Priority.NORMAL] * demand.keep_s + demand.weight * demand.view.load_s
 
 
-def room_for(board: Board, place: Place, model: ModelView) -> Room | None:
+def room_for(board: Board, open_slot: OpenSlot, model: ModelView) -> Room | None:
     """The cheapest set to evict for a waiting model, or ``None`` when even everything would not do.
 
     Price: everybody's waiting until it is drained, plus what bringing it back costs (docs/scheduling.md).
     """
 
     def price(chosen: tuple[ResidencyView, ...]) -> float:
-        wait_s = max(drain_s(board, place, r) for r in chosen)
+        wait_s = max(drain_s(board, open_slot, r) for r in chosen)
         return board.weight_all * wait_s + sum(reload_price(board, r) for r in chosen)
 
-    movable = tuple(r for r in place.ready if r.model not in place.pinned)
-    chosen = _cheapest(movable, model.memory_mib - place.room_mib(model.name), price)
+    movable = tuple(r for r in open_slot.ready if r.model not in open_slot.pinned)
+    chosen = _cheapest(movable, model.memory_mib - open_slot.room_mib(model.name), price)
     if chosen is None:
         return None
-    return Room(chosen, max((drain_s(board, place, r) for r in chosen), default=0.0))
+    return Room(chosen, max((drain_s(board, open_slot, r) for r in chosen), default=0.0))
 
 
-def is_idle(board: Board, place: Place, residency: ResidencyView) -> bool:
+def is_idle(board: Board, open_slot: OpenSlot, residency: ResidencyView) -> bool:
     """Can it go at once for somebody's sake: neither used nor asked for, and not pinned here?"""
-    return residency.use == 0 and board.demands[residency.model].waiting == 0 and residency.model not in place.pinned
+    return (
+        residency.use == 0 and board.demands[residency.model].waiting == 0 and residency.model not in open_slot.pinned
+    )
 
 
 def idle_room_for(
-    board: Board, place: Place, model: ModelView, may_go: Callable[[ResidencyView], bool] | None = None
+    board: Board, open_slot: OpenSlot, model: ModelView, may_go: Callable[[ResidencyView], bool] | None = None
 ) -> Room | None:
     """The cheapest set of idle residents (of those that ``may_go``); ``None`` when those are not enough."""
-    idle = tuple(r for r in place.ready if is_idle(board, place, r) and (may_go is None or may_go(r)))
+    idle = tuple(r for r in open_slot.ready if is_idle(board, open_slot, r) and (may_go is None or may_go(r)))
 
     def price(chosen: tuple[ResidencyView, ...]) -> float:
         return sum(board.demands[r.model].keep_s for r in chosen)
 
-    chosen = _cheapest(idle, model.memory_mib - place.room_mib(model.name), price)
+    chosen = _cheapest(idle, model.memory_mib - open_slot.room_mib(model.name), price)
     return None if chosen is None else Room(chosen, 0.0)
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from broker.core.decisions import Plan, WaitReason
 from broker.core.lease import ModelName
 from broker.core.snapshot import ADMIT_ALL, LeaseView, ModelView, ResidencyView, Snapshot
-from broker.policy.board import Board, Demand, Place, lay_out, remaining_s
+from broker.policy.board import Board, Demand, OpenSlot, lay_out, remaining_s
 from broker.policy.eviction import Room, room_for, unload_s, worth
 from broker.policy.settings import PolicySettings
+from broker.policy.switchover import turn_ends_s
 from broker.policy.targets import Target, wanting
-from broker.policy.turns import turn_ends_s
 
 LOW_SDS, HIGH_SDS = 1.6, 1.8
 """Half-widths in standard deviations; calibrated on the tuning part of the simulation's workloads."""
@@ -196,9 +196,9 @@ def _until_places(board: Board, plan: Plan, demand: Demand, reason: WaitReason) 
     if reason is WaitReason.MODEL_BUSY:
         return _Span(), _least_held(board, demand)
     if reason is WaitReason.BACKING_OFF:
-        waits_s = [place.blocked.get(demand.name, 0.0) - board.now_s for place in board.places]
+        waits_s = [open_slot.blocked.get(demand.name, 0.0) - board.now_s for open_slot in board.open_slots]
         return _Span(max(0.0, min(waits_s)), 0.0) + _load(demand.view), _Held()
-    loading = [p.loading for p in board.places if p.loading is not None and p.loading.model == demand.name]
+    loading = [p.loading for p in board.open_slots if p.loading is not None and p.loading.model == demand.name]
     if loading:
         return _load(demand.view, board.now_s - loading[0].started_s), _Held()
     return _until_loaded(board, plan, demand), _Held()
@@ -206,11 +206,16 @@ def _until_places(board: Board, plan: Plan, demand: Demand, reason: WaitReason) 
 
 def _least_held(board: Board, demand: Demand) -> _Held:
     """Return what is held of the model where it is ready with the fewest leases."""
-    homes = [(r, place) for place in board.ready.get(demand.name, []) for r in place.ready if r.model == demand.name]
+    homes = [
+        (r, open_slot)
+        for open_slot in board.ready.get(demand.name, [])
+        for r in open_slot.ready
+        if r.model == demand.name
+    ]
     if not homes:
         return _Held(demand.view.lease_limit)
-    residency, place = min(homes, key=lambda home: (home[0].use, home[1].slot))
-    rests_s = tuple(_rest_s(lease, demand.view, board.now_s) for lease in place.running(residency))
+    residency, open_slot = min(homes, key=lambda home: (home[0].use, home[1].slot))
+    rests_s = tuple(_rest_s(lease, demand.view, board.now_s) for lease in open_slot.running(residency))
     return _Held(residency.use, rests_s)
 
 
@@ -218,55 +223,55 @@ def _until_loaded(board: Board, plan: Plan, demand: Demand) -> _Span:
     """Reckon the turns before it, its own drain and load, on the slot where that is soonest."""
     spans = [
         span
-        for place in board.places
-        if place.could_hold(demand.view) and (span := _on(board, plan, place, demand)) is not None
+        for open_slot in board.open_slots
+        if open_slot.could_hold(demand.view) and (span := _on(board, plan, open_slot, demand)) is not None
     ]
     if not spans:
         raise _UnknownError("no_slot")
     return min(spans, key=lambda span: span.mean_s)
 
 
-def _on(board: Board, plan: Plan, place: Place, demand: Demand) -> _Span | None:
-    room = room_for(board, place, demand.view)
+def _on(board: Board, plan: Plan, open_slot: OpenSlot, demand: Demand) -> _Span | None:
+    room = room_for(board, open_slot, demand.view)
     if room is None:
         return None
     turns = _Span()
-    if place.loading is not None and board.demands[place.loading.model].waiting:
-        under_way = board.demands[place.loading.model]
-        turns += _load(under_way.view, board.now_s - place.loading.started_s)
+    if open_slot.loading is not None and board.demands[open_slot.loading.model].waiting:
+        under_way = board.demands[open_slot.loading.model]
+        turns += _load(under_way.view, board.now_s - open_slot.loading.started_s)
         turns += _batch(under_way.view, under_way.waiting)
-    for other in _before(board, plan, place, demand):
-        turns += _leave(board, place, other, room_for(board, place, other.view))
+    for other in _before(board, plan, open_slot, demand):
+        turns += _leave(board, open_slot, other, room_for(board, open_slot, other.view))
         turns += _load(other.view) + _batch(other.view, other.waiting)
         room = Room((), 0.0)
     mean_s = OVERTAKEN * turns.mean_s
     span = _Span(mean_s, OVERTAKEN**2 * turns.var + (OVERTAKEN_CV * mean_s) ** 2)
-    return span + _leave(board, place, demand, room) + _load(demand.view)
+    return span + _leave(board, open_slot, demand, room) + _load(demand.view)
 
 
-def _before(board: Board, plan: Plan, place: Place, demand: Demand) -> list[Demand]:
+def _before(board: Board, plan: Plan, open_slot: OpenSlot, demand: Demand) -> list[Demand]:
     """Return the models that this slot serves first, as things stand: its target, then by worth."""
-    target = plan.targets.get(place.slot)
+    target = plan.targets.get(open_slot.slot)
     options = [
-        Target(place, other, room, worth(board, other, room))
+        Target(open_slot, other, room, worth(board, other, room))
         for other in wanting(board)
-        if other is not demand and (room := room_for(board, place, other.view)) is not None
+        if other is not demand and (room := room_for(board, open_slot, other.view)) is not None
     ]
-    own_room = room_for(board, place, demand.view)
+    own_room = room_for(board, open_slot, demand.view)
     if target == demand.name or own_room is None:
         return []
-    own = Target(place, demand, own_room, worth(board, demand, own_room)).sort_key()
+    own = Target(open_slot, demand, own_room, worth(board, demand, own_room)).sort_key()
     first = [o for o in options if o.demand.name == target or o.sort_key() < own]
     return [o.demand for o in sorted(first, key=lambda o: (o.demand.name != target, o.sort_key()))]
 
 
-def _leave(board: Board, place: Place, target: Demand, room: Room | None) -> _Span:
+def _leave(board: Board, open_slot: OpenSlot, target: Demand, room: Room | None) -> _Span:
     """Reckon until a set of residents is gone: what runs now ends, or the slice ends it, or something in between."""
     if room is None or not room.evict:
         return _Span()
-    leases = [lease for residency in room.evict for lease in place.running(residency)]
+    leases = [lease for residency in room.evict for lease in open_slot.running(residency)]
     drain = _drain(board, leases)
-    slices_s = [_until_cut(board, target, r) for r in room.evict if r.admit == ADMIT_ALL and place.running(r)]
+    slices_s = [_until_cut(board, target, r) for r in room.evict if r.admit == ADMIT_ALL and open_slot.running(r)]
     if slices_s:
         cut_s = max(0.0, *slices_s)
         middle_s = 0.5 * (drain.mean_s + max(cut_s, drain.mean_s))

@@ -1,7 +1,7 @@
 """The best resident set for the next minutes: what a slot should hold while nobody waits, and what may be moved for it.
 
-One rule for keeping, restoring and guessing; who waits for a model is served by ``targets`` and ``turns``, and prices
-what must go for him by the same worth (``Demand.keep_s``).
+One rule for keeping, restoring and guessing; who waits for a model is served by ``targets`` and ``switchover``, which
+price what must go for him by the same worth (``Demand.keep_s``).
 
 1. What is pinned is loaded before anything else and stays.
 2. A resident is *spoken for* while a warm lease keeps it, and until the usual gap of those that used it last is over
@@ -22,7 +22,7 @@ from math import exp
 
 from broker.core.decisions import Load, Unload, Why
 from broker.core.snapshot import ResidencyView
-from broker.policy.board import EPSILON_S, LEAST_CHANCE, Board, Demand, Place
+from broker.policy.board import EPSILON_S, LEAST_CHANCE, Board, Demand, OpenSlot
 from broker.policy.eviction import Room, idle_room_for, is_idle
 from broker.policy.habits import TURN_PAUSE_S
 from broker.policy.targets import loader_is_free
@@ -51,61 +51,61 @@ def _is_spoken_for(board: Board, residency: ResidencyView) -> bool:
     return spoken_for_until_s(board, residency) > board.now_s + EPSILON_S
 
 
-def release_vram(board: Board, place: Place, moments: list[float]) -> list[Unload]:
+def release_vram(board: Board, open_slot: OpenSlot, moments: list[float]) -> list[Unload]:
     """Unload what its catalogue entry says to give back after a time without use. The only unloading on a timer.
 
     What a warm lease keeps stays: that conversation will need it again.
     """
     unloads: list[Unload] = []
-    for residency in place.ready:
+    for residency in open_slot.ready:
         view = board.demands[residency.model].view
         after_s = view.release_vram_after_s
-        if after_s is None or view.warm_leases or not is_idle(board, place, residency):
+        if after_s is None or view.warm_leases or not is_idle(board, open_slot, residency):
             continue
         until_s = max(residency.last_used_s, residency.loaded_s) + after_s
         if board.now_s + EPSILON_S < until_s:
             moments.append(until_s)
         else:
-            generation = place.view.generation
-            order = Unload(slot=place.slot, generation=generation, model=residency.model, why=Why.RELEASE_VRAM)
+            generation = open_slot.view.generation
+            order = Unload(slot=open_slot.slot, generation=generation, model=residency.model, why=Why.RELEASE_VRAM)
             unloads.append(order)
     return unloads
 
 
-def _load(place: Place, demand: Demand, room: Room, why: Why) -> Load:
+def _load(open_slot: OpenSlot, demand: Demand, room: Room, why: Why) -> Load:
     return Load(
-        slot=place.slot,
-        generation=place.view.generation,
+        slot=open_slot.slot,
+        generation=open_slot.view.generation,
         model=demand.name,
         evict=tuple(r.model for r in room.evict),
         why=why,
     )
 
 
-def pin_here(board: Board, place: Place) -> Load | None:
+def pin_here(board: Board, open_slot: OpenSlot) -> Load | None:
     """A pinned model whose home this is and that is not here; whatever is idle makes room for it."""
-    if not place.pinned or not loader_is_free(board, place):
+    if not open_slot.pinned or not loader_is_free(board, open_slot):
         return None
-    for name in sorted(place.pinned, key=lambda name: (-place.pinned[name], name)):
+    for name in sorted(open_slot.pinned, key=lambda name: (-open_slot.pinned[name], name)):
         demand = board.demands[name]
-        if not place.holds(name) and place.may_load(demand.view, board.now_s):
-            room = idle_room_for(board, place, demand.view)
+        if not open_slot.holds(name) and open_slot.may_load(demand.view, board.now_s):
+            room = idle_room_for(board, open_slot, demand.view)
             if room is not None:
-                return _load(place, demand, room, Why.PINNED)
+                return _load(open_slot, demand, room, Why.PINNED)
     return None
 
 
-def fetch_warm(board: Board, place: Place) -> Load | None:
+def fetch_warm(board: Board, open_slot: OpenSlot) -> Load | None:
     """A model that a warm lease asks to be kept and that is nowhere; the one whose leases save most loading first."""
-    wanted = [d for d in board.demands.values() if d.view.warm_leases and _could_come(board, place, d)]
+    wanted = [d for d in board.demands.values() if d.view.warm_leases and _could_come(board, open_slot, d)]
     for demand in sorted(wanted, key=lambda d: (-d.view.warm_leases * d.view.load_s, d.name)):
-        room = idle_room_for(board, place, demand.view, lambda r: not _is_spoken_for(board, r))
+        room = idle_room_for(board, open_slot, demand.view, lambda r: not _is_spoken_for(board, r))
         if room is not None:
-            return _load(place, demand, room, Why.WARM)
+            return _load(open_slot, demand, room, Why.WARM)
     return None
 
 
-def _missing(board: Board, place: Place) -> list[Demand]:
+def _missing(board: Board, open_slot: OpenSlot) -> list[Demand]:
     """The default, then what is to be kept, as far as it is on fewer slots than it should be and could be here."""
     missing = [
         demand
@@ -113,8 +113,8 @@ def _missing(board: Board, place: Place) -> list[Demand]:
         if (copies := demand.view.copies)
         and demand.view.release_vram_after_s is None
         and board.copies(demand.name) < copies
-        and not place.holds(demand.name)
-        and place.may_load(demand.view, board.now_s)
+        and not open_slot.holds(demand.name)
+        and open_slot.may_load(demand.view, board.now_s)
     ]
     return sorted(missing, key=lambda demand: (not demand.view.is_default, demand.name))
 
@@ -123,7 +123,7 @@ def _is_at_home(board: Board, residency: ResidencyView) -> bool:
     return board.copies(residency.model) <= board.demands[residency.model].view.copies
 
 
-def restore(board: Board, place: Place, missing: list[Demand], moments: list[float]) -> Load | None:
+def restore(board: Board, open_slot: OpenSlot, missing: list[Demand], moments: list[float]) -> Load | None:
     """What should be here while nobody is active comes back once its room is not spoken for nor was used lately."""
     idle_s = board.settings.idle_restore_s
 
@@ -134,11 +134,11 @@ def restore(board: Board, place: Place, missing: list[Demand], moments: list[flo
         return max(used_s, spoken_for_until_s(board, residency))
 
     for demand in missing:
-        room = idle_room_for(board, place, demand.view, lambda r: free_s(r) <= board.now_s + EPSILON_S)
+        room = idle_room_for(board, open_slot, demand.view, lambda r: free_s(r) <= board.now_s + EPSILON_S)
         if room is not None:
-            return _load(place, demand, room, Why.RESTORE)
+            return _load(open_slot, demand, room, Why.RESTORE)
     if missing:
-        moments += [at_s for r in place.ready if board.now_s + EPSILON_S < (at_s := free_s(r)) < NEVER_S]
+        moments += [at_s for r in open_slot.ready if board.now_s + EPSILON_S < (at_s := free_s(r)) < NEVER_S]
     return None
 
 
@@ -171,11 +171,11 @@ def _gain_s(board: Board, demand: Demand, room: Room) -> float:
 def _has_news(board: Board) -> bool:
     """Was a use asked for since something was last loaded that nobody had asked for?"""
     asked_s = max((demand.view.asked_s for demand in board.demands.values()), default=0.0)
-    there = [r for place in board.places for r in (*place.ready, place.loading) if r is not None]
+    there = [r for open_slot in board.open_slots for r in (*open_slot.ready, open_slot.loading) if r is not None]
     return not any(board.moves.values()) and all(r.started_s < asked_s for r in there if r.why in UNASKED)
 
 
-def prefetch(board: Board, place: Place) -> Load | None:
+def prefetch(board: Board, open_slot: OpenSlot) -> Load | None:
     """The guess that gains most, if any gains. For a model that is to give its memory back nothing is guessed."""
 
     def may_go(residency: ResidencyView) -> bool:
@@ -186,34 +186,34 @@ def prefetch(board: Board, place: Place) -> Load | None:
         view = demand.view
         if view.expected_arrivals * view.load_s <= board.settings.prefetch_risk_s:  # the most it could save
             continue
-        if view.release_vram_after_s is not None or not _could_come(board, place, demand):
+        if view.release_vram_after_s is not None or not _could_come(board, open_slot, demand):
             continue
-        room = idle_room_for(board, place, demand.view, may_go)
+        room = idle_room_for(board, open_slot, demand.view, may_go)
         if room is None or not (room.evict or 1.0 - exp(-view.expected_arrivals) >= LIKELY):
             continue
         gain_s = _gain_s(board, demand, room)
         if gain_s > 0 and (best is None or gain_s > best[0]):
-            best = gain_s, _load(place, demand, room, Why.PREFETCH)
+            best = gain_s, _load(open_slot, demand, room, Why.PREFETCH)
     return None if best is None else best[1]
 
 
-def _could_come(board: Board, place: Place, demand: Demand) -> bool:
+def _could_come(board: Board, open_slot: OpenSlot, demand: Demand) -> bool:
     """Is it nowhere, and can it be loaded here?"""
     name = demand.name
-    return name not in board.ready and name not in board.loading and place.may_load(demand.view, board.now_s)
+    return name not in board.ready and name not in board.loading and open_slot.may_load(demand.view, board.now_s)
 
 
-def settle(board: Board, place: Place, moments: list[float]) -> tuple[Load | None, list[Unload]]:
+def settle(board: Board, open_slot: OpenSlot, moments: list[float]) -> tuple[Load | None, list[Unload]]:
     """One slot with nobody waiting: memory to give back, or else at most one model to load."""
-    if place.loading is not None:
+    if open_slot.loading is not None:
         return None, []
-    unloads = release_vram(board, place, moments)
-    if unloads or place.settling:
+    unloads = release_vram(board, open_slot, moments)
+    if unloads or open_slot.settling:
         return None, unloads
-    missing = _missing(board, place)
-    load = fetch_warm(board, place) or restore(board, place, missing, moments)
+    missing = _missing(board, open_slot)
+    load = fetch_warm(board, open_slot) or restore(board, open_slot, missing, moments)
     if load is None and not missing and _has_news(board):
-        load = prefetch(board, place)
+        load = prefetch(board, open_slot)
         moments.append(board.now_s + board.settings.relook_s)
     if load is not None:
         board.move(load)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from broker.core.decisions import Why
 from broker.core.lease import SlotId
-from broker.policy.board import Board, Demand, Place
+from broker.policy.board import Board, Demand, OpenSlot
 from broker.policy.eviction import Room, cost, idle_room_for, room_for, worth
 
 
@@ -13,7 +13,7 @@ from broker.policy.eviction import Room, cost, idle_room_for, room_for, worth
 class Target:
     """A model to load on a slot, and the set to give up for it."""
 
-    place: Place
+    open_slot: OpenSlot
     demand: Demand
     room: Room
     worth: float
@@ -33,7 +33,7 @@ class Target:
         """
         aged = self.demand.aged_arrival
         order = (1, 0) if aged is None else (0, aged)
-        return (*order, -self.worth, self.demand.oldest_arrival, self.demand.name, self.cost, self.place.slot)
+        return (*order, -self.worth, self.demand.oldest_arrival, self.demand.name, self.cost, self.open_slot.slot)
 
 
 def wanting(board: Board) -> list[Demand]:
@@ -44,37 +44,41 @@ def wanting(board: Board) -> list[Demand]:
         if demand.waiting
         and name not in board.ready
         and name not in board.loading
-        and any(place.may_load(demand.view, board.now_s) for place in board.places)
+        and any(open_slot.may_load(demand.view, board.now_s) for open_slot in board.open_slots)
     ]
 
 
-def loader_is_free(board: Board, place: Place) -> bool:
+def loader_is_free(board: Board, open_slot: OpenSlot) -> bool:
     """Does nothing load here that somebody waits for, and nothing pinned? A prefetch and a restore give way."""
-    loading = place.loading
-    return loading is None or (board.demands[loading.model].waiting == 0 and loading.model not in place.pinned)
+    loading = open_slot.loading
+    return loading is None or (board.demands[loading.model].waiting == 0 and loading.model not in open_slot.pinned)
 
 
 def choose(board: Board, wanted: list[Demand], taken: Container[SlotId]) -> list[Target]:
     """One target per slot whose loader is free, the most urgent pair of model and slot first."""
-    free = [place for place in board.places if place.slot not in taken and loader_is_free(board, place)]
+    free = [
+        open_slot for open_slot in board.open_slots if open_slot.slot not in taken and loader_is_free(board, open_slot)
+    ]
     options: list[Target] = []
     for demand in wanted:
-        places = [place for place in free if place.may_load(demand.view, board.now_s)]
-        options += _options(board, demand, [(place, room_for(board, place, demand.view)) for place in places])
+        open_slots = [open_slot for open_slot in free if open_slot.may_load(demand.view, board.now_s)]
+        options += _options(
+            board, demand, [(open_slot, room_for(board, open_slot, demand.view)) for open_slot in open_slots]
+        )
     return _assigned(options)
 
 
-def _options(board: Board, demand: Demand, rooms: list[tuple[Place, Room | None]]) -> list[Target]:
-    found = [(place, room, worth(board, demand, room)) for place, room in rooms if room is not None]
+def _options(board: Board, demand: Demand, rooms: list[tuple[OpenSlot, Room | None]]) -> list[Target]:
+    found = [(open_slot, room, worth(board, demand, room)) for open_slot, room in rooms if room is not None]
     most = max((value for _, _, value in found), default=0.0)
-    return [Target(place, demand, room, most, cost(board, demand, room)) for place, room, _ in found]
+    return [Target(open_slot, demand, room, most, cost(board, demand, room)) for open_slot, room, _ in found]
 
 
 def _assigned(options: list[Target]) -> list[Target]:
     """Each slot and each model once, the most urgent first."""
     chosen: list[Target] = []
     for option in sorted(options, key=Target.sort_key):
-        if all(option.place is not c.place and option.demand is not c.demand for c in chosen):
+        if all(option.open_slot is not c.open_slot and option.demand is not c.demand for c in chosen):
             chosen.append(option)
     return chosen
 
@@ -84,12 +88,16 @@ def spread(board: Board, taken: Container[SlotId]) -> list[Target]:
 
     Only when serving the queue where it is would take longer than loading it once more.
     """
-    free = [place for place in board.places if place.slot not in taken and loader_is_free(board, place)]
+    free = [
+        open_slot for open_slot in board.open_slots if open_slot.slot not in taken and loader_is_free(board, open_slot)
+    ]
     options: list[Target] = []
     for demand in board.demands.values():
         if _outgrew(board, demand):
-            places = [p for p in free if p.may_load(demand.view, board.now_s) and not p.holds(demand.name)]
-            options += _options(board, demand, [(place, idle_room_for(board, place, demand.view)) for place in places])
+            open_slots = [p for p in free if p.may_load(demand.view, board.now_s) and not p.holds(demand.name)]
+            options += _options(
+                board, demand, [(open_slot, idle_room_for(board, open_slot, demand.view)) for open_slot in open_slots]
+            )
     return _assigned(options)
 
 
@@ -99,5 +107,5 @@ def _outgrew(board: Board, demand: Demand) -> bool:
     if demand.name in board.loading or until_placed_s <= view.load_s:
         return False
     homes = board.ready.get(demand.name, [])
-    used = [r.use for place in homes for r in place.ready if r.model == demand.name]
+    used = [r.use for open_slot in homes for r in open_slot.ready if r.model == demand.name]
     return bool(used) and demand.waiting > 0 and min(used) >= view.lease_limit

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from broker.core.decisions import Load, WaitReason
 from broker.core.lease import ModelName, SlotId
 from broker.policy.board import EPSILON_S, Board, Demand
+from broker.policy.switchover import Switchover
 from broker.policy.targets import Target
-from broker.policy.turns import Turn
 
 
 def explain(
-    board: Board, targets: Mapping[SlotId, Target], turns: Mapping[SlotId, Turn], loads: Mapping[SlotId, Load]
+    board: Board,
+    targets: Mapping[SlotId, Target],
+    switchovers: Mapping[SlotId, Switchover],
+    loads: Mapping[SlotId, Load],
 ) -> dict[ModelName, WaitReason]:
     """One reason per model with waiters; it holds for the head of its queue."""
     coming = board.loading | {load.model for load in loads.values()}
@@ -20,7 +23,7 @@ def explain(
         if not demand.waiting:
             continue
         if name in board.ready:
-            closed = all(name in turns[place.slot].closed for place in board.ready[name])
+            closed = all(name in switchovers[open_slot.slot].closed for open_slot in board.ready[name])
             reasons[name] = WaitReason.BARRIER if closed else WaitReason.MODEL_BUSY
         elif name in coming:
             reasons[name] = WaitReason.LOADING
@@ -32,14 +35,14 @@ def explain(
 
 
 def _why_not_aimed_at(board: Board, demand: Demand) -> WaitReason:
-    homes = [place for place in board.places if place.could_hold(demand.view)]
+    homes = [open_slot for open_slot in board.open_slots if open_slot.could_hold(demand.view)]
     if not homes:
         return WaitReason.NO_SLOT
-    open_homes = [place for place in homes if place.may_load(demand.view, board.now_s)]
+    open_homes = [open_slot for open_slot in homes if open_slot.may_load(demand.view, board.now_s)]
     if open_homes:
-        loading = all(place.loading is not None for place in open_homes)
+        loading = all(open_slot.loading is not None for open_slot in open_homes)
         return WaitReason.LOADER_BUSY if loading else WaitReason.OTHER_MODEL_FIRST
-    failures = {f for place in homes for f in place.view.failures if f.model == demand.name}
+    failures = {f for open_slot in homes for f in open_slot.view.failures if f.model == demand.name}
     if len(failures) < len(homes):
         return WaitReason.LOADER_BUSY
     if all(f.is_given_up(board.now_s) for f in failures):

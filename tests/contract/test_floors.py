@@ -53,7 +53,7 @@ def test_the_tree_stands_on_its_floors(house):
         ("gpu_worker/attic.py", "", "Worker floors"),
         ("broker/gateway/attic.py", "", "Gateway floors"),
         ("broker/core/lease.py", "import broker.core.snapshot", TWO_AT_ONCE),
-        ("broker/policy/turns.py", "import time", "The cores are pure"),
+        ("broker/policy/switchover.py", "import time", "The cores are pure"),
         ("broker/core/slot.py", "import schemas.messages", "The cores are pure"),
         ("schemas/residency.py", "import time", "What the cores share with the messages is pure"),
         ("broker/gateway/trust/deaths.py", "import asyncio", "Judging answers is pure"),

@@ -12,7 +12,7 @@ from broker.core.errors import BY_CODE
 from broker.store.redis.lua_library import FOLDER, LIBRARY
 
 ROOT = Path(__file__).parents[2]
-CALLERS = ("store", "egress", "days", "library")
+CALLERS = ("store", "privacy_marks", "spending", "days", "library")
 """Files of ``broker/store/redis`` that call functions of the library."""
 CALLS = {"_function", "_function_once", "_reading", "_lease", "_once"}
 OF_PEOPLE = {"why"}

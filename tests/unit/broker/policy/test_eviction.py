@@ -36,7 +36,7 @@ def scene(sizes, need_mib, budget_mib, expected):
     new = ModelView(name=ModelName("new"), memory_mib=need_mib, lease_limit=4)
     residents = [resident(i, mib) for i, mib in enumerate(sizes)]
     board = board_of(residents, expected, new=new, budget_mib=budget_mib)
-    return room_for(board, board.places[0], new)
+    return room_for(board, board.open_slots[0], new)
 
 
 def test_minimal_sets_have_no_superfluous_member():

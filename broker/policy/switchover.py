@@ -1,4 +1,4 @@
-"""When a resident model's turn is over: barriers and preemption for the models that must make room.
+"""The switchover from one model to the next: when a resident model's turn is over, and what it takes to make room.
 
 The slice keeps a busy model from holding the card for ever, the exchange gives it away early when that is worth more
 than what runs (with warm models interactive waits -25 to -42 %, docs/scheduling.md). A queue worth more than the
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from broker.core.decisions import PreemptLease, Why
 from broker.core.lease import RANK, LeaseId, LeaseState, ModelName, Priority
 from broker.core.snapshot import ADMIT_ALL, LeaseView, ResidencyView
-from broker.policy.board import EPSILON_S, Board, Demand, Place, active
+from broker.policy.board import EPSILON_S, Board, Demand, OpenSlot, active
 from broker.policy.eviction import Room, unload_s
 from broker.policy.settings import PolicySettings, Preemption
 
@@ -18,7 +18,7 @@ MOST_URGENT = Priority.INTERACTIVE
 
 
 @dataclass(slots=True)
-class Turn:
+class Switchover:
     """What the target of one slot means for the models that must go."""
 
     closed: dict[ModelName, Why] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def _ran_s(board: Board, lease: LeaseView) -> float:
     return lease.granted_s + least_s
 
 
-def _exchange_pays(board: Board, target: Demand, room: Room, running: list[tuple[Place, LeaseView]]) -> bool:
+def _exchange_pays(board: Board, target: Demand, room: Room, running: list[tuple[OpenSlot, LeaseView]]) -> bool:
     """W_t * drain > sum of running weights * (L_t + S_t + L_r) + W_all * L_r."""
     weights = board.settings.weights
     back_s = max(board.demands[lease.model].view.load_s for _, lease in running)
@@ -94,35 +94,35 @@ def _outranked(board: Board, target: Demand, room: Room, running: list[LeaseView
     return mode is Preemption.INTERACTIVE_FIRST and rank == RANK[MOST_URGENT] and room.drain_s > back_s
 
 
-def _ask_back(turn: Turn, board: Board, leases: list[LeaseView], why: Why) -> None:
+def _ask_back(switchover: Switchover, board: Board, leases: list[LeaseView], why: Why) -> None:
     for lease in leases:
         order = PreemptLease(lease_id=lease.lease_id, grace_s=board.settings.preempt_grace_s, why=why)
-        turn.preempted.setdefault(lease.lease_id, order)
+        switchover.preempted.setdefault(lease.lease_id, order)
 
 
-def _end_overlong(turn: Turn, board: Board, leases: list[LeaseView]) -> None:
+def _end_overlong(switchover: Switchover, board: Board, leases: list[LeaseView]) -> None:
     """A holder that goes on for ever while others wait."""
     for lease in active(leases):
         until_s = lease.granted_s + board.settings.max_hold_s
         if board.now_s + EPSILON_S >= until_s:
-            _ask_back(turn, board, [lease], Why.MAX_HOLD)
+            _ask_back(switchover, board, [lease], Why.MAX_HOLD)
         else:
-            turn.moments.append(until_s)
+            switchover.moments.append(until_s)
 
 
-def end_overlong_of_own(board: Board, place: Place, turn: Turn) -> None:
+def end_overlong_of_own(board: Board, open_slot: OpenSlot, switchover: Switchover) -> None:
     """Ask overlong leases back where a model's own waiters find as many held as it serves (``max_hold_s``)."""
-    for residency in place.ready:
+    for residency in open_slot.ready:
         demand = board.demands[residency.model]
         if demand.waiting and residency.use >= demand.view.lease_limit:
-            _end_overlong(turn, board, place.running(residency))
+            _end_overlong(switchover, board, open_slot.running(residency))
 
 
-def _exchange(turn: Turn, board: Board, place: Place, target: Demand, room: Room) -> None:
+def _exchange(switchover: Switchover, board: Board, open_slot: OpenSlot, target: Demand, room: Room) -> None:
     """Ask every lease on the set back at once, if that pays and everyone who waited for its load has had a lease."""
     if board.settings.preemption is Preemption.OFF or any(_owes(board, r) for r in room.evict):
         return
-    running = [(place, lease) for r in room.evict for lease in active(place.running(r))]
+    running = [(open_slot, lease) for r in room.evict for lease in active(open_slot.running(r))]
     if not running:
         return
     leases = [lease for _, lease in running]
@@ -131,17 +131,17 @@ def _exchange(turn: Turn, board: Board, place: Place, target: Demand, room: Room
     else:
         ran_until_s = max(_ran_s(board, lease) for lease in leases)
         if board.now_s + EPSILON_S < ran_until_s:
-            turn.moments.append(ran_until_s)
+            switchover.moments.append(ran_until_s)
             return
         if not _exchange_pays(board, target, room, running):
             return
         why = Why.EXCHANGE
     for residency in room.evict:
-        turn.closed[residency.model] = why
-    _ask_back(turn, board, leases, why)
+        switchover.closed[residency.model] = why
+    _ask_back(switchover, board, leases, why)
 
 
-def _slice(turn: Turn, board: Board, place: Place, target: Demand, residency: ResidencyView) -> None:
+def _slice(switchover: Switchover, board: Board, open_slot: OpenSlot, target: Demand, residency: ResidencyView) -> None:
     """The time slice and, after it, the overtime of what is still in flight.
 
     A model once closed stays closed while it is in the way: what was asked back queues again, and would otherwise
@@ -152,10 +152,10 @@ def _slice(turn: Turn, board: Board, place: Place, target: Demand, residency: Re
     is_over = board.now_s + EPSILON_S >= ends_s
     why = _why_closed(board, target, residency, is_over=is_over)
     if why is None:
-        turn.moments.append(ends_s)
+        switchover.moments.append(ends_s)
         return
-    turn.closed[residency.model] = why
-    running = active(place.running(residency))
+    switchover.closed[residency.model] = why
+    running = active(open_slot.running(residency))
     if not running or board.settings.preemption is Preemption.OFF or _owes(board, residency):
         return
     closed_s = ends_s if is_over and why is Why.SLICE else over_s
@@ -164,9 +164,9 @@ def _slice(turn: Turn, board: Board, place: Place, target: Demand, residency: Re
         leases = [lease for lease in running if lease.single is single]
         due_s = max([cut_s, *(_ran_s(board, lease) for lease in leases)])
         if board.now_s + EPSILON_S < due_s:
-            turn.moments.append(due_s)
+            switchover.moments.append(due_s)
         else:
-            _ask_back(turn, board, leases, why)
+            _ask_back(switchover, board, leases, why)
 
 
 def _why_closed(board: Board, target: Demand, residency: ResidencyView, *, is_over: bool) -> Why | None:
@@ -180,14 +180,14 @@ def _why_closed(board: Board, target: Demand, residency: ResidencyView, *, is_ov
     return Why.SLICE if is_over else None
 
 
-def _emptying(turn: Turn, leases: list[LeaseView]) -> bool:
+def _emptying(switchover: Switchover, leases: list[LeaseView]) -> bool:
     """Is every lease on its way out?"""
     return bool(leases) and all(
-        lease.state is LeaseState.ENDING or lease.lease_id in turn.preempted for lease in leases
+        lease.state is LeaseState.ENDING or lease.lease_id in switchover.preempted for lease in leases
     )
 
 
-def make_room(board: Board, place: Place, target: Demand, room: Room) -> Turn:
+def make_room(board: Board, open_slot: OpenSlot, target: Demand, room: Room) -> Switchover:
     """What must happen on a slot so that its target can be loaded.
 
     1. Leases held longer than ``max_hold_s`` are asked back.
@@ -196,17 +196,17 @@ def make_room(board: Board, place: Place, target: Demand, room: Room) -> Turn:
        overtime what still runs is asked back.
     4. A model all of whose leases are ending stays closed: they were asked back for a reason.
     """
-    turn = Turn()
-    end_overlong_of_own(board, place, turn)
+    switchover = Switchover()
+    end_overlong_of_own(board, open_slot, switchover)
     for residency in room.evict:  # 1
-        _end_overlong(turn, board, place.running(residency))
-    _exchange(turn, board, place, target, room)  # 2
+        _end_overlong(switchover, board, open_slot.running(residency))
+    _exchange(switchover, board, open_slot, target, room)  # 2
     for residency in room.evict:
-        if residency.model not in turn.closed:  # 3
-            _slice(turn, board, place, target, residency)
-        if residency.model not in turn.closed and _emptying(turn, place.running(residency)):  # 4
-            turn.closed[residency.model] = Why.EXCHANGE
-    return turn
+        if residency.model not in switchover.closed:  # 3
+            _slice(switchover, board, open_slot, target, residency)
+        if residency.model not in switchover.closed and _emptying(switchover, open_slot.running(residency)):  # 4
+            switchover.closed[residency.model] = Why.EXCHANGE
+    return switchover
 
 
 def admissible(board: Board, residency: ResidencyView, *, closed: Why | None) -> int:
@@ -214,6 +214,6 @@ def admissible(board: Board, residency: ResidencyView, *, closed: Why | None) ->
     return residency.waiting_below if closed is not None else board.demands[residency.model].waiting
 
 
-def is_free(board: Board, room: Room, turn: Turn) -> bool:
+def is_free(board: Board, room: Room, switchover: Switchover) -> bool:
     """Can the set go now: nobody uses it and nobody it still admits waits?"""
-    return all(r.use == 0 and admissible(board, r, closed=turn.closed.get(r.model)) == 0 for r in room.evict)
+    return all(r.use == 0 and admissible(board, r, closed=switchover.closed.get(r.model)) == 0 for r in room.evict)
