@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from broker.core.hope import in_vain_by_picture
+from broker.core.availability import unavailable_by_picture
 from broker.core.slot import SlotState
 from broker.core.snapshot import ModelView, Snapshot
 from broker.routing.catalogue import CandidateModel, Entry, Local
@@ -122,7 +122,7 @@ def plain_card(name: str, snapshot: Snapshot | None) -> ModelCard:
     view: ModelView | None = None if snapshot is None else snapshot.models.get(name)  # type: ignore[call-overload]
     if snapshot is None or view is None:
         return ModelCard(id=name, display_name=name, state="unknown")
-    vain = in_vain_by_picture(snapshot, view.name)
+    unavailable = unavailable_by_picture(snapshot, view.name)
     seen = [residency for slot in snapshot.slots for residency in slot.residencies if residency.model == name]
     best = max(seen, key=lambda residency: residency.state.depth, default=None)
     return ModelCard(
@@ -132,8 +132,9 @@ def plain_card(name: str, snapshot: Snapshot | None) -> ModelCard:
         progress=0 if best is None else best.progress,
         waiting=view.waiting,
         leases=sum(lease.model == name for slot in snapshot.slots for lease in slot.leases),
-        served=vain is None and any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
-        unavailable=UNSET if vain is None else str(vain),
+        served=unavailable is None
+        and any(name in slot.serves and slot.state is SlotState.OPEN for slot in snapshot.slots),
+        unavailable=UNSET if unavailable is None else str(unavailable),
     )
 
 

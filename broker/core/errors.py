@@ -31,7 +31,7 @@ class BackendError(HotseatError):
     """Hotseat itself, or what it depends on, is at fault; the caller did nothing wrong."""
 
 
-class InVainError(BackendError):
+class ModelUnavailableError(BackendError):
     """Nobody can be served with this model as things are; ``retry_after_s`` says when that may have changed."""
 
     retry_after_s: int
@@ -41,7 +41,7 @@ class InVainError(BackendError):
         self.retry_after_s = retry_s
 
     @classmethod
-    def told(cls, message: str) -> "InVainError":
+    def told(cls, message: str) -> "ModelUnavailableError":
         """From an error reply of the store: the seconds, then the words."""
         seconds, _, words = message.partition(" ")
         return cls(words, retry_s=int(seconds)) if seconds.isdecimal() else cls(message)
@@ -125,25 +125,25 @@ class StoreFullError(CapacityError):
     code = "store_full"
 
 
-class ModelQuarantinedError(InVainError):
+class ModelQuarantinedError(ModelUnavailableError):
     """The model failed too often wherever it could run: given up for a while."""
 
     code = "model_quarantined"
 
 
-class LoadFailedError(InVainError):
+class LoadFailedError(ModelUnavailableError):
     """The model cannot be loaded as it is configured; the message says why, in its server's own words."""
 
     code = "load_failed"
 
 
-class ModelOffError(InVainError):
+class ModelOffError(ModelUnavailableError):
     """An operator took the model out of service."""
 
     code = "model_off"
 
 
-class ModelNotWarmError(InVainError):
+class ModelNotWarmError(ModelUnavailableError):
     """The model is loaded nowhere, and the request is to be served only while it is."""
 
     code = "model_not_warm"

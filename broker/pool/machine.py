@@ -12,8 +12,8 @@ from broker.core.lease import LeaseId, LifeId, ModelName, SlotId
 from broker.core.slot import SlotState
 from broker.pool.leases import broker_lives, comeback, lifecycle
 from broker.pool.leases.acquire import acquire
+from broker.pool.leases.availability import reject_if_unavailable
 from broker.pool.leases.handout import hand_out
-from broker.pool.leases.hope import reject_if_hopeless
 from broker.pool.leases.lifecycle import Cause, expire_due
 from broker.pool.records.events import emit
 from broker.pool.records.key_limits import keep_sequence
@@ -164,7 +164,7 @@ class Pool(PoolState):
         states.silence(self)
         for model in sorted(self.models):
             if self.models[model].queued > 0:
-                reject_if_hopeless(self, model)
+                reject_if_unavailable(self, model)
                 hand_out(self, model)
         return self._next_deadline()
 
@@ -220,7 +220,7 @@ class Pool(PoolState):
         was, row.off = row.off, off
         words = {True: "off", False: "on"}
         emit(self, "model", model=model, who=who, why=off, from_=words[bool(was)], to=words[bool(off)])
-        reject_if_hopeless(self, model)
+        reject_if_unavailable(self, model)
 
     def set_slot(self, slot: SlotId, *, event: str, who: str) -> None:
         """See ``slots.states.set_slot``."""

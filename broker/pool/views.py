@@ -34,7 +34,7 @@ from broker.core.snapshot import (
     SlotView,
     Snapshot,
 )
-from broker.pool.leases.hope import newest_failure
+from broker.pool.leases.availability import newest_failure
 from broker.pool.records.failures import is_old
 from broker.pool.records.key_limits import first_of
 from broker.pool.records.lease_row import LeaseRow

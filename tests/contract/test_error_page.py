@@ -148,7 +148,7 @@ def test_what_is_refused_below_the_routes_is_the_same_status_in_every_dialect():
 
 def test_an_error_that_knows_when_to_ask_again_is_one_that_says_so():
     for one in error_classes():
-        if issubclass(one, (core_errors.CapacityError, core_errors.InVainError)) and one.code != "internal":
+        if issubclass(one, (core_errors.CapacityError, core_errors.ModelUnavailableError)) and one.code != "internal":
             assert ERRORS[one.code].after_s is not None, one
 
 

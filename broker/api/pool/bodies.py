@@ -6,8 +6,8 @@ from operator import attrgetter
 
 from broker.api.services import PoolPicture
 from broker.api.views import Outlook
+from broker.core.availability import failures_of, served_nowhere
 from broker.core.decisions import Plan
-from broker.core.hope import failures_of, served_nowhere
 from broker.core.lease import LeaseRecord, LeaseState, ModelName
 from broker.core.refusals import UNSERVED
 from broker.core.snapshot import ADMIT_ALL, Departure, FailureView, ModelView, ResidencyView, SlotView, Snapshot

@@ -4,7 +4,7 @@ import math
 
 from broker.api.services import PoolPicture
 from broker.api.views import Outlook
-from broker.core.hope import failures_of
+from broker.core.availability import failures_of
 from broker.core.lease import LeaseRecord, LeaseState
 from broker.core.slot import SlotState
 from broker.gateway.exchange.settings import Prospect

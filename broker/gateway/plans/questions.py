@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from broker.core.availability import unavailable_by_picture
 from broker.core.decisions import Plan as PoolPlan
-from broker.core.errors import InVainError
-from broker.core.hope import in_vain_by_picture
+from broker.core.errors import ModelUnavailableError
 from broker.core.lease import ModelName
 from broker.core.snapshot import Snapshot
 from broker.gateway.cloud.spending import Spending
@@ -90,12 +90,12 @@ class PoolNow:
         self._models: Mapping[str, ModelState] = {}
         self._free_mib = 0
 
-    def in_vain(self, entry: Entry) -> InVainError | None:
+    def why_unavailable(self, entry: Entry) -> ModelUnavailableError | None:
         """Why nobody should wait for the first of its models that failed or is out of service; None: none did or is."""
         look = self._last()
         if look is None:
             return None
-        found = (in_vain_by_picture(look.snapshot, ModelName(one.name)) for one in variants_of(entry))
+        found = (unavailable_by_picture(look.snapshot, ModelName(one.name)) for one in variants_of(entry))
         return next((error for error in found if error is not None), None)
 
     def state(self, entry: Entry) -> RouteState:
@@ -183,7 +183,7 @@ class RoutingQuestions:
         if decision.choices or not down:
             return False
         entry = self._entry(name)
-        if self.pool.in_vain(entry) is not None:
+        if self.pool.why_unavailable(entry) is not None:
             return False
         served = self.pool.state(entry).models
         variants = [one.variants for one in entry.candidates if isinstance(one, Local) and one.name in down]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from broker.access.principals import NotAllowedError, Principal
-from broker.core.errors import HotseatError, InVainError, UnknownModelError
+from broker.core.errors import HotseatError, ModelUnavailableError, UnknownModelError
 from broker.core.lease import ModelName
 from broker.gateway.cloud.attempt import CloudAttempt
 from broker.gateway.cloud.spending import Spending
@@ -190,7 +190,7 @@ class RoutedPlan(ServingPlan):
         failed = None
         if not decision.choices:
             progress.model, progress.route, progress.reason = "", Route.REFUSED, decision.reason
-            failed = None if self._entry is None else self._routes.pool.in_vain(self._entry)
+            failed = None if self._entry is None else self._routes.pool.why_unavailable(self._entry)
         decision = permitted(decision, request, self._routes.settings.table, call.caller, failed)
         self._due_s = None if decision.deadline_s is None else call.started_s + decision.deadline_s
         self._leaves_s = None if decision.patience_s is None else call.started_s + decision.patience_s
@@ -235,7 +235,11 @@ class RoutedPlan(ServingPlan):
 
 
 def permitted(
-    decision: RouteDecision, request: Described, table: NameTable, caller: Principal, failed: InVainError | None = None
+    decision: RouteDecision,
+    request: Described,
+    table: NameTable,
+    caller: Principal,
+    failed: ModelUnavailableError | None = None,
 ) -> RouteDecision:
     """A decision with the choices that a key may use.
 
@@ -260,7 +264,11 @@ def permitted(
 
 
 def _refusal(
-    decision: RouteDecision, request: Described, table: NameTable, caller: Principal, failed: InVainError | None
+    decision: RouteDecision,
+    request: Described,
+    table: NameTable,
+    caller: Principal,
+    failed: ModelUnavailableError | None,
 ) -> HotseatError | ClientFacingError:
     if decision.reason is RouteReason.UNKNOWN_MODEL:
         return UnknownModelError(f"no model {request.name}")

@@ -11,10 +11,10 @@ from broker.core.errors import (
 )
 from broker.core.lease import Intent, LeaseState, SlotId
 from broker.core.refusals import not_warm
+from broker.pool.leases.availability import why_unavailable
 from broker.pool.leases.broker_lives import require
 from broker.pool.leases.comeback import left_behind, take_up
 from broker.pool.leases.handout import enqueue, grant, hand_out, places, set_deadline
-from broker.pool.leases.hope import in_vain
 from broker.pool.leases.lifecycle import attend, expire_if_due, session_field
 from broker.pool.records.events import emit_lease
 from broker.pool.records.key_limits import count, join_key, keep_operation, refuse_full
@@ -135,7 +135,7 @@ def _refuse_unservable(pool: PoolState, ask: Ask) -> None:
     model = pool.models.get(ask.model)
     if model is None:
         raise UnknownModelError(f"no model {ask.model}")
-    found = in_vain(pool, ask.model)
+    found = why_unavailable(pool, ask.model)
     if found is not None:
         raise found.error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from broker.core.lease import ModelName
 from broker.core.slot import Failing
-from broker.pool.leases.hope import reject_if_hopeless
+from broker.pool.leases.availability import reject_if_unavailable
 from broker.pool.leases.lifecycle import Cause
 from broker.pool.records.events import emit
 from broker.pool.records.failures import note_unsound
@@ -61,7 +61,7 @@ def _believe_trouble(pool: PoolState, slot: SlotRow, at: At) -> None:
     slot.models = tuple(sorted({*slot.models, at.model}))
     note_unsound(pool, at.slot, at.model, at.cause.why)
     emit(pool, "unsound", model=at.model, slot=at.slot, who=at.cause.who, why=at.cause.why)
-    reject_if_hopeless(pool, at.model)
+    reject_if_unavailable(pool, at.model)
 
 
 def priors_of(slot: SlotRow, inspected: Mapping[ModelName, Inspected]) -> dict[ModelName, int]:

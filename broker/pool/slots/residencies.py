@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from broker.core.lease import ModelName, SlotId
 from broker.core.slot import ResidencyEvent, next_residency
 from broker.core.snapshot import ADMIT_ALL
+from broker.pool.leases.availability import reject_if_unavailable
 from broker.pool.leases.handout import hand_out
-from broker.pool.leases.hope import reject_if_hopeless
 from broker.pool.leases.lifecycle import Cause, lose_leases, reject_cold
 from broker.pool.records.events import emit
 from broker.pool.records.failures import Failure, count_fall, count_load, forgive, forgive_loads, is_old, keeps, kept
@@ -116,7 +116,7 @@ def fail(pool: PoolState, at: At, failure: Failure) -> None:
     count_load(pool, at.slot, at.model, failure)
     _start_unloading(pool, pool.residencies[at.key], loaded=0)
     move(pool, At(at.slot, at.model, Cause(at.cause.who, failure.error)), ResidencyEvent.FAIL)
-    reject_if_hopeless(pool, at.model)
+    reject_if_unavailable(pool, at.model)
 
 
 def die(pool: PoolState, at: At, failure: Failure) -> None:
@@ -127,7 +127,7 @@ def die(pool: PoolState, at: At, failure: Failure) -> None:
     count_fall(pool, at.slot, at.model, failure)
     _start_unloading(pool, residency, loaded=0)
     move(pool, At(at.slot, at.model, Cause(at.cause.who, failure.error)), ResidencyEvent.DIE)
-    reject_if_hopeless(pool, at.model)
+    reject_if_unavailable(pool, at.model)
 
 
 def withdraw(pool: PoolState, at: At) -> None:

@@ -10,8 +10,8 @@ from broker.core.errors import (
     BY_CODE,
     BackendError,
     HotseatError,
-    InVainError,
     LibraryError,
+    ModelUnavailableError,
     StoreFullError,
     StoreUnavailableError,
 )
@@ -35,7 +35,7 @@ def error_of(text: str) -> HotseatError:
     """The class of an error reply."""
     code, _, message = text.partition(" ")
     if known := BY_CODE.get(code.lower()):
-        return known.told(message) if issubclass(known, InVainError) else known(message or code)
+        return known.told(message) if issubclass(known, ModelUnavailableError) else known(message or code)
     if code == "OOM":
         return StoreFullError("the store is over its memory limit; leases can still be renewed and released")
     if "unction not found" in text:

@@ -23,7 +23,7 @@ FILES = (
     "leases/lifecycle",
     "records/failures",
     "leases/broker_lives",
-    "leases/hope",
+    "leases/availability",
     "leases/acquire",
     "slots/residencies",
     "slots/orders",

@@ -16,7 +16,7 @@ from broker.core import refusals, snapshot
 from broker.core.lease import PRIORITIES, RANK, TRANSITIONS
 from broker.core.slot import PROVED, RESIDENCY_TRANSITIONS, SLOT_TRANSITIONS
 from broker.pool import check, machine, ps
-from broker.pool.leases import broker_lives, hope, lifecycle
+from broker.pool.leases import availability, broker_lives, lifecycle
 from broker.pool.records import failures, key_limits, ordering, owners, rows, shares, statistics
 from broker.pool.records.lease_row import (
     ASK_FIELDS,
@@ -46,7 +46,7 @@ CONSTANTS: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (key_limits, ("SHARE", "BEYOND")),
     (machine, ("RUN_PREFIX", "KEPT_TTLS")),
     (broker_lives, ("WATCH_STEP_MS",)),
-    (hope, ("TOO_LARGE",)),
+    (availability, ("TOO_LARGE",)),
     (refusals, ("UNSERVED", "REFUSAL_PAUSE_S")),
     (orders, ("BY_HAND", "DESERTED")),
     (registration, ("OLD_BOOTS",)),

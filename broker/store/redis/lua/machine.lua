@@ -72,7 +72,7 @@ function machine.set_model(c, name, off, who)
   local was = (model.off or '') ~= '' and 'off' or 'on'
   rows.put(model, 'off', off)
   events.emit(c, 'model', {'model', name, 'who', who, 'why', off, 'from', was, 'to', off ~= '' and 'off' or 'on'})
-  hope.reject_if_hopeless(c, name)
+  availability.reject_if_unavailable(c, name)
 end
 
 local function next_deadline(c)
@@ -92,7 +92,7 @@ function machine.tick(c)
   registration.silence(c)
   for _, name in ipairs(sorted(redis.call('SMEMBERS', c.P .. ':models'))) do
     if int(redis.call('HGET', c.P .. ':model:' .. name, 'queued')) > 0 or c.rows[c.P .. ':model:' .. name] then
-      hope.reject_if_hopeless(c, name)
+      availability.reject_if_unavailable(c, name)
       handout.hand_out(c, name)
     end
   end

@@ -25,7 +25,7 @@ local function tell_trouble(c, lease)
   if lease.state == 'active' or lease.state == 'ending' then return end
   local model = rows.model(c, lease.model)
   if (model.ready or '') ~= '' or (model.failing or '') == '' then return end
-  local record = hope.newest_failure(c, model)
+  local record = availability.newest_failure(c, model)
   if record == nil or failures.is_old(c, record) then return end
   lease.load_error, lease.load_tries = record.error or nil, s(failures.in_a_row(record))
   lease.failed_ago, lease.retry_in = s(c.now - int(record.failed_at)), s(math.max(int(record.retry_at) - c.now, 0))

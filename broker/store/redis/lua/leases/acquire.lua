@@ -51,7 +51,7 @@ end
 local function refuse_unservable(c, ask)
   local model = rows.model(c, ask.model)
   if not model.name then refuse('UNKNOWN_MODEL', 'no model ' .. ask.model) end
-  local found = hope.in_vain(c, model)
+  local found = availability.unavailable(c, model)
   if found ~= nil then
     refuse(found.code, found.seconds and s(found.seconds) .. ' ' .. found.text or found.text)
   end

@@ -39,7 +39,7 @@ function inspections.believe(c, name, report)
         rows.put(slot, 'models', listed(slot.models, model, true))
         failures.note_unsound(c, name, model, trouble)
         events.emit(c, 'unsound', {'model', model, 'slot', name, 'who', 'worker:' .. name, 'why', trouble})
-        hope.reject_if_hopeless(c, model)
+        availability.reject_if_unavailable(c, model)
       end
     end
   end

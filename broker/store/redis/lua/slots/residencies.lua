@@ -73,7 +73,7 @@ function residencies.fail(c, at, failure)
   rows.put(residency, 'started', c.now_text)
   rows.put(residency, 'loaded', '0')
   move(c, at, 'fail', failure.error)
-  hope.reject_if_hopeless(c, at.model)
+  availability.reject_if_unavailable(c, at.model)
 end
 
 function residencies.die(c, at, failure)
@@ -83,7 +83,7 @@ function residencies.die(c, at, failure)
   rows.put(residency, 'started', c.now_text)
   rows.put(residency, 'loaded', '0')
   move(c, at, 'die', failure.error)
-  hope.reject_if_hopeless(c, at.model)
+  availability.reject_if_unavailable(c, at.model)
 end
 
 function residencies.withdraw(c, at)

@@ -1,5 +1,5 @@
--- May waiting for a model come to something? Twin of broker/pool/leases/hope.py, whose numbers these are.
-local hope = {}
+-- May waiting for a model come to something? Twin of broker/pool/leases/availability.py, whose numbers these are.
+local availability = {}
 do
 
 local function pause_s(c) return math.max(1, math.ceil(rows.rule(c, 'load_backoff_ms') / 1000)) end
@@ -39,7 +39,7 @@ local function fits_nowhere(c, model)
   return largest ~= nil and largest < int(model.memory_mib)
 end
 
-function hope.newest_failure(c, model)
+function availability.newest_failure(c, model)
   local newest = nil
   for _, slot in ipairs(words(model.failing)) do
     local record = rows.residency(c, slot, model.name)
@@ -61,7 +61,7 @@ local function given_up(c, model)
     end
   end
   if soonest == nil then return nil end
-  local newest = hope.newest_failure(c, model)
+  local newest = availability.newest_failure(c, model)
   local told = newest.error or ''
   if newest.kind == 'permanent' or newest.kind == 'unsound' then
     return {code = 'LOAD_FAILED', seconds = soonest, text = model.name .. ' cannot be loaded: ' .. told,
@@ -71,7 +71,7 @@ local function given_up(c, model)
     text = model.name .. ' failed too often, the last time: ' .. told, why = 'model_quarantined: ' .. told}
 end
 
-function hope.in_vain(c, model)
+function availability.unavailable(c, model)
   local off = model.off or ''
   if off ~= '' then -- 1
     return {code = 'MODEL_OFF', seconds = pause_s(c), text = model.name .. ' is out of service: ' .. off,
@@ -98,10 +98,10 @@ local function served_nowhere(c, name)
   return registered
 end
 
-function hope.reject_if_hopeless(c, name)
+function availability.reject_if_unavailable(c, name)
   local model = rows.model(c, name)
   if int(model.queued) == 0 then return end
-  local found = hope.in_vain(c, model)
+  local found = availability.unavailable(c, model)
   if found ~= nil then
     lifecycle.reject_waiting(c, name, found.why, c.now)
   elseif served_nowhere(c, name) then -- 5

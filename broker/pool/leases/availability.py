@@ -1,4 +1,4 @@
-"""May waiting for a model come to something? Where it cannot, nobody waits: tickets end and new ones are refused.
+"""Can a model be had at all? Where it cannot, nobody waits for it: its tickets end and new ones are refused.
 
 1. An operator took the model out of service.
 2. It is ready somewhere: yes.
@@ -23,29 +23,29 @@ TOO_LARGE = "more than any slot has beside what is pinned there"
 
 
 @dataclass(frozen=True, slots=True)
-class InVain:
-    """Why waiting is."""
+class Unavailable:
+    """Why nobody can have the model, and what ends its tickets."""
 
     error: HotseatError
     why: str
     """For the reason of the tickets that end."""
 
 
-def in_vain(pool: PoolState, model: ModelName) -> InVain | None:
-    """Why nobody should wait for it; None: one may."""
+def why_unavailable(pool: PoolState, model: ModelName) -> Unavailable | None:
+    """Tell why nobody should wait for the model; None: one may."""
     row = pool.models[model]
     if row.off:  # 1
         error: HotseatError = out_of_service(model, row.off, _pause_s(pool))
-        return InVain(error, f"{error.code}: {row.off}")
+        return Unavailable(error, f"{error.code}: {row.off}")
     if row.ready:  # 2
         return None
     if fits_nowhere(pool, row):  # 3
         error = ModelTooLargeError(f"{model} needs {row.memory_mib} MiB, {TOO_LARGE}")
-        return InVain(error, error.code)
+        return Unavailable(error, error.code)
     return _given_up(pool, row)  # 4
 
 
-def _given_up(pool: PoolState, row: ModelRow) -> InVain | None:
+def _given_up(pool: PoolState, row: ModelRow) -> Unavailable | None:
     if not row.failing:
         return None
     homes = [s.slot for s in pool.slots.values() if row.name in s.serves and s.state is not SlotState.OFFLINE]
@@ -55,7 +55,7 @@ def _given_up(pool: PoolState, row: ModelRow) -> InVain | None:
     newest = newest_failure(pool, row)
     assert newest is not None
     error = given_up(row.name, newest.kind, newest.error, min(_retry_s(pool, record) for record in records))
-    return InVain(error, f"{error.code}: {newest.error}")
+    return Unavailable(error, f"{error.code}: {newest.error}")
 
 
 def newest_failure(pool: PoolState, row: ModelRow) -> ResidencyRow | None:
@@ -103,12 +103,12 @@ def served_nowhere(pool: PoolState, model: ModelName) -> bool:
     return bool(registered) and not any(model in slot.serves for slot in registered)
 
 
-def reject_if_hopeless(pool: PoolState, model: ModelName) -> None:
-    """End the tickets of a model for which waiting is in vain."""
+def reject_if_unavailable(pool: PoolState, model: ModelName) -> None:
+    """End the tickets of a model that cannot be had."""
     row = pool.models[model]
     if row.queued == 0:
         return
-    found = in_vain(pool, model)
+    found = why_unavailable(pool, model)
     if found is not None:
         reject_waiting(pool, model, Cause("scheduler", found.why), asked_before=pool.now)
     elif served_nowhere(pool, model):  # 5

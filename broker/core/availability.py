@@ -1,8 +1,8 @@
-"""May waiting for a model come to something, by a picture of the pool: as ``pool.leases.hope`` says it in the store."""
+"""Can a model be had at all, by a picture of the pool: as ``pool.leases.availability`` says it in the store."""
 
 import math
 
-from broker.core.errors import InVainError
+from broker.core.errors import ModelUnavailableError
 from broker.core.lease import ModelName
 from broker.core.refusals import REFUSAL_PAUSE_S, given_up, out_of_service
 from broker.core.slot import SlotState
@@ -22,7 +22,7 @@ def served_nowhere(snapshot: Snapshot, model: ModelName) -> bool:
     return there and not any(model in slot.serves for slot in snapshot.slots)
 
 
-def in_vain_by_picture(snapshot: Snapshot, model: ModelName) -> InVainError | None:
+def unavailable_by_picture(snapshot: Snapshot, model: ModelName) -> ModelUnavailableError | None:
     """Return why nobody should wait for it; None: one may, as far as the picture shows."""
     view = snapshot.models.get(model)
     if view is None:
@@ -32,8 +32,8 @@ def in_vain_by_picture(snapshot: Snapshot, model: ModelName) -> InVainError | No
     homes = [slot for slot in snapshot.slots if slot.state is not SlotState.OFFLINE and model in slot.serves]
     residents = [one for slot in snapshot.slots for one in slot.residencies if one.model == model]
     failures = [one for slot in homes for one in slot.failures if one.model == model]
-    hope = len(failures) < len(homes) or not all(one.is_given_up(snapshot.now_s) for one in failures)
-    if not homes or hope or any(one.state is Residency.READY for one in residents):
+    may_load = len(failures) < len(homes) or not all(one.is_given_up(snapshot.now_s) for one in failures)
+    if not homes or may_load or any(one.state is Residency.READY for one in residents):
         return None
     waits_s = [one.not_before_s - snapshot.now_s for one in failures]
     retry_s = min(math.ceil(wait_s) if wait_s < math.inf else REFUSAL_PAUSE_S for wait_s in waits_s)
