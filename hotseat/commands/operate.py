@@ -14,6 +14,7 @@ from hotseat.commands.ps import text_table
 from hotseat.terminal import arguments as words
 from hotseat.terminal.progress_line import say
 from schemas.command_line import CommandLine, meant
+from schemas.residency import Residency
 
 REFUSED, UNAVAILABLE = 1, 3
 LONGEST_REASON = 200
@@ -217,10 +218,12 @@ def _until_loaded(client: Client, name: str) -> str:
     asked_s = time.monotonic()
     while True:
         time.sleep(LOOK_S)
-        found = next((one for one in client.get("/models")["models"] if one["name"] == name), {"state": "absent"})
-        if found["state"] == "ready":
-            return "ready"
-        if found["state"] != "loading" and time.monotonic() - asked_s > PICTURE_S:
+        found = next(
+            (one for one in client.get("/models")["models"] if one["name"] == name), {"state": Residency.ABSENT.value}
+        )
+        if found["state"] == Residency.READY:
+            return Residency.READY.value
+        if found["state"] != Residency.LOADING and time.monotonic() - asked_s > PICTURE_S:
             why = found.get("loadError") or "its load was taken back"
             raise BrokerError(f"{name} is not loaded: {why}", status=424)
 

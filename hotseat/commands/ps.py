@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from hotseat.clients.http_api import BrokerError, Client, segment
 from hotseat.terminal.arguments import add_url
 from schemas.command_line import CommandLine
+from schemas.residency import Residency
 
 _Picture = dict[str, Any]
 WORTH_TELLING_PERCENT = 10
@@ -86,7 +87,7 @@ def _slot_lines(picture: _Picture) -> list[str]:
         if not slot["residencies"]:
             rows.append((*head, "-", "", "", memory, slot["worker"]))
         for residency in slot["residencies"]:
-            loading = residency["state"] == "loading" and residency["progress"]
+            loading = residency["state"] == Residency.LOADING and residency["progress"]
             state = f"loading {residency['progress']}%" if loading else residency["state"]
             if reason := CAME.get(residency.get("why", "")):
                 state = f"{state}, {reason}"

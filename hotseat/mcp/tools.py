@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import anyio
 import httpx
 
+from schemas.residency import Residency
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -201,7 +203,7 @@ class BrokerTools:
             await self._call("POST", "/release", ask.name())
 
     async def _busy(self, ask: WantedLease, lease: _Body) -> str:
-        ready = [model["name"] for model in (await self.models())["models"] if model["state"] == "ready"]
+        ready = [model["name"] for model in (await self.models())["models"] if model["state"] == Residency.READY]
         others = ", ".join(name for name in ready if name != ask.model)
         instead = f", or use a model that is ready now: {others}" if others else ""
         kept = f"{lease.get('expiresInSeconds', COMPLETION_TTL_S):.0f}"

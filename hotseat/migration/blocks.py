@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hotseat.migration.yaml_file import one_line
+from schemas.residency import Residency
 
 PATIENCE_S = 1800
 """How long a client should wait for bytes, seconds: OpenClaw itself gives up after 120 to 600 s, by the address."""
@@ -20,7 +21,7 @@ KEY_VARIABLE = "HOTSEAT_API_KEY"
 CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
 PROVIDERS = {"rerank": "hosted_vllm"}
 """LiteLLM's word for the provider, by kind of model; ``openai`` for the others."""
-STATES = {**{state: state for state in ("ready", "loading", "unloading", "absent")}, "remote": "at an upstream"}
+STATES = {**{state.value: state.value for state in Residency}, "remote": "at an upstream"}
 DOUBTS = {"suspect": "suspect", "canary": "being tested", "quarantined": "quarantined"}
 
 

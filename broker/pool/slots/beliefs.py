@@ -23,9 +23,9 @@ from schemas.residency import Residency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One model in a report; ``state`` is a word of ``Residency``."""
+    """One model in a report."""
 
-    state: str
+    state: Residency
     gen: int
     url: str = ""
     progress: int = 0
@@ -90,17 +90,17 @@ def _believe_fault(pool: PoolState, slot: SlotRow, fault: str) -> None:
 
 def _believe_model(pool: PoolState, slot: SlotRow, model: ModelName, seen: Seen | None, stamp: str) -> None:
     residency = pool.residencies[slot.slot, model]
-    state = seen.state if seen is not None and seen.gen == residency.gen else "absent"
-    failure = _failure(seen if state == "failed" else None, stamp)
+    state = seen.state if seen is not None and seen.gen == residency.gen else Residency.ABSENT
+    failure = _failure(seen if state is Residency.FAILED else None, stamp)
     at = At(slot.slot, model, Cause(f"worker:{slot.slot}"))
     if residency.state is Residency.LOADING and seen is not None:
         _believe_load(pool, at, state, seen, failure)
-    elif residency.state is Residency.READY and seen is not None and state == "ready":
+    elif residency.state is Residency.READY and seen is not None and state is Residency.READY:
         residency.url, residency.mib = seen.url, seen.mib
     elif residency.state is Residency.READY:
         die(pool, at, failure)
         _withdraw_order(pool, at)
-    if residency.state is Residency.UNLOADING and state == "absent":
+    if residency.state is Residency.UNLOADING and state is Residency.ABSENT:
         vanish(pool, at)
 
 
@@ -115,15 +115,15 @@ def _failure(seen: Seen | None, stamp: str) -> Failure:
     return Failure(KINDS.get(seen.failing, Failing.PASSING), seen.error or "server_died", stamp)
 
 
-def _believe_load(pool: PoolState, at: At, state: str, seen: Seen, failure: Failure) -> None:
+def _believe_load(pool: PoolState, at: At, state: Residency, seen: Seen, failure: Failure) -> None:
     residency = pool.residencies[at.key]
-    if state == "ready":
+    if state is Residency.READY:
         residency.url, residency.mib = seen.url, seen.mib
         become_ready(pool, at, took_ms=seen.took_ms)
-    elif state == "failed":
+    elif state is Residency.FAILED:
         fail(pool, at, failure)
         _withdraw_order(pool, at)
-    elif state == "loading":
+    elif state is Residency.LOADING:
         residency.mib = seen.mib
         if seen.progress != residency.progress:
             residency.progress = seen.progress

@@ -114,8 +114,8 @@ def confirmed(residency: ResidencyRow, seen: Seen | None) -> bool:
     if seen is None or seen.gen != residency.gen:
         return False
     if residency.state is Residency.LOADING:
-        return seen.state in {"loading", "ready"}
-    return residency.state is Residency.READY and seen.state == "ready"
+        return seen.state in {Residency.LOADING, Residency.READY}
+    return residency.state is Residency.READY and seen.state is Residency.READY
 
 
 def _keep(pool: PoolState, at: At) -> None:

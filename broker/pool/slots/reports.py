@@ -122,7 +122,7 @@ def _counts_for_nothing(pool: PoolState, slot: SlotRow, fields: Mapping[str, str
 def _unsound(slot: SlotRow, fields: Mapping[str, str], models: Iterable[ModelName]) -> str:
     """What is wrong with it first; empty: nothing."""
     for name, (kind, most) in _known(models):
-        value = fields.get(name, "absent" if kind == "state" else "")
+        value = fields.get(name, Residency.ABSENT if kind == "state" else "")
         if not _is_sound(kind, most, value):
             return f"{name} {EXPECTED[kind].format(most)}"
     for name, ours in LEAPS.items():
@@ -182,7 +182,7 @@ def observation_of(fields: Mapping[str, str], models: Iterable[ModelName]) -> Ob
 
 def _seen(fields: Mapping[str, str], model: ModelName) -> Seen:
     return Seen(
-        state=fields[f"state:{model}"],
+        state=Residency(fields[f"state:{model}"]),
         gen=_number(fields, f"gen:{model}"),
         url=fields.get(f"url:{model}", ""),
         progress=_number(fields, f"progress:{model}"),
