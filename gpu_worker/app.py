@@ -180,6 +180,7 @@ def _recipe(entry: ModelEntry, own: Section) -> Recipe:
         memory_mib=entry.memory_mib,
         model_path=entry.model_path,
         env=tuple(sorted(entry.env.items())),
+        key=entry.key_way,
         health_path=entry.health_path,
         load_timeout_s=entry.load_timeout_s,
         stop_timeout_s=entry.stop_timeout_s,

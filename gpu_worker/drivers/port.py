@@ -67,6 +67,8 @@ class Recipe:
     command: tuple[str, ...] = ()
     model_path: Path | None = None
     env: tuple[tuple[str, str], ...] = ()
+    key: str = ""
+    """How the server takes its key where the command does not say so by itself: see ``ModelEntry.key``."""
     health_path: str = "/health"
     load_timeout_s: float = 300.0
     stop_timeout_s: float = 10.0
@@ -314,5 +316,5 @@ class DriverEntry:
     """Which of ``LAUNCH_KEYS`` it reads. One that reads ``command`` starts no model without."""
 
 
-LAUNCH_KEYS = frozenset({"command", "model_path", "env"})
+LAUNCH_KEYS = frozenset({"command", "model_path", "env", "key"})
 """Keys of ``[[model]]`` that are about starting a program; for a driver that starts none they would say nothing."""

@@ -80,6 +80,19 @@ def reached(found: list[Listener], host: str) -> list[Listener]:
     return exact or [listener for listener in found if listener.everywhere]
 
 
+def exposed(port: int, family: Callable[[], AbstractSet[int]]) -> str:
+    """Return an address off the loopback at which one of these processes listens on the port; empty without one."""
+    outside = [one for one in listeners(port) if not _on_loopback(one.address)]
+    own = sockets_of(family()) if outside else set()
+    return next((one.address for one in outside if one.inode in own), "")
+
+
+def _on_loopback(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def _same(one: ipaddress.IPv4Address | ipaddress.IPv6Address, other: object) -> bool:
     mapped = one.ipv4_mapped if isinstance(one, ipaddress.IPv6Address) else None
     return other in {one, mapped}

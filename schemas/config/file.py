@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Annotated, ClassVar, Literal, Self
@@ -29,10 +30,12 @@ __all__ = [
     "note_room",
 ]
 
-PLACEHOLDERS = frozenset({"host", "port", "model_path", "served_name", "api_key_file"})
+PLACEHOLDERS = frozenset({"host", "port", "socket", "model_path", "served_name", "api_key_file"})
 """What a ``command`` may ask for in braces."""
 IN_ENVIRONMENT = PLACEHOLDERS | {"api_key"}
 """The same of ``env``: what stands there only the server and its user can read, a command line everybody."""
+KEY_WAYS = 'a command with {api_key_file}, key = "environment:NAME", key = "argument" with {api_key}, or key = "none"'
+"""How a server may take its key, for whoever has not said it."""
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Model and slot names: they become part of key names, so no space, brace or control character."""
@@ -158,7 +161,13 @@ class ModelEntry(Section):
     """Which driver of the worker starts it; what only that one reads stands in a table of its name."""
     command: tuple[str, ...] = ()
     """Program and arguments, started without a shell. ``{host} {port} {model_path} {served_name} {api_key_file}`` are
-    filled in. Empty: this host cannot start the model. The server must get its port and its key, here or in ``env``."""
+    filled in. Empty: this host cannot start the model. The server must get its port here or in ``env``, and its key as
+    ``key`` says."""
+    key: str | None = Field(default=None, pattern=r"^(file|argument|none|environment:[A-Za-z_][A-Za-z0-9_]*)$")
+    """How the server takes the load's key. ``file``: ``{api_key_file}``; ``environment:NAME``: in that variable;
+    ``argument``: ``{api_key}`` in ``command``, which everybody on the host can read; ``none``: it knows no keys, and
+    the worker puts a door in front of it (then ``{socket}`` may stand for ``{port}``). None: as ``command`` and ``env``
+    ask."""
     slots: tuple[Name, ...] = ()
     """Slots that may load it, where cards differ or the command picks one itself. Empty: any of a host that can start
     it."""
@@ -185,6 +194,11 @@ class ModelEntry(Section):
     def is_startable(self) -> bool:
         """May a host that reads this entry start it? Whether another driver than ``process`` can is for it to say."""
         return bool(self.command) or self.driver != drivers.DEFAULT_DRIVER
+
+    @property
+    def key_way(self) -> str:
+        """How it takes its key where ``command`` and ``env`` do not say it by themselves; empty where they do."""
+        return "" if self.key in {None, "file"} else self.key or ""
 
     @property
     def offered_tokens(self) -> int | None:
@@ -223,19 +237,46 @@ class ModelEntry(Section):
     @model_validator(mode="after")
     def _command_is_complete(self) -> Self:
         asked = {match for word in self.command for match in _PLACEHOLDER.findall(word)}
-        if "api_key" in asked:
-            raise ValueError("command: {api_key} belongs in env, for everybody on the host can read a command line")
-        if unknown := sorted(asked - PLACEHOLDERS):
+        if "api_key" in asked and self.key != "argument":
+            raise ValueError(
+                "command: {api_key} belongs in env, for everybody on the host can read a command line; "
+                'if the server takes its key in no other way, set key = "argument"'
+            )
+        if unknown := sorted(asked - PLACEHOLDERS - {"api_key"}):
             raise ValueError(f"command: unknown placeholder {{{unknown[0]}}}; known: {', '.join(sorted(PLACEHOLDERS))}")
+        in_command = frozenset(asked)
         asked |= self._asked_in_env()
         if "model_path" in asked and self.model_path is None:
             raise ValueError("command asks for {model_path}, but model_path is not set")
         if self.driver == "process" and self.command:
-            if "port" not in asked:
-                raise ValueError("command of the process driver must contain {port}")
-            if asked.isdisjoint({"api_key_file", "api_key"}):
-                raise ValueError("command of the process driver must contain {api_key_file}, or env {api_key}")
+            self._has_a_place(asked)
+            self._has_a_key(asked, in_command)
         return self
+
+    def _has_a_place(self, asked: AbstractSet[str]) -> None:
+        if "socket" in asked and self.key != "none":
+            raise ValueError('{socket} is for a server behind a door (key = "none"); brokers reach others at {port}')
+        if {"socket", "port"} <= asked:
+            raise ValueError("command: {socket} or {port}, one of them: the server listens in one place")
+        if asked.isdisjoint({"socket", "port"}):
+            or_socket = " or {socket}" if self.key == "none" else ""
+            raise ValueError(f"command of the process driver must contain {{port}}{or_socket}")
+
+    def _has_a_key(self, asked: AbstractSet[str], in_command: AbstractSet[str]) -> None:
+        """See that what the server is told of its key is what ``key`` says."""
+        keys = asked & {"api_key_file", "api_key"}
+        match (self.key or "").partition(":"):
+            case ("", _, _) if not keys:
+                told = "command of the process driver must contain {api_key_file}, or env {api_key}"
+                raise ValueError(f"{told}; say how the server takes its key: {KEY_WAYS}")
+            case ("file", _, _) if "api_key_file" not in keys:
+                raise ValueError('key = "file": command (or env) must contain {api_key_file}')
+            case ("argument", _, _) if "api_key" not in in_command:
+                raise ValueError('key = "argument": command must contain {api_key}')
+            case ("environment", _, name) if name in self.env:
+                raise ValueError(f'key = "{self.key}": env.{name} says something else; leave it out')
+            case ("none", _, _) if keys:
+                raise ValueError(f'key = "none": the server gets no key, so {{{min(keys)}}} says nothing; leave it out')
 
     def _asked_in_env(self) -> set[str]:
         """Other braces are the server's own, unless they are all there is."""

@@ -9,7 +9,10 @@ Rules:
    which inherits what it guarded and kills it, whatever session or group that moved to. Nobody else need live for that.
 3. A worker's control connection is its sign of life. Without one the server lives ``grace_s`` longer; the next worker
    that connects within that time adopts it. Before a server was started there is nothing to adopt: it exits at once.
-4. It speaks lines of JSON. ``start``, ``stop`` and ``status`` come in; ``started``, ``start_failed``, ``exited``,
+4. A server without keys has a door in front of it (``gpu_worker/door/``), started and guarded with it: the entrance is
+   opened here, so that it takes connections from the first moment. Neither lives without the other: when the door dies
+   the server is killed, and with the server everybody.
+5. It speaks lines of JSON. ``start``, ``stop`` and ``status`` come in; ``started``, ``start_failed``, ``exited``,
    ``gone``, ``stuck`` and ``status`` go out. It believes whoever may open its socket: the folder is the owner's alone.
 
 Standard library only, and little of that: it must start in milliseconds.
@@ -22,7 +25,7 @@ import select
 import signal
 import socket
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from gpu_worker.host import procfs
 from gpu_worker.host.durable import RingLog, write_durably
@@ -30,6 +33,7 @@ from gpu_worker.host.durable import RingLog, write_durably
 KILL_DEADLINE_S = 5.0
 """After SIGKILL a process that still exists hangs in the kernel; waiting longer changes nothing."""
 _SWEEP_S = 0.02
+_ENTRANCE_BACKLOG = 512
 _LINE_LIMIT = 1 << 20
 _READ_BYTES = 1 << 16
 _LAST_READS = 64
@@ -58,6 +62,9 @@ class Guardian:
         self._output = -1
         self._pidfd = -1
         self._pid = 0
+        self._door_pidfd = -1
+        self._door_pid = 0
+        self._door_exit: int | None = None
         self._note: dict[str, Any] = {}
         self._exit: int | None = None
         self._grace_s = 0.0
@@ -93,6 +100,8 @@ class Guardian:
             self._copy_output()
         elif descriptor == self._pidfd:
             self._server_exited()
+        elif descriptor == self._door_pidfd:
+            self._door_exited()
         elif descriptor == self._signals.fileno() and signal.SIGTERM in self._signals.recv(64):
             self._stop(self._stop_timeout_s())
 
@@ -165,7 +174,9 @@ class Guardian:
             "guardian_pid": os.getpid(),
             "guardian_started": procfs.start_of(os.getpid()),
             "boot_id": procfs.boot_id(),
-            "exit": self._exit,
+            "door_pid": self._door_pid,
+            "door_pid_started": procfs.start_of(self._door_pid) if self._door_pid else 0,
+            "exit": self._exit if self._door_exit is None else self._door_exit,
             "note": self._note,
         }
 
@@ -176,7 +187,10 @@ class Guardian:
         self._directory = os.open(message["directory"], os.O_RDONLY | os.O_DIRECTORY)
         self._log = RingLog(self._directory, int(message["log_limit_bytes"]))
         self._listen()
-        refusal = self._spawn(message["argv"], message["env"])
+        self._output, output_end = os.pipe()
+        door = message.get("door")
+        refusal = self._spawn_both(message, door, output_end) if door else self._spawn(message, output_end)
+        os.close(output_end)
         if refusal:
             number, _, error = refusal.partition(" ")
             self._say(event="start_failed", error=error, errno=int(number))
@@ -191,24 +205,35 @@ class Guardian:
         self._listener = listener
         self._poll.register(listener, select.POLLIN)
 
-    def _spawn(self, argv: list[str], env: dict[str, str]) -> str:
-        """Fork and exec; answers the error (its number, then words), or nothing once the server runs."""
-        self._output, output_end = os.pipe()
-        verdict, verdict_end = os.pipe()
-        guardian = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become_server(argv, env, output_end, verdict_end, guardian)
-        os.close(output_end)
-        os.close(verdict_end)
-        error = os.read(verdict, 4096).decode()  # ends at exec: the pipe closes itself
-        os.close(verdict)
+    def _spawn(self, message: dict[str, Any], output: int) -> str:
+        """Start the server; answers the error (its number, then words), or nothing once it runs."""
+        plugs = _Plugs(stdin=os.open(os.devnull, os.O_RDONLY), output=output)
+        pid, error = _fork_and_exec(message["argv"], message["env"], plugs)
         if error:
-            os.waitpid(pid, 0)
             return error
         self._pid, self._pidfd = pid, os.pidfd_open(pid)
         self._poll.register(self._output, select.POLLIN)
         self._poll.register(self._pidfd, select.POLLIN)
+        return ""
+
+    def _spawn_both(self, message: dict[str, Any], door: dict[str, Any], output: int) -> str:
+        """Open the entrance, start the server and its door; whoever is started when the other is not dies with us."""
+        try:
+            entrance = _entrance(door["host"], int(door["port"]))
+        except OSError as error:
+            return f"{error.errno or 0} port {door['port']}: {error.strerror}"
+        with entrance:
+            return self._spawn(message, output) or self._spawn_door(door, entrance.fileno(), output)
+
+    def _spawn_door(self, door: dict[str, Any], entrance: int, output: int) -> str:
+        words, words_end = os.pipe()  # what it is told is far less than a pipe holds
+        os.write(words_end, json.dumps(door["told"] | {"listener": entrance}).encode())
+        os.close(words_end)
+        pid, error = _fork_and_exec(door["argv"], door["env"], _Plugs(stdin=words, output=output, kept=entrance))
+        if error:
+            return error
+        self._door_pid, self._door_pidfd = pid, os.pidfd_open(pid)
+        self._poll.register(self._door_pidfd, select.POLLIN)
         return ""
 
     def _copy_output(self) -> None:
@@ -239,7 +264,24 @@ class Guardian:
         _, status = os.waitpid(self._pid, 0)
         self._exit = os.waitstatus_to_exitcode(status)
         self._give_up_at = time.monotonic() + KILL_DEADLINE_S
-        self._say(event="exited", status=self._exit)
+        self._tell_exit()
+
+    def _door_exited(self) -> None:
+        """Nobody reaches the server any more: it ends, and that is why."""
+        self._poll.unregister(self._door_pidfd)
+        if self._exit is None and self._kill_at is None:
+            _, status = os.waitpid(self._door_pid, 0)
+            self._copy_last_words()
+            self._door_exit = os.waitstatus_to_exitcode(status)
+            self._stop(0.0)
+            self._tell_exit()
+
+    def _tell_exit(self) -> None:
+        """Say it once: with the door's status where that died first."""
+        if self._door_exit is None:
+            self._say(event="exited", status=self._exit)
+        elif self._exit is None:
+            self._say(event="exited", status=self._door_exit, who="door")
 
     # --------------------------------------------------------------------------------------------------- the end
 
@@ -272,8 +314,50 @@ class Guardian:
         return True
 
 
-def _become_server(argv: list[str], env: dict[str, str], output: int, verdict: int, guardian: int) -> None:
-    """In the forked child: become the server, or tell why not. Never returns."""
+class _Plugs(NamedTuple):
+    """What a child is born with."""
+
+    stdin: int
+    output: int
+    kept: int = -1
+    """A descriptor that it inherits as it is."""
+
+
+def _entrance(host: str, port: int) -> socket.socket:
+    """Listen where a door is to be.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    entrance = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        entrance.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        entrance.bind((host, port))
+        entrance.listen(_ENTRANCE_BACKLOG)
+    except OSError:
+        entrance.close()
+        raise
+    return entrance
+
+
+def _fork_and_exec(argv: list[str], env: dict[str, str], plugs: _Plugs) -> tuple[int, str]:
+    """Start a program; answers its pid, or the error (its number, then words). Its standard input is closed here."""
+    verdict, verdict_end = os.pipe()
+    guardian = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become_program(argv, env, plugs, verdict_end, guardian)
+    os.close(plugs.stdin)
+    os.close(verdict_end)
+    error = os.read(verdict, 4096).decode()  # ends at exec: the pipe closes itself
+    os.close(verdict)
+    if error:
+        os.waitpid(pid, 0)
+    return pid, error
+
+
+def _become_program(argv: list[str], env: dict[str, str], plugs: _Plugs, verdict: int, guardian: int) -> None:
+    """In the forked child: become the server or its door, or tell why not. Never returns."""
     try:
         os.setsid()
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -282,8 +366,9 @@ def _become_server(argv: list[str], env: dict[str, str], output: int, verdict: i
         for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_DFL)
         procfs.be_killed_first()
-        null = os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, null), (1, output), (2, output)):
+        if plugs.kept >= 0:
+            os.set_inheritable(plugs.kept, True)
+        for target, source in ((0, plugs.stdin), (1, plugs.output), (2, plugs.output)):
             os.dup2(source, target)
         os.execve(argv[0], argv, env)  # noqa: S606 - no shell is the point
     except OSError as error:

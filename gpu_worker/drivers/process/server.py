@@ -1,7 +1,7 @@
 """One model server of the ``process`` driver: its folder, its key, its guardian, its end.
 
 The folder ``<slot>/servers/<generation>/`` of the state directory holds ``key`` (0600), ``guardian.sock``,
-``server.json`` (durable identity) and ``server.log``.
+``server.json`` (durable identity), ``server.log``, and ``server.sock`` where the server listens there behind a door.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from urllib.parse import quote
 from gpu_worker.drivers.failing import Failing, ProcessEnd
 from gpu_worker.drivers.last_words import READ_BYTES, last_words, secrets_of
 from gpu_worker.drivers.port import Address, DriverSettings, Launch, LoadError, Recipe, Server, StuckError
+from gpu_worker.drivers.process.door import KEYLESS, LOOPBACK, Inside
 from gpu_worker.drivers.process.guardian_line import GuardianLine
 from gpu_worker.drivers.process.inspection import no_program, program_of
 from gpu_worker.drivers.process.progress import progress_percent
@@ -38,9 +39,12 @@ EXIT_DEADLINE_S = 1.0
 """From a guardian's last word to its exit."""
 PASSING_ERRNOS = frozenset(
     {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+    | {errno.EADDRINUSE}
 )
 """Refusals of the system that are the host's doing and pass."""
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+IN_ENVIRONMENT = "environment:"
+"""Begins the ``key`` of a model whose server takes its key so; the variable's name follows."""
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 
 INHERITED = frozenset({
@@ -82,6 +86,8 @@ class ProcessSettings(DriverSettings):
         """The allowed part of ours, the catalogue's filled in, the device and the mark."""
         env = {name: value for name, value in self.environ.items() if name in INHERITED}
         env |= {name: _filled(value, fillings) for name, value in launch.recipe.env}
+        if launch.recipe.key.startswith(IN_ENVIRONMENT):
+            env[launch.recipe.key.removeprefix(IN_ENVIRONMENT)] = launch.key
         if uuid := self.devices.get(launch.slot):
             env["CUDA_VISIBLE_DEVICES"] = uuid
         return env | {procfs.MARK_VARIABLE.decode().rstrip("="): mark.decode()}
@@ -100,6 +106,8 @@ class ProcessServer(Server):
         self._pid = (0, 0)
         self._port = 0
         self._ownership: Ownership | None = None
+        self._inside: Inside | None = None
+        self._door = (0, 0)
         self.directory = settings.folder(launch.slot) / str(launch.generation)
 
     @property
@@ -135,6 +143,7 @@ class ProcessServer(Server):
                 await self.stop(0.0)
                 raise _refused(answer)
             self._pid = (answer["pid"], answer["pid_started"])
+            self._door = (answer["door_pid"], answer["door_pid_started"])
             line.guardian = (answer["guardian_pid"], answer["guardian_started"])
 
     async def _ask_guardian(self) -> GuardianLine:
@@ -157,17 +166,20 @@ class ProcessServer(Server):
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(self._launch.key + "\n")
         self._port = free_port(settings.bind_host, settings.ports)
-        fillings = {
+        self._inside = inside = self._inside_of(recipe) if recipe.key == KEYLESS else None
+        fillings: dict[str, str] = {
             "host": settings.bind_host,
             "port": str(self._port),
             "model_path": str(recipe.model_path),
             "served_name": recipe.served_name,
             "api_key_file": str(key_file),
-        }
-        env = settings.environment(self._launch, self.mark, fillings | {"api_key": self._launch.key})
+            "api_key": self._launch.key,
+        } | (dict(inside.fillings) if inside is not None else {})
+        env = settings.environment(self._launch, self.mark, fillings)
         return {
             "argv": _argv(recipe.command, fillings, settings.search_path(recipe)),
             "env": env,
+            "door": None if inside is None else self._order(inside),
             "directory": str(self.directory),
             "adopt_grace_s": settings.adopt_grace_s,
             "log_limit_bytes": settings.log_limit_bytes,
@@ -176,23 +188,43 @@ class ProcessServer(Server):
                 "model": recipe.model,
                 "generation": self._launch.generation,
                 "port": self._port,
+                "inside": None if inside is None else inside.note,
                 "fingerprint": command_fingerprint(recipe),
                 "stop_timeout_s": recipe.stop_timeout_s,
             },
         }
 
+    def _inside_of(self, recipe: Recipe) -> Inside:
+        """Choose where a server without keys listens: nobody is told, and where it can be, nobody else can connect."""
+        asked = " ".join((*recipe.command, *(value for _, value in recipe.env)))
+        if "{socket}" in asked:
+            inside = Inside(self._family, socket=str(self.directory / "server.sock"))
+        else:
+            inside = Inside(self._family, port=free_port(LOOPBACK, range(0)))
+        inside.check()
+        return inside
+
+    def _order(self, inside: Inside) -> Mapping[str, Any]:
+        bear = {procfs.MARK_VARIABLE.decode().rstrip("="): self.mark.decode()}
+        return inside.order(host=self._settings.bind_host, port=self._port, key=self._launch.key, env=bear)
+
     def adopted(self, line: GuardianLine, status: Mapping[str, Any]) -> None:
         """Take over a running server from its guardian's word."""
         self._line = line
         self._pid = (status["pid"], status["pid_started"])
+        self._door = (status.get("door_pid", 0), status.get("door_pid_started", 0))
         self._port = status["note"]["port"]
+        self._inside = Inside.of_note(status["note"], self._family)
 
     async def ended(self) -> ProcessEnd:
         """Wait for the death of the main process."""
         if self._line is None:
             return ProcessEnd(told="was stopped")
         event = await self._line.hear("exited", within_s=None)
-        return ProcessEnd(told="its guardian was killed") if event is None else ProcessEnd(status=int(event["status"]))
+        if event is None:
+            return ProcessEnd(told="its guardian was killed")
+        end = ProcessEnd(status=int(event["status"]))
+        return ProcessEnd(told=f"its door died: {end}") if event.get("who") == "door" else end
 
     async def stop(self, grace_s: float) -> None:
         """Through the guardian; by durable identity where that does not answer."""
@@ -227,13 +259,14 @@ class ProcessServer(Server):
         """Prove it by the sockets of its processes."""
         if self._ownership is None:
             self._ownership = Ownership(self._settings.own_host, self._port, self._family)
-        return self._ownership.is_there()
+        return self._ownership.is_there() and (self._inside is None or self._inside.is_there())
 
     def pids(self) -> set[int]:
-        """The main process and what it forked."""
+        """The main process and what it forked, and the door in front of it."""
+        door = {self._door[0]} if procfs.is_same(*self._door) else set()
         if not procfs.is_same(*self._pid):
-            return set()
-        return {self._pid[0]} | procfs.descendants(self._pid[0])
+            return door
+        return door | {self._pid[0]} | procfs.descendants(self._pid[0])
 
     def _family(self) -> set[int]:
         """Find all that its guardian has started: their sockets are its own, whoever left its parents."""
@@ -299,7 +332,9 @@ async def kill(victims: Callable[[], set[int]]) -> None:
 
 def command_fingerprint(recipe: Recipe) -> str:
     """Changes when the catalogue would start the server differently: such a server is not adopted."""
-    parts = (recipe.command, str(recipe.model_path), recipe.served_name, recipe.env)
+    parts: tuple[object, ...] = (recipe.command, str(recipe.model_path), recipe.served_name, recipe.env)
+    if recipe.key:  # without, as it was before there was a choice: an upgrade ends no server
+        parts += (recipe.key,)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

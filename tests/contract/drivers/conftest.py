@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,20 @@ class ProcessRig(Rig):
             await asyncio.to_thread(line._child.wait, PATIENCE_S)
 
 
+class DoorRig(ProcessRig):
+    """The same in front of a server that knows no keys: a door admits whoever bears them."""
+
+    variant = "process, key = none"
+
+    def recipe(self, *faults, model="a", **more):
+        made = super().recipe(*faults, model=model, **more)
+        command = [word for word in made.command if word not in {"--api-key-file", "{api_key_file}"}]
+        return replace(made, command=tuple(command), key="none")
+
+    def kill(self, server):
+        os.kill(server._pid[0], signal.SIGKILL)
+
+
 class AttachRig(Rig):
     """The server is there before its load, and after."""
 
@@ -139,11 +154,13 @@ class AttachRig(Rig):
 
 
 RIGS = {rig.name: rig for rig in (ProcessRig, AttachRig)}
+VARIANTS = {DoorRig.variant: DoorRig}
+"""More ways in which one of these drivers works."""
 
 
-@pytest.fixture(params=sorted(RIGS))
+@pytest.fixture(params=sorted(RIGS | VARIANTS))
 async def rig(request, tmp_path, monkeypatch):
-    made = RIGS[request.param](tmp_path, monkeypatch)
+    made = (RIGS | VARIANTS)[request.param](tmp_path, monkeypatch)
     yield made
     await made.end()
 

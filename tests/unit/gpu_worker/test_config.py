@@ -261,6 +261,6 @@ def test_the_broker_leaves_a_drivers_table_to_the_worker(write):
 def test_the_process_drivers_keys_stand_where_they_always_did(write):
     assert load_config(write(GOOD + "[model.process]\n"), {}) == load_config(write(GOOD), {})
     with pytest.raises(
-        ConfigError, match=r'\[\[model\]\] "a": process: has no keys; write command, env, model_path into'
+        ConfigError, match=r'\[\[model\]\] "a": process: has no keys; write command, env, key, model_path into'
     ):
         load_config(write(GOOD + "[model.process]\nstop = 3\n"), {})
