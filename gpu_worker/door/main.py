@@ -81,7 +81,11 @@ async def keep(told: Told) -> None:
         house.close()
 
     loop.add_signal_handler(signal.SIGTERM, close)
-    await asyncio.Event().wait()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        entrance.close()
+        house.abort()
 
 
 def main() -> NoReturn:

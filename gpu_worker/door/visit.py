@@ -57,6 +57,11 @@ class House:
         for visit in tuple(self.visits):
             visit.close_if_idle()
 
+    def abort(self) -> None:
+        """Break everything off."""
+        for visit in tuple(self.visits):
+            visit.abort()
+
 
 class Visit(asyncio.Protocol):
     """The client's side."""
@@ -231,6 +236,11 @@ class Visit(asyncio.Protocol):
     def _leave(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def abort(self) -> None:
+        """Break it off."""
+        if self._client is not None:
+            self._client.abort()
 
     def close_if_idle(self) -> None:
         """Go where nothing is under way."""
