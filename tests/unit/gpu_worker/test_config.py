@@ -264,3 +264,45 @@ def test_the_process_drivers_keys_stand_where_they_always_did(write):
         ConfigError, match=r'\[\[model\]\] "a": process: has no keys; write command, env, key, model_path into'
     ):
         load_config(write(GOOD + "[model.process]\nstop = 3\n"), {})
+
+
+# ------------------------------------------------------------------------------------- how a server takes its key
+COMMAND = 'command = ["server", "--port", "{port}", "--key", "{api_key_file}"]'
+
+
+@pytest.mark.parametrize(
+    "command, key, way",
+    [
+        (COMMAND, "", ""),
+        (COMMAND, 'key = "file"', ""),
+        ('command = ["s", "{port}"]', 'key = "environment:VLLM_API_KEY"', "environment:VLLM_API_KEY"),
+        ('command = ["s", "{port}", "--api-key", "{api_key}"]', 'key = "argument"', "argument"),
+        ('command = ["s", "{port}"]', 'key = "none"', "none"),
+        ('command = ["s", "{socket}"]', 'key = "none"', "none"),
+    ],
+)
+def test_a_model_says_how_its_server_takes_its_key(write, command, key, way):
+    assert COMMAND in GOOD
+    (entry,) = load_config(write(GOOD.replace(COMMAND, f"{command}\n{key}")), {}).models
+    assert entry.key_way == way
+
+
+@pytest.mark.parametrize(
+    "command, key, complaint",
+    [
+        ('command = ["s", "{port}"]', "", 'say how the server takes its key: .*key = "none"'),
+        ('command = ["s", "{port}"]', 'key = "file"', "command .or env. must contain {api_key_file}"),
+        ('command = ["s", "{port}"]', 'key = "argument"', "command must contain {api_key}"),
+        (COMMAND, 'key = "none"', "the server gets no key, so {api_key_file} says nothing"),
+        ('command = ["s", "{port}"]', 'key = "environment"', "key: "),
+        ('command = ["s", "{port}"]', 'key = "environment:A B"', "key: "),
+        ('command = ["s", "{port}"]', 'key = "environment:K"\nenv = { K = "1" }', "env.K says something else"),
+        ('command = ["s", "{port}", "{api_key}"]', 'key = "none"', "belongs in env"),
+        ('command = ["s", "{socket}", "{api_key_file}"]', "", "is for a server behind a door"),
+        ('command = ["s", "{socket}", "{port}"]', 'key = "none"', "one of them"),
+        ('command = ["s"]', 'key = "none"', "must contain {port} or {socket}"),
+    ],
+)
+def test_a_key_that_nobody_would_get_is_told(write, command, key, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(write(GOOD.replace(COMMAND, f"{command}\n{key}")), {})
