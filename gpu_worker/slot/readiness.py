@@ -80,7 +80,7 @@ async def _prove(target: ProbeTarget, timeout_s: float) -> None:
     """The right name, then the first answer."""
     answer = await ask(target, "GET", "/v1/models", timeout_s=REQUEST_TIMEOUT_S)
     if answer.status in {401, 403}:
-        raise WrongServerError("key_refused: the server does not take the key of {api_key_file}")
+        raise WrongServerError("key_refused: the server does not take the key that it was started with")
     names = _names(answer.json())
     if target.served_name not in names:
         raise WrongServerError(f"wrong_model: the server offers {', '.join(sorted(names)) or 'nothing'}")

@@ -142,7 +142,7 @@ def test_another_way_to_take_the_key_is_another_server(workplace, hand):
     assert len(workplace.server_pids()) == 1
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.1])
 def test_a_worker_killed_in_mid_start_leaves_both_or_neither_to_the_next(workplace, hand, delay_s):
     keyless(workplace, "a", "--load-delay", "0.1")
     process = workplace.start()
