@@ -305,7 +305,7 @@ MUTANTS = (
     core("an old failure counts for ever (Python)", "pool/records/failures.py",
          "now >= row.failed_at + FORGET_MS", "now < 0", FAILURES),
     core("an evicted model is gone at once", "pool/slots/beliefs.py",
-         'if residency.state is Residency.UNLOADING and state is Residency.ABSENT:',
+         "if residency.state is Residency.UNLOADING and state is Residency.ABSENT:",
          "if residency.state is Residency.UNLOADING:", SLOTS),
     # ----------------------------------------------------------------------------------------------------- the policy
     policy("a drained slot keeps its idle models", "policy/decide.py",
