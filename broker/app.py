@@ -168,9 +168,9 @@ def build(config: BrokerConfig, store: Store) -> Broker:
     loops, watch = Loops(metrics), StoreWatch(store, also=watch_for_workers(where, picture.picture))
     started_s = time.monotonic()
 
-    def troubles() -> list[str]:
+    def faults() -> list[str]:
         draining = ["shutting down"] if waiters.draining else []
-        return draining + loops.troubles + ([] if scheduler.last else ["the pool has not been looked at yet"])
+        return draining + loops.faults + ([] if scheduler.last else ["the pool has not been looked at yet"])
 
     services = Services(
         pool=config.store.pool,
@@ -193,7 +193,7 @@ def build(config: BrokerConfig, store: Store) -> Broker:
         picture=picture.picture,
         operating=Operating(store, policy),
         book=book,
-        troubles=troubles,
+        faults=faults,
         warnings=lambda: watch.warnings,
         uptime_s=lambda: time.monotonic() - started_s,
         max_streams=config.limits.max_streams,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from broker.protocol.endpoints import Dialect
-from broker.protocol.error_page import ERRORS, ErrorRow, Told
+from broker.protocol.error_page import ERRORS, ErrorRow, Surface
 
 TARGET = Path(__file__).parent.parent / "docs" / "http-api.md"
 BEGIN = "<!-- errors: written by `python -m tools.error_table` -->\n"
@@ -27,8 +27,8 @@ def table() -> str:
 
 def _line(code: str, row: ErrorRow, mark: str) -> str:
     own = ", or that one's own" if row.is_quoted else ""
-    ours = "" if row.where is Told.V1 else f"{row.status_in(None)}{own}"
-    v1 = "" if row.where is Told.OURS else f"{row.status_in(Dialect.OPENAI)}{mark}{own}"
+    ours = "" if row.where is Surface.V1 else f"{row.status_in(None)}{own}"
+    v1 = "" if row.where is Surface.OURS else f"{row.status_in(Dialect.OPENAI)}{mark}{own}"
     name = f"`{code}`" if not row.v1_code else f"`{code}`, on `/v1` `{row.v1_code}`"
     lasting = "; `x-should-retry: false`" if row.is_lasting else ""
     return f"| {name} | {ours} | {v1} | {'yes' if row.after_s is not None else ''} | {row.meaning}{lasting} |\n"

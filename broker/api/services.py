@@ -53,7 +53,7 @@ class Services:
     operating: Operating
     book: DailyCounts
     """The counts of the UTC day that is going on."""
-    troubles: Callable[[], list[str]]
+    faults: Callable[[], list[str]]
     """Tells why this process is not ready; empty: it is."""
     warnings: Callable[[], tuple[str, ...]]
     """Tells people what is unwise about the store."""

@@ -142,7 +142,7 @@ def leases_of(pool: PoolState, whose: Sequence[str], *, model: ModelName | None,
     return [record(pool, lease) for lease in islice((one for one in found if model in {None, one.model}), limit)]
 
 
-def leases_in_line(records: Iterable[LeaseRecord]) -> list[LeaseRecord]:
+def in_shown_order(records: Iterable[LeaseRecord]) -> list[LeaseRecord]:
     """In the order in which a list of leases is shown: held ones, warm ones, tickets by model in order of service."""
     return sorted(records, key=_shown_at)
 

@@ -25,7 +25,7 @@ class Loops:
         self._failing: dict[str, str] = {}
 
     @property
-    def troubles(self) -> list[str]:
+    def faults(self) -> list[str]:
         """What does not run now, for ``/readyz``."""
         return [f"{name}: {reason}" for name, reason in sorted(self._failing.items())]
 

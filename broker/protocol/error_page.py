@@ -15,8 +15,8 @@ from http import HTTPStatus
 from broker.protocol.endpoints import Dialect
 
 
-class Told(Enum):
-    """Where a code is told. The row holds in every dialect all the same: whoever raises it there tells it so."""
+class Surface(Enum):
+    """The part of the API where a code is met. The row holds in every dialect: whoever raises it there tells it so."""
 
     EVERYWHERE = "both"
     V1 = "/v1"
@@ -25,12 +25,12 @@ class Told(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One code."""
+    """What one code means, and with which status it is told."""
 
     status: int
     meaning: str
     """In a few words, for the documentation."""
-    where: Told = field(default=Told.EVERYWHERE, kw_only=True)
+    where: Surface = field(default=Surface.EVERYWHERE, kw_only=True)
     v1_status: int | None = field(default=None, kw_only=True)
     """Below ``/v1``; None: the same."""
     because: str = field(default="", kw_only=True)
@@ -64,7 +64,7 @@ ERRORS: dict[str, ErrorRow] = {
     "foreign_page": ErrorRow(403, "a web page that is not wanted asks"),
     "not_found": ErrorRow(404, "nothing is there, or it is somebody else's"),
     "method_not_allowed": ErrorRow(405, "`Allow` names the methods"),
-    "not_acceptable": ErrorRow(406, "no form of answer that the client takes", where=Told.OURS),
+    "not_acceptable": ErrorRow(406, "no form of answer that the client takes", where=Surface.OURS),
     "too_slow": ErrorRow(408, "the request did not arrive in time"),
     "too_large": ErrorRow(413, "the body is over its limit"),
     "media_type": ErrorRow(415, "no JSON in UTF-8, or packed in a way that is not known"),
@@ -73,7 +73,7 @@ ERRORS: dict[str, ErrorRow] = {
     "head_too_large": ErrorRow(431, "request line and headers are over their limit"),
     "transfer_coding": ErrorRow(501, "only `chunked` is taken"),
     "http_version": ErrorRow(505, "only HTTP/1.1 and HTTP/1.0 are spoken"),
-    "http_error": ErrorRow(400, "any other error of HTTP, with its own status", where=Told.OURS, is_quoted=True),
+    "http_error": ErrorRow(400, "any other error of HTTP, with its own status", where=Surface.OURS, is_quoted=True),
     # ------------------------------------------------------------------------------------------------ who asks
     "unauthorised": ErrorRow(401, "no API key, or an unknown one", v1_code="invalid_api_key"),
     "not_allowed": ErrorRow(403, "the API key may not do this"),
@@ -82,21 +82,21 @@ ERRORS: dict[str, ErrorRow] = {
     "invalid": ErrorRow(422, "JSON of the wrong shape", v1_status=400, because=_BAD_REQUEST),
     "bad_argument": ErrorRow(422, "a value is out of its bounds", v1_status=400, because=_BAD_REQUEST),
     "op_mismatch": ErrorRow(422, "the `Idempotency-Key` was used before for another request"),
-    "incapable": ErrorRow(400, "no model of this name can do what is needed", where=Told.V1),
-    "too_long": ErrorRow(400, "prompt and reply's room fit no model of this name", where=Told.V1),
+    "incapable": ErrorRow(400, "no model of this name can do what is needed", where=Surface.V1),
+    "too_long": ErrorRow(400, "prompt and reply's room fit no model of this name", where=Surface.V1),
     "unknown_model": ErrorRow(404, "there is no such model", v1_code="model_not_found"),
-    "unknown_slot": ErrorRow(404, "there is no such slot", where=Told.OURS),
+    "unknown_slot": ErrorRow(404, "there is no such slot", where=Surface.OURS),
     # ----------------------------------------------------------------------------------------------- its lease
-    "stale_nonce": ErrorRow(409, "the lease was granted to somebody else since", where=Told.OURS),
-    "stale": ErrorRow(409, "the pool has changed since it was looked at", where=Told.OURS),
-    "in_use": ErrorRow(409, "somebody uses the model", where=Told.OURS),
-    "lease_ended": ErrorRow(410, "too late; ask for a new lease", where=Told.OURS),
-    "lease_lost": ErrorRow(502, "the lease ended before the answer did", where=Told.V1),
+    "stale_nonce": ErrorRow(409, "the lease was granted to somebody else since", where=Surface.OURS),
+    "stale": ErrorRow(409, "the pool has changed since it was looked at", where=Surface.OURS),
+    "in_use": ErrorRow(409, "somebody uses the model", where=Surface.OURS),
+    "lease_ended": ErrorRow(410, "too late; ask for a new lease", where=Surface.OURS),
+    "lease_lost": ErrorRow(502, "the lease ended before the answer did", where=Surface.V1),
     "life_ended": ErrorRow(503, "the broker begins anew; ask again", after_s=5),
     # ------------------------------------------------------------------------------------------- room in the line
-    "queued": ErrorRow(429, "not free yet, and the place is kept", where=Told.V1, after_s=1),
-    "place_lost": ErrorRow(429, "the place in line is gone; ask again", where=Told.V1, after_s=1),
-    "too_late": ErrorRow(503, "a substitute was not free in time", where=Told.V1, after_s=1),
+    "queued": ErrorRow(429, "not free yet, and the place is kept", where=Surface.V1, after_s=1),
+    "place_lost": ErrorRow(429, "the place in line is gone; ask again", where=Surface.V1, after_s=1),
+    "too_late": ErrorRow(503, "a substitute was not free in time", where=Surface.V1, after_s=1),
     "queue_full": ErrorRow(429, "the pool's line is full", after_s=5),
     "session_queue_full": ErrorRow(429, "the session has as many tickets as it may", after_s=5),
     "tenant_full": ErrorRow(429, "the API key has as many leases as it may", after_s=5),
@@ -118,29 +118,29 @@ ERRORS: dict[str, ErrorRow] = {
     ),
     "model_off": ErrorRow(503, "an operator took it out of service", after_s=30, is_lasting=True),
     "model_not_warm": ErrorRow(503, "it is to be used only while it is loaded", after_s=30, is_lasting=True),
-    "no_worker": ErrorRow(503, "no worker serves it now", where=Told.V1, after_s=5),
-    "private_refused": ErrorRow(503, "it may not leave, and no local model can serve it", where=Told.V1, after_s=5),
-    "budget_refused": ErrorRow(429, "the budget for upstreams is used up", where=Told.V1, after_s=60),
-    "unavailable": ErrorRow(503, "nothing can serve it now", where=Told.V1, after_s=5),
+    "no_worker": ErrorRow(503, "no worker serves it now", where=Surface.V1, after_s=5),
+    "private_refused": ErrorRow(503, "it may not leave, and no local model can serve it", where=Surface.V1, after_s=5),
+    "budget_refused": ErrorRow(429, "the budget for upstreams is used up", where=Surface.V1, after_s=60),
+    "unavailable": ErrorRow(503, "nothing can serve it now", where=Surface.V1, after_s=5),
     # ---------------------------------------------------------------------------------------------- its answer
-    "upstream": ErrorRow(502, "a model server or upstream failed", where=Told.V1),
-    "upstream_unreachable": ErrorRow(502, "it cannot be reached", where=Told.V1),
-    "upstream_broken": ErrorRow(502, "it broke off its answer", where=Told.V1),
-    "upstream_silent": ErrorRow(504, "it fell silent", where=Told.V1),
-    "upstream_refused": ErrorRow(502, "it refuses its own load's key, or is not ready", where=Told.V1),
+    "upstream": ErrorRow(502, "a model server or upstream failed", where=Surface.V1),
+    "upstream_unreachable": ErrorRow(502, "it cannot be reached", where=Surface.V1),
+    "upstream_broken": ErrorRow(502, "it broke off its answer", where=Surface.V1),
+    "upstream_silent": ErrorRow(504, "it fell silent", where=Surface.V1),
+    "upstream_refused": ErrorRow(502, "it refuses its own load's key, or is not ready", where=Surface.V1),
     "upstream_error": ErrorRow(
         502,
         "it answered with an error that could not be passed on as it was",
-        where=Told.V1,
+        where=Surface.V1,
         is_quoted=True,
     ),
-    "upstream_busy": ErrorRow(429, "an upstream has no room for the operator's account", where=Told.V1, after_s=5),
-    "useless_answer": ErrorRow(502, "the answer is of no use", where=Told.V1),
-    "schema_violations": ErrorRow(422, "every answer broke the schema", where=Told.V1),
+    "upstream_busy": ErrorRow(429, "an upstream has no room for the operator's account", where=Surface.V1, after_s=5),
+    "useless_answer": ErrorRow(502, "the answer is of no use", where=Surface.V1),
+    "schema_violations": ErrorRow(422, "every answer broke the schema", where=Surface.V1),
     # ---------------------------------------------------------------------------------------- broker and store
     "draining": ErrorRow(503, "the broker is shutting down", after_s=1),
-    "no_picture": ErrorRow(503, "the broker has not looked at the pool yet", where=Told.OURS, after_s=1),
-    "not_ready": ErrorRow(503, "what `/readyz` finds wrong", where=Told.OURS, after_s=2),
+    "no_picture": ErrorRow(503, "the broker has not looked at the pool yet", where=Surface.OURS, after_s=1),
+    "not_ready": ErrorRow(503, "what `/readyz` finds wrong", where=Surface.OURS, after_s=2),
     "store_full": ErrorRow(503, "the store is over its memory limit", after_s=5),
     "store_unavailable": ErrorRow(
         503,

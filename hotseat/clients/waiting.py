@@ -86,7 +86,7 @@ def lease_body_of(asked: argparse.Namespace, session: str) -> LeaseJson:
 
 
 @dataclass(slots=True, kw_only=True)
-class PlaceInLine:
+class QueueTicket:
     """One command's wait for a lease, from asking to the grant.
 
     Attributes:

@@ -10,7 +10,7 @@ import time
 from hotseat.clients.http_api import BrokerError, Client
 from hotseat.clients.waiting import (
     LeaseJson,
-    PlaceInLine,
+    QueueTicket,
     ToldToEndError,
     eta_of,
     explained,
@@ -39,7 +39,7 @@ def lease(argv: list[str]) -> int:
         "--format", type=one_of(("text", "json", "env")), default="text", help="text, json, or env for `eval`"
     )
     arguments = reader.parse_args(argv)
-    line = PlaceInLine(
+    ticket = QueueTicket(
         client=Client.from_environment(url=arguments.url),
         inbox=Inbox(),
         program="hotseat lease",
@@ -47,17 +47,17 @@ def lease(argv: list[str]) -> int:
         until_s=None if arguments.max_wait is None else time.monotonic() + arguments.max_wait,
     )
     try:
-        held = line.ask() if arguments.no_wait else line.wait()
+        held = ticket.ask() if arguments.no_wait else ticket.wait()
     except BrokerError as error:
-        _let_go(line)
-        return complain("hotseat lease", line, error)
+        _let_go(ticket)
+        return complain("hotseat lease", ticket, error)
     except ToldToEndError as told:
-        _let_go(line)
+        _let_go(ticket)
         return end_by(told.signalled)
     try:
         print(_rendered(held, arguments.format), flush=True)
     except OSError:  # nobody knows of it
-        _let_go(line)
+        _let_go(ticket)
         raise
     return 0 if held["state"] in {"active", "queued"} else REFUSED
 
@@ -90,9 +90,9 @@ def release(argv: list[str]) -> int:
     return 0
 
 
-def complain(program: str, line: PlaceInLine, error: BrokerError) -> int:
+def complain(program: str, ticket: QueueTicket, error: BrokerError) -> int:
     """Say why there is no lease, in the words of the command line."""
-    say(f"{program}: {explained(line.client, error, line.wish)}")
+    say(f"{program}: {explained(ticket.client, error, ticket.wish)}")
     return status_of(error)
 
 
@@ -101,9 +101,9 @@ def status_of(error: BrokerError) -> int:
     return REFUSED if error.status or error.code == "max_wait" else UNAVAILABLE
 
 
-def _let_go(line: PlaceInLine) -> None:
-    if line.held is not None:
-        give_back(line.client, line.held, line.inbox)  # nobody waits for it any more
+def _let_go(ticket: QueueTicket) -> None:
+    if ticket.held is not None:
+        give_back(ticket.client, ticket.held, ticket.inbox)  # nobody waits for it any more
 
 
 def _rendered(held: LeaseJson, kind: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from hotseat.clients.http_api import BrokerError, Client
 from hotseat.clients.renewing import AskedBack, Away, Back, Over, Renewing
-from hotseat.clients.waiting import LeaseJson, PlaceInLine, ToldToEndError, explained, give_back, lease_body_of, parser
+from hotseat.clients.waiting import LeaseJson, QueueTicket, ToldToEndError, explained, give_back, lease_body_of, parser
 from hotseat.job.process import Exited, Gone, Job, KeeperLost, Started, StartFailed, Stuck, named
 from hotseat.terminal import arguments as words
 from hotseat.terminal.ending import end_by
@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
     if not command:
         reader.error("say what to run after `--`")
     inbox, client = Inbox(), Client.from_environment(url=arguments.url)
-    line = PlaceInLine(
+    ticket = QueueTicket(
         client=client,
         inbox=inbox,
         program="hotseat run",
@@ -67,13 +67,13 @@ def run(argv: list[str]) -> int:
         until_s=None if arguments.max_wait is None else time.monotonic() + arguments.max_wait,
     )
     try:
-        held = _granted(line)
+        held = _granted(ticket)
     except BrokerError as error:
-        _let_go(line)
-        say(f"hotseat run: {explained(client, error, line.wish)}")
+        _let_go(ticket)
+        say(f"hotseat run: {explained(client, error, ticket.wish)}")
         return NOT_RUN
     except ToldToEndError as told:
-        _let_go(line)
+        _let_go(ticket)
         return end_by(told.signalled)
     try:
         return JobRun(client, held, arguments, inbox).carry_out(command, files)
@@ -148,7 +148,7 @@ def _signal(text: str) -> signal.Signals | None:
     )
 
 
-def _granted(line: PlaceInLine) -> LeaseJson:
+def _granted(ticket: QueueTicket) -> LeaseJson:
     """Wait for a lease that a job can begin under.
 
     Raises:
@@ -156,19 +156,19 @@ def _granted(line: PlaceInLine) -> LeaseJson:
         ToldToEndError: A signal came.
     """
     while True:
-        held = line.wait()
+        held = ticket.wait()
         if held["state"] == "active":
             return held
         if held["state"] != "ending":
             raise BrokerError(f"the lease ended: {held.get('reason', 'unknown')}", status=410, code="lease_ended")
-        give_back(line.client, held, line.inbox)  # asked back before anything began: the next one
-        line.held = None
-        line.ask()
+        give_back(ticket.client, held, ticket.inbox)  # asked back before anything began: the next one
+        ticket.held = None
+        ticket.ask()
 
 
-def _let_go(line: PlaceInLine) -> None:
-    if line.held is not None:
-        give_back(line.client, line.held, line.inbox)
+def _let_go(ticket: QueueTicket) -> None:
+    if ticket.held is not None:
+        give_back(ticket.client, ticket.held, ticket.inbox)
 
 
 class Notice:

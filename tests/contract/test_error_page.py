@@ -14,7 +14,7 @@ from broker.core import errors as core_errors
 from broker.core.errors import HotseatError
 from broker.protocol.endpoints import ENDPOINTS, Dialect
 from broker.protocol.error_bodies import ClientError, body_of, client_error_of, last_event
-from broker.protocol.error_page import ERRORS, Told, title_of, type_of
+from broker.protocol.error_page import ERRORS, Surface, title_of, type_of
 from broker.protocol.problems import problem, reply_of
 from broker.protocol.refusals import Refusal
 from broker.routing.decision import RouteReason
@@ -117,7 +117,7 @@ def test_a_second_status_has_its_reason_and_only_a_second_status_has_one():
     for code, row in ERRORS.items():
         assert (row.v1_status is not None) is bool(row.because), code
         assert row.v1_status != row.status, code
-        assert row.where is Told.EVERYWHERE or row.v1_status is None, code
+        assert row.where is Surface.EVERYWHERE or row.v1_status is None, code
 
 
 @pytest.mark.parametrize(

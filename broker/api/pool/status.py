@@ -179,12 +179,12 @@ async def healthz() -> api.Health:
 @control.get("/readyz", tags=["process"], response_model=api.Ready)
 async def readyz(services: Here) -> api.Ready | Response:
     """The process can serve leases: the store answers and every loop runs."""
-    troubles = services.troubles()
+    faults = services.faults()
     state = await _store_state(services)
     if state != "ok":
-        troubles = [f"the store is {state}", *troubles]
-    if troubles:
-        reply = problem("not_ready", "; ".join(troubles))
+        faults = [f"the store is {state}", *faults]
+    if faults:
+        reply = problem("not_ready", "; ".join(faults))
         return Response(reply.body, reply.status, {name.decode(): value.decode() for name, value in reply.headers})
     return api.Ready(status="ready", store=state)
 

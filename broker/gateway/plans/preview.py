@@ -20,7 +20,7 @@ from broker.gateway.plans.questions import TASK_HEADER, PoolNow, nature_by
 from broker.gateway.plans.routed_plan import RoutedPlans, permitted
 from broker.gateway.plans.trusted import Trusted
 from broker.gateway.requests.conversations import Sightings
-from broker.gateway.requests.inspection import Looking
+from broker.gateway.requests.inspection import InspectionThreads
 from broker.protocol.client_side import ClientSide
 from broker.protocol.error_bodies import ClientError, ClientFacingError, client_error_of
 from broker.routing.decision import Choice, Route, RouteDecision, RouteReason
@@ -61,7 +61,7 @@ class Preview:
     context: GatewayContext
     routing: RoutedPlans | None
     pool: PoolNow
-    looking: Looking = field(default_factory=lambda: Looking(LOOK_THROUGH_BYTES))
+    inspection_threads: InspectionThreads = field(default_factory=lambda: InspectionThreads(LOOK_THROUGH_BYTES))
     """For requests that no rule looks through."""
 
     async def of(self, came: Came) -> Foreseen:
@@ -98,7 +98,10 @@ class Preview:
     # ---------------------------------------------------------------------------------------------------------- inside
     async def _plain(self, call: Call) -> tuple[Described, RouteDecision, Nature]:
         """Without ``[routing]``: the model that was asked for."""
-        kind, work = KIND_OF_PATH.get(call.endpoint.path, RequestKind.OTHER), self.looking.work(len(call.body))
+        kind, work = (
+            KIND_OF_PATH.get(call.endpoint.path, RequestKind.OTHER),
+            self.inspection_threads.work(len(call.body)),
+        )
         request = Described(
             name=call.asked.model,
             kind=kind,
@@ -107,7 +110,7 @@ class Preview:
             task=task_header(call.headers.get(TASK_HEADER)),
             work=work,
         )
-        return request, self._plain_decision(request), await nature_by(self.looking, request, None)
+        return request, self._plain_decision(request), await nature_by(self.inspection_threads, request, None)
 
     def _plain_decision(self, request: Described) -> RouteDecision:
         entry = self.context.settings.table.find(request.name)

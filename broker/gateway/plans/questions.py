@@ -19,7 +19,7 @@ from broker.gateway.cloud.spending import Spending
 from broker.gateway.cloud.upstreams import Clouds
 from broker.gateway.exchange.call import Call
 from broker.gateway.exchange.candidates import RoutedName
-from broker.gateway.requests.inspection import THREAD_BYTES, Looking
+from broker.gateway.requests.inspection import THREAD_BYTES, InspectionThreads
 from broker.gateway.requests.marks import PrivacyMarks
 from broker.policy.settings import PolicySettings
 from broker.routing.capability import Unfit
@@ -125,7 +125,7 @@ class RoutingQuestions:
     spending: Spending
     marks: PrivacyMarks
     pool: PoolNow
-    looking: Looking
+    inspection_threads: InspectionThreads
     speeds: Speeds
 
     async def decide(self, call: Call, request: Described) -> RouteDecision:
@@ -200,7 +200,7 @@ class RoutingQuestions:
         is_read = self.settings.table.has_cloud or needs_content(self._entry(request.name))
         try:
             if is_read and request.kind not in UNREAD and request.size_bytes > THREAD_BYTES:
-                return await self.looking.by_turns(request.work, router.route, request, state)
+                return await self.inspection_threads.by_turns(request.work, router.route, request, state)
             return router.route(request, state)
         except Exception:  # a forecast must not cost anybody an answer; the firewall never raises
             log.exception("routing_failed", extra={"model": request.name})
@@ -226,7 +226,7 @@ class RoutingQuestions:
         """
         kind = KIND_OF_PATH.get(call.endpoint.path, RequestKind.OTHER)
         deadline_s = deadline_header(call.headers.get(DEADLINE_HEADER))
-        work = self.looking.work(len(call.body))
+        work = self.inspection_threads.work(len(call.body))
         return Described(
             name=call.asked.model,
             kind=kind,
@@ -243,10 +243,10 @@ class RoutingQuestions:
         )
 
 
-async def nature_by(looking: Looking, request: Described, usual: Task | None) -> Nature:
+async def nature_by(inspection_threads: InspectionThreads, request: Described, usual: Task | None) -> Nature:
     """What a request is by nature; a large one is looked through beside the event loop, by turns."""
     if request.size_bytes > THREAD_BYTES:
-        return await looking.by_turns(request.work, nature_of, request, usual)
+        return await inspection_threads.by_turns(request.work, nature_of, request, usual)
     return nature_of(request, usual)
 
 

@@ -21,7 +21,7 @@ from broker.gateway.exchange.candidates import Candidate, CloudChoice, RoutedNam
 from broker.gateway.exchange.progress import Progress
 from broker.gateway.plans.incapable import may_use, refused_as_incapable
 from broker.gateway.plans.questions import Look, PoolNow, RoutingQuestions, RoutingSettings, names_of, nature_by
-from broker.gateway.requests.inspection import Looking
+from broker.gateway.requests.inspection import InspectionThreads
 from broker.gateway.requests.marks import PrivacyMarks
 from broker.protocol.error_bodies import ClientError, ClientFacingError
 from broker.protocol.error_page import ERRORS
@@ -74,7 +74,7 @@ class RoutedPlans:
         decision = await self._routes.judge(call, request)
         entry = self._routes.settings.table.find(request.name)
         usual = None if entry is None else entry.task
-        return request, decision, await nature_by(self._routes.looking, request, usual)
+        return request, decision, await nature_by(self._routes.inspection_threads, request, usual)
 
     @property
     def marks(self) -> PrivacyMarks | None:
@@ -86,7 +86,7 @@ class RoutedPlans:
         await self._routes.spending.close()
         await self._routes.marks.close()
         self._routes.clouds.close()
-        self._routes.looking.close()
+        self._routes.inspection_threads.close()
 
 
 def routing_of(
@@ -105,7 +105,7 @@ def routing_of(
         clouds=clouds,
         spending=spending,
         pool=PoolNow(last, settings.policy, settings.table.busy_percent),
-        looking=Looking(firewall.look_through_bytes),
+        inspection_threads=InspectionThreads(firewall.look_through_bytes),
         speeds=speeds,
         marks=marks,
     )

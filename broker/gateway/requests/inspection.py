@@ -71,7 +71,7 @@ class InspectionTurns:
         return gate
 
 
-class Looking:
+class InspectionThreads:
     """The threads of one process that look through bodies; they start with the first large body."""
 
     def __init__(self, look_through_bytes: int) -> None:
@@ -79,7 +79,9 @@ class Looking:
         self._limit = WORK_PER_BYTE * look_through_bytes + WORK_AT_LEAST
         self._turns = InspectionTurns()
         self._under_way: set[Work] = set()
-        self._threads = ThreadPoolExecutor(AT_ONCE, "looking", initializer=sys.setswitchinterval, initargs=(SWITCH_S,))
+        self._threads = ThreadPoolExecutor(
+            AT_ONCE, "inspection", initializer=sys.setswitchinterval, initargs=(SWITCH_S,)
+        )
 
     def work(self, size: int) -> Work:
         """Return what looking through a body of so many bytes may cost."""

@@ -14,7 +14,7 @@ from broker.core.refusals import not_warm
 from broker.pool.leases.availability import why_unavailable
 from broker.pool.leases.broker_lives import require
 from broker.pool.leases.comeback import left_behind, take_up
-from broker.pool.leases.handout import enqueue, grant, hand_out, places, set_deadline
+from broker.pool.leases.handout import enqueue, free_residencies, grant, hand_out, set_deadline
 from broker.pool.leases.lifecycle import attend, expire_if_due, session_field
 from broker.pool.records.events import emit_lease
 from broker.pool.records.key_limits import count, join_key, keep_operation, refuse_full
@@ -55,7 +55,7 @@ def acquire(pool: PoolState, ask: Ask) -> LeaseRow:
             _note_operation(pool, ask, lease)
         return lease
     _refuse_unservable(pool, ask)
-    free = _free_places(pool, ask, before)
+    free = _open_residencies(pool, ask, before)
     _refuse_overflow(pool, ask, at_once=bool(free))
     lease = _open(pool, ask, before)
     if ask.intent is Intent.WARM:
@@ -75,13 +75,13 @@ def _refuse_unbindable(pool: PoolState, ask: Ask) -> None:
     require(pool, ask.life)
 
 
-def _free_places(pool: PoolState, ask: Ask, before: LeaseRow | None) -> list[tuple[int, SlotId, ResidencyRow]]:
-    """Places that it may have at once: none while anybody waits."""
+def _open_residencies(pool: PoolState, ask: Ask, before: LeaseRow | None) -> list[tuple[int, SlotId, ResidencyRow]]:
+    """Return the residencies that may serve it at once: none while anybody waits."""
     model = pool.models.get(ask.model)
     if ask.intent is Intent.WARM or model is None or model.queued > 0:
         return []
     arrival = pool.known.arrival + 1 if before is None else before.arrival
-    return [place for place in places(pool, ask.model) if place[2].admit > arrival]
+    return [place for place in free_residencies(pool, ask.model) if place[2].admit > arrival]
 
 
 def _left_behind(pool: PoolState, ask: Ask) -> LeaseRow | None:
@@ -93,7 +93,7 @@ def _left_behind(pool: PoolState, ask: Ask) -> LeaseRow | None:
     if not ask.life or not ask.place:
         return None
     session = pool.sessions.get(ask.sh)
-    if (session is None or session.left == 0) and _free_places(pool, ask, None):
+    if (session is None or session.left == 0) and _open_residencies(pool, ask, None):
         return None
     return left_behind(pool, ask.sh, ask.model, who=ask.who, place=ask.place, named=ask.named)
 

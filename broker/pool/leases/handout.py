@@ -12,7 +12,7 @@ from broker.pool.records.state import PoolState
 from schemas.residency import Residency
 
 
-def places(pool: PoolState, model: ModelName) -> list[tuple[int, SlotId, ResidencyRow]]:
+def free_residencies(pool: PoolState, model: ModelName) -> list[tuple[int, SlotId, ResidencyRow]]:
     """Ready residencies of a model with a free place, the least used first, ties by slot name."""
     row = pool.models[model]
     found = []
@@ -38,7 +38,7 @@ def hand_out(pool: PoolState, model: ModelName, *, claimer: LeaseId | None = Non
 
 def _grant_next(pool: PoolState, model: ModelName, claimer: LeaseId | None) -> bool:
     heads, turn = pool.heads(model), pool.turn(model)
-    for _, slot, residency in places(pool, model):
+    for _, slot, residency in free_residencies(pool, model):
         head = next_ticket(
             heads, admit=residency.admit, now_ms=pool.now, max_wait_ms=pool.settings.max_wait_ms, turn=turn
         )

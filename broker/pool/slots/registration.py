@@ -34,7 +34,7 @@ def observe(pool: PoolState, slot_id: SlotId, report: Observation) -> None:
         return
     if report.inc != pool.known.inc:  # 2
         return
-    if is_rival(pool, slot, report.home):  # 3
+    if is_held_by_another_host(pool, slot, report.home):  # 3
         _refuse(pool, slot, report)
         return
     fresh = (report.boot, report.beat, report.inc) != (slot.boot, slot.beat, slot.inc)
@@ -52,7 +52,7 @@ def observe(pool: PoolState, slot_id: SlotId, report: Observation) -> None:
         take_up_work(pool, slot)
 
 
-def is_rival(pool: PoolState, slot: SlotRow, home: str) -> bool:
+def is_held_by_another_host(pool: PoolState, slot: SlotRow, home: str) -> bool:
     """Two hosts that claim one slot would take it from each other for ever: the first keeps it while it lives."""
     lives = slot.state is not SlotState.OFFLINE and pool.now < slot.seen + pool.settings.silence_ms
     return lives and "" not in {slot.home, home} and home != slot.home

@@ -16,7 +16,7 @@ from broker.pool.records.rows import SlotRow
 from broker.pool.records.state import PoolState
 from broker.pool.slots.beliefs import Observation, Seen
 from broker.pool.slots.inspections import Inspected
-from broker.pool.slots.registration import introduce, is_rival, observe
+from broker.pool.slots.registration import introduce, is_held_by_another_host, observe
 from broker.pool.slots.states import move_slot
 from schemas.residency import Residency
 
@@ -116,7 +116,7 @@ def take_in(pool: PoolState, slot_id: SlotId, fields: Mapping[str, str]) -> None
 
 def _counts_for_nothing(pool: PoolState, slot: SlotRow, fields: Mapping[str, str]) -> bool:
     boot, home = fields.get("boot", ""), fields.get("home", "")
-    return boot in slot.old_boots or (_is_sound("token", TOKEN, home) and is_rival(pool, slot, home))
+    return boot in slot.old_boots or (_is_sound("token", TOKEN, home) and is_held_by_another_host(pool, slot, home))
 
 
 def _unsound(slot: SlotRow, fields: Mapping[str, str], models: Iterable[ModelName]) -> str:

@@ -222,7 +222,7 @@ class MemoryStore:
         """See the port."""
         if who is not None:
             whose = [label(one) for one in who]
-            return views.leases_in_line(views.leases_of(self._reading(), whose, model=model, limit=limit))
+            return views.in_shown_order(views.leases_of(self._reading(), whose, model=model, limit=limit))
         return views.live_leases(self._reading(), model=model, limit=limit)
 
     async def count_open(self, who: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ import msgspec
 from broker.core.errors import BackendError, LibraryError, StoreFullError, StoreUninitialisedError
 from broker.core.lease import AcquireRequest, Intent, LeaseId, LeaseRecord, LifeId, ModelName, Nonce, Session, SlotId
 from broker.core.snapshot import Snapshot
-from broker.pool.views import leases_in_line
+from broker.pool.views import in_shown_order
 from broker.store.labels import label, session_hash, settings_of, specs_of, text_hash, to_ms
 from broker.store.port import MAX_ENTRY, MAX_READ, Event, IngressEntry, PoolSettings, Violation
 from broker.store.redis import codec, wire
@@ -205,7 +205,7 @@ class RedisStore:
         whose = [] if who is None else [label(one) for one in who]
         found = _read(wire.LEASES.decode, await self._reading("leases", limit, model or "", *whose))
         records = [lease_of(one) for one in found]
-        return records if who is None else leases_in_line(records)
+        return records if who is None else in_shown_order(records)
 
     async def count_open(self, who: Sequence[str]) -> int:
         """See the port."""

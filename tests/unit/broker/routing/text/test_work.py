@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from broker.gateway.requests.inspection import Looking
+from broker.gateway.requests.inspection import InspectionThreads
 from broker.routing.privacy.firewall import Because, Firewall
 from broker.routing.request.contents import UnreadContent, content_of
 from broker.routing.request.request import Described, RequestKind
@@ -55,14 +55,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_whatever_costs_more_than_the_limit_is_private_and_ends_there(content):
-    work = Looking(FIREWALL.look_through_bytes).work(0)
+    work = InspectionThreads(FIREWALL.look_through_bytes).work(0)
     assert looked(chat(content, MIB - 1000), work) in {Because.COSTLY, Because.HIDDEN}
     assert work.spent <= 3 * LIMIT, "what it would have cost, not what was done: the last step is counted and not taken"
 
 
 def test_seven_mebibytes_of_one_letter_parts_cost_what_the_limit_is():
     firewall = Firewall(find_secret=lambda _: False)
-    body, work = chat([{"type": "text", "text": "a"}], 7 * MIB), Looking(firewall.look_through_bytes).work(0)
+    body, work = chat([{"type": "text", "text": "a"}], 7 * MIB), InspectionThreads(firewall.look_through_bytes).work(0)
     request = Described(name="a", kind=RequestKind.CHAT, content=UnreadContent(RequestKind.CHAT, body, work), work=work)
     assert firewall.because(request, session_private=False, name_private=False) is Because.COSTLY
     assert work.spent < 4 * firewall.look_through_bytes + 2 * MIB
