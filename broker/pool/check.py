@@ -21,7 +21,7 @@ CHECKED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A broken invariant."""
+    """One invariant that does not hold, of what, and how it looks."""
 
     invariant: str
     subject: str

@@ -192,7 +192,7 @@ def snapshot(pool: PoolState) -> Snapshot:
 
 
 def snapshot_of(shown: ShownPool) -> Snapshot:
-    """The policy's picture."""
+    """Make the picture of the pool that the policy decides on."""
     slots = tuple(_unreadable(one) if isinstance(one, UnreadableSlot) else _slot_view(one) for one in shown.slots)
     priors = priors_s(slots, {one.row.name: one.row.load for one in shown.models})
     return Snapshot(

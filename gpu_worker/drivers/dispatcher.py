@@ -68,7 +68,7 @@ class Dispatcher:
         return found
 
     async def close(self) -> None:
-        """Let go of all servers."""
+        """Close every driver, also where one of them fails at it."""
         for name, driver in self._drivers.items():
             try:
                 await driver.close()

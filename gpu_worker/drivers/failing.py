@@ -153,6 +153,6 @@ class Endings:
         return Around(neighbours=neighbours, foreign_mib=foreign_mib, again=again, alone_too=alone_too)
 
     def forget(self, model: str) -> None:
-        """A load succeeded."""
+        """Forget how earlier loads of a model ended, for one has succeeded."""
         self._last.pop(model, None)
         self._alone.discard(model)

@@ -19,7 +19,7 @@ LONGEST_MS = 6 * 3_600_000
 
 
 class LoadPriors:
-    """Of one host."""
+    """Reckons how long loads will take on one host."""
 
     def __init__(self) -> None:
         self._speeds: dict[int, float] = {}

@@ -27,7 +27,7 @@ class ProbeSilentError(ProbeError):
 
 
 class PortOwner(Protocol):
-    """See ``port.Server``."""
+    """Knows whether a port is our server's; ``port.Server`` does."""
 
     def is_there(self) -> bool:
         """Does our server listen at its address? Raises ``StrangerError`` where somebody else does."""
@@ -47,7 +47,7 @@ async def connection_to(address: Address) -> tuple[asyncio.StreamReader, asyncio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeTarget:
-    """A model server to ask."""
+    """A model server and how it is asked: address, key, name and kind."""
 
     address: Address
     key: str = field(repr=False)

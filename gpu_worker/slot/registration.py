@@ -61,7 +61,7 @@ class Claim:
         return now_s - self._refused_s > self.patience_s
 
     def accepted(self) -> None:
-        """The slot is ours."""
+        """Note that the slot is ours, so that no refusal counts any more."""
         self._refused_s = None
 
     def may_report(self, now_s: float) -> bool:
@@ -73,7 +73,7 @@ class Claim:
         return beat_due_s if self._refused_s is None else max(beat_due_s, self._again_s)
 
     def reported(self, now_s: float) -> None:
-        """Note that one was."""
+        """Note that a report was written."""
         self._again_s = now_s + CLAIM_PAUSE_S
 
     @property

@@ -54,7 +54,7 @@ class DiedError(Exception):
 
 
 class SlotResidency:
-    """One model on one slot."""
+    """One model on one slot: loads it, watches it, proves it and takes it down."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class SlotResidency:
 
     @property
     def resident(self) -> Resident:
-        """For `reconcile`."""
+        """Return what ``reconcile`` compares with the orders."""
         return Resident(model=self.model, generation=self.generation, depth=self.depth)
 
     def report(self) -> ResidencyReport:
-        """For the store."""
+        """Return what the store is told of it."""
         return ResidencyReport(
             model=self.model,
             state=Residency(self.depth.value),
@@ -110,7 +110,7 @@ class SlotResidency:
         )
 
     def pids(self) -> set[int]:
-        """Its living processes."""
+        """Return the living processes of its server."""
         return self._server.pids() if self._server is not None else set()
 
     def measure(self, view: MemoryView) -> None:
@@ -132,7 +132,7 @@ class SlotResidency:
         self._begin(self._load(ordered_s))
 
     def reject(self, reason: str, failing: Failing) -> None:
-        """Fail without trying."""
+        """Fail with a reason, without starting a server."""
         self.depth, self.error, self.failing = Residency.FAILED, reason, failing
         log.warning("load_rejected", extra={"model": self.model, "generation": self.generation, "reason": reason})
 

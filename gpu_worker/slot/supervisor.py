@@ -76,7 +76,7 @@ class Supervisor:
 
     @property
     def slot(self) -> str:
-        """Which one."""
+        """Name of the slot that it keeps."""
         return self._settings.slot
 
     def own_pids(self) -> set[int]:

@@ -13,7 +13,7 @@ AGAIN_S = 300.0
 
 @dataclass(slots=True, kw_only=True)
 class Unanswered:
-    """Of one slot."""
+    """Notices that the reports of one slot find no broker, and says when to complain."""
 
     store: str
     """Where orders are looked for: address and pool."""

@@ -52,7 +52,7 @@ def is_given_up(row: ResidencyRow, now: int) -> bool:
 
 
 def count_load(pool: PoolState, slot: SlotId, model: ModelName, failure: Failure) -> None:
-    """A load failed."""
+    """Note a failed load, and when the next one may be tried."""
     row, rules = pool.residencies[slot, model], pool.settings
     of_the_host = failure.kind is Failing.HOST
     row.tries += 1

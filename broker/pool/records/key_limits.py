@@ -19,12 +19,12 @@ BEYOND = 2
 
 
 def join_key(pool: PoolState, lease: LeaseRow) -> None:
-    """A lease was opened."""
+    """Note a lease that was opened with its API key."""
     pool.mine.setdefault(lease.who, {})[lease.id] = lease.arrival
 
 
 def leave_key(pool: PoolState, lease: LeaseRow) -> None:
-    """It has ended."""
+    """Take a lease that has ended from its API key."""
     mine = pool.mine[lease.who]
     del mine[lease.id]
     if not mine:

@@ -84,7 +84,7 @@ class Statistic:
 
 @dataclass(slots=True, kw_only=True)
 class ModelRow:
-    """``P:model:<m>``."""
+    """A model of the catalogue with its queue and homes, as ``P:model:<m>`` holds it."""
 
     name: ModelName
     memory_mib: int
@@ -133,7 +133,7 @@ class ModelRow:
 
 @dataclass(slots=True, kw_only=True)
 class SlotRow:
-    """``P:slot:<s>``."""
+    """A slot with what its worker last reported, as ``P:slot:<s>`` holds it."""
 
     slot: SlotId
     state: SlotState
@@ -226,7 +226,7 @@ GONE = -1
 
 @dataclass(slots=True, kw_only=True)
 class SessionRow:
-    """``P:session:<sh>``."""
+    """The live leases of a session, as ``P:session:<sh>`` holds them."""
 
     queued: int = 0
     left: int = 0
@@ -237,7 +237,7 @@ class SessionRow:
 
 @dataclass(slots=True, kw_only=True)
 class TenantRow:
-    """``P:tenant:<who>``."""
+    """How well an API key estimates its leases, as ``P:tenant:<who>`` holds it."""
 
     err: int = 0
     err_n: int = 0
@@ -245,7 +245,7 @@ class TenantRow:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """``P:op:<hash>``."""
+    """The lease that an operation made, as ``P:op:<hash>`` holds it."""
 
     lease_id: LeaseId
     body: str
@@ -254,7 +254,7 @@ class OperationRow:
 
 @dataclass(slots=True, kw_only=True)
 class OrdersRow:
-    """``P:orders:<s>``."""
+    """What the worker of a slot is to do, as ``P:orders:<s>`` holds it."""
 
     inc: str = ""
     epoch: int = 0

@@ -42,7 +42,7 @@ class ShownQueue:
 
 @dataclass(slots=True, kw_only=True)
 class ShownModel:
-    """A model."""
+    """A model as a picture of the pool shows it."""
 
     row: ModelRow
     queues: Sequence[ShownQueue]
@@ -82,7 +82,7 @@ class UnreadableSlot:
 
 @dataclass(slots=True, kw_only=True)
 class ShownPool:
-    """All of it."""
+    """Everything that a picture of the pool is made of."""
 
     now: int
     seq: int

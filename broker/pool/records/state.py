@@ -34,7 +34,7 @@ class TicketQueue:
         self._turns: tuple[list[tuple[int, int, LeaseId]], ...] = ([], [], [], [])
 
     def add(self, rank: int, arrival: int, turn: int, lease_id: LeaseId) -> None:
-        """Put a ticket in line."""
+        """Put a ticket where its class and arrival belong."""
         insort(self._classes[rank], (arrival, lease_id))
         insort(self._turns[rank], (turn, arrival, lease_id))
 

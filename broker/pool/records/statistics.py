@@ -24,7 +24,7 @@ def rounded(value: float) -> int:
 
 
 def learn(statistic: Statistic, observed_ms: int) -> None:
-    """Take in one duration."""
+    """Take a measured duration into mean and variance."""
     if statistic.n == 0:
         statistic.mean, statistic.var = observed_ms, 0
     else:

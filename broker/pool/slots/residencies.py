@@ -37,7 +37,7 @@ class At:
 
     @property
     def key(self) -> tuple[SlotId, ModelName]:
-        """Of its record."""
+        """Return where the residency's record lies."""
         return self.slot, self.model
 
 

@@ -49,7 +49,7 @@ def program_of(command: tuple[str, ...], path: str | None) -> str | None:
 
 
 def no_program(command: tuple[str, ...]) -> str:
-    """In words."""
+    """Say in words why the program of a command cannot be started."""
     name = command[0] if command else ""
     if "/" in name and Path(name).is_file():
         return f"cannot be executed: {name}"

@@ -283,7 +283,7 @@ class ProcessServer(Server):
         return progress_percent(self._pid[0], self._launch.recipe.model_path)
 
     def last_words(self) -> str:
-        """Of its log."""
+        """Return what stands last in its log."""
         try:
             with (self.directory / "server.log").open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
