@@ -223,3 +223,21 @@ def test_a_slot_loads_the_models_that_may_be_there_and_no_others(workplace, hand
     assert hand.report()["serves"].split() == ["anywhere", "here"]
     hand.load("here")
     hand.until("here", "ready")
+
+
+def test_a_depth_of_a_newer_broker_is_refused_without_a_process(quick, hand):
+    quick.start()
+    hand.register()
+    hand.generation += 1
+    hand.wants = {"a": (hand.generation, "k")}
+    hand.write(**{"depth:a": "parked"})
+    report = hand.until("a", "failed")
+    assert (report["error:a"], report["failure:a"]) == ("unknown_depth: this worker knows no 'parked'", "host")
+    assert quick.server_pids() == set()
+    hand.write(**{"depth:a": "ready"})
+    a_few_beats(hand)
+    assert hand.report()["state:a"] == "failed", "another order has another generation"
+    hand.load()
+    hand.until_absent("a")
+    hand.load("a")
+    hand.until("a", "ready")
