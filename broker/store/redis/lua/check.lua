@@ -2,8 +2,6 @@
 local check = {}
 do
 
-
-
 local function broken(found, invariant, subject, detail)
   found[#found + 1] = cjson.encode({invariant = invariant, subject = subject, detail = detail})
 end

@@ -1,4 +1,4 @@
--- The frame around every function: the clock and the counters, what changed is written at its end, what happened.
+-- The frame around every function: the clock and the counters, and what is written at its end.
 local frame = {}
 do
 
@@ -59,7 +59,7 @@ function frame.failure(problem)
 end
 
 local UNINITIALISED = 'UNINITIALISED the pool is not initialised'
--- `frame.recover` is put here by slots/registration.lua: it needs what stands on this file.
+-- `frame.recover` is put here by slots/registration.lua, which stands further down.
 
 function frame.is_another_server(c) return c.run ~= frame.run_id() end
 

@@ -5,7 +5,6 @@ do
 local LAST_ID = '18446744073709551615' -- the highest that a stream can give
 mail.REJECTED_WORDS = 128
 
-
 function mail.done(c, id) redis.call('XDEL', c.P .. ':ingress', id) end
 
 function mail.entry(c, id)
