@@ -24,7 +24,9 @@ _OF_THE_HOST = re.compile(
 _OF_MEMORY = re.compile(
     r"out of memory|out_of_memory|outofmemory|out of device memory|erroroutofdevicememory|memoryallocation"
     r"|cudamalloc failed|hipmalloc failed|(failed|unable|cannot) to allocate|cannot allocate memory"
-    r"|insufficient (device |gpu )?memory|not enough (free |gpu |device )?memory|no available memory|bad_alloc"
+    r"|requires more system memory"
+    r"|insufficient (device |gpu )?memory|not enough (free |gpu |device )?memory|no available memory"
+    r"|bad_alloc"
 )
 _OF_THE_NETWORK = re.compile(
     r"connection (timed out|reset|refused|aborted)|read timed out|name resolution|network is unreachable"
@@ -95,7 +97,7 @@ def of_a_death(death: ProcessEnd, words: str, around: Around) -> Failing:
     if _OF_THE_HOST.search(said):  # 1
         return Failing.HOST
     if _OF_MEMORY.search(said):  # 2
-        return _of_memory(around)
+        return of_no_room(around)
     by_itself = death.status is not None and death.status >= 0
     if by_itself and (death.status in _NOT_EXECUTED or _LASTING.search(said)):  # 3
         return Failing.PERMANENT
@@ -110,10 +112,20 @@ def of_a_death(death: ProcessEnd, words: str, around: Around) -> Failing:
 def of_no_output(words: str, around: Around) -> Failing:
     """A server that says it is ready and gives no first token, or no vector: by what it answered."""
     if _OF_MEMORY.search(words.lower()):
-        return _of_memory(around)
+        return of_no_room(around)
     if around.neighbours and not around.alone_too:
         return Failing.ROOM
     return Failing.PERMANENT if around.again else Failing.PASSING
+
+
+def of_words(words: str) -> Failing:
+    """Judge what a server that loads when asked said about a load it refused; ``ROOM``: for want of memory."""
+    said = words.lower()
+    if _OF_THE_HOST.search(said):
+        return Failing.HOST
+    if _OF_MEMORY.search(said):
+        return Failing.ROOM
+    return Failing.PERMANENT if _LASTING.search(said) else Failing.PASSING
 
 
 def of_a_fall(words: str, around: Around, otherwise: Failing) -> Failing:
@@ -122,7 +134,7 @@ def of_a_fall(words: str, around: Around, otherwise: Failing) -> Failing:
     return Failing.ROOM if crowded and _OF_MEMORY.search(words.lower()) else otherwise
 
 
-def _of_memory(around: Around) -> Failing:
+def of_no_room(around: Around) -> Failing:
     """Beside our own models: make room. Beside somebody else's: wait. Alone with the device it never fits."""
     if around.neighbours and not around.alone_too:
         return Failing.ROOM

@@ -176,6 +176,11 @@ class Server(Protocol):
         """Base URL of its OpenAI API, as brokers and clients reach it; asked for after the start only."""
         ...
 
+    @property
+    def health_path(self) -> str:
+        """Answers 200 while it is ready: the entry's, unless its driver knows better."""
+        return self.launch.recipe.health_path
+
     async def start(self) -> None:
         """Start it; returns once its program runs, or what runs was asked for the model, long before it is ready.
 

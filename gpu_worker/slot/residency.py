@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_worker.drivers.dispatcher import Dispatcher
-from gpu_worker.drivers.failing import Around, Failing, ProcessEnd, of_a_death, of_a_fall, of_no_output
+from gpu_worker.drivers.failing import Around, Failing, ProcessEnd, of_a_death, of_a_fall, of_no_output, of_no_room
 from gpu_worker.drivers.port import LoadError, Server, StuckError
 from gpu_worker.host.memory import MemoryView, SlotMemory
 from gpu_worker.slot import clock, liveness, probe, readiness
@@ -115,7 +115,11 @@ class SlotResidency:
 
     def measure(self, view: MemoryView) -> None:
         """Take the footprint from a look at the device, else by the driver's word; small changes are noise."""
-        if self._server is None or self.depth is not Residency.READY:
+        if self._server is None:
+            return
+        if self.depth is Residency.LOADING:  # also of a server whose start is the load
+            self.progress = max(self.progress, self._drivers.progress_percent(self._server))
+        if self.depth is not Residency.READY:
             return
         memory_mib = 0
         if view.reading is not None:
@@ -230,7 +234,7 @@ class SlotResidency:
                 served_name=recipe.served_name,
                 kind=recipe.kind,
                 owner=server,
-                health_path=recipe.health_path,
+                health_path=server.health_path,
                 connect=self._care.connect,
             )
         return self._target_now
@@ -345,6 +349,8 @@ class SlotResidency:
 def _failing_of(error: Exception, words: str, around: Around) -> Failing:
     """What a failed load tells about the next one."""
     match error:
+        case LoadError(failing=Failing.ROOM):
+            return of_no_room(around)
         case LoadError():
             return error.failing
         case DiedError():

@@ -19,6 +19,7 @@ from gpu_worker.drivers.process import guardian_line
 from gpu_worker.drivers.registry import driver_entry_of
 from gpu_worker.host import procfs
 from tests.fakes.drivers import attach
+from tests.fakes.hosted import OllamaService
 
 FAKE = Path(__file__).parents[2] / "fakes" / "model_server.py"
 SLOT = "gpu0"
@@ -58,6 +59,10 @@ class Rig:
 
     def launch(self, recipe, generation=1, slot=SLOT):
         return Launch(slot=slot, recipe=recipe, generation=generation, key=f"key-{slot}-{generation}")
+
+    def of(self, server):
+        """What is left of one server while it lives."""
+        return server.pids()
 
     async def end(self):
         for driver in self.drivers:
@@ -153,7 +158,53 @@ class AttachRig(Rig):
             process.communicate()
 
 
-RIGS = {rig.name: rig for rig in (ProcessRig, AttachRig)}
+class HostedRig(Rig):
+    """The server is somebody else's and runs all the time; what is left is what it lists as loaded."""
+
+    def __init__(self, folder, monkeypatch):
+        super().__init__(folder)
+        self.service = None
+
+    def recipe(self, *faults, model="a", **more):
+        if self.service is None:
+            self.service = self.serve(*faults)
+        own = self.entry.section(**self.table())
+        words = {"served_name": self.served_name(model), "kind": "chat", "memory_mib": 1, "own": own} | more
+        return Recipe(model=model, driver=self.name, **words)
+
+    def left(self, slot=SLOT):
+        return self.service.loaded()
+
+    def of(self, server):
+        return {server.launch.recipe.served_name}
+
+    def kill(self, server):
+        self.service.kill()
+
+    async def end(self):
+        await super().end()
+        if self.service is not None:
+            self.service.kill()
+
+
+class OllamaRig(HostedRig):
+    """An Ollama in which the models are pulled."""
+
+    name = "ollama"
+    entry = driver_entry_of("ollama")
+
+    def serve(self, *faults):
+        flags = {"slow": ("--load-delay", "1.5"), "stubborn": ("--load-delay", "0.1", "--unload-delay", "1.0")}
+        return OllamaService(*(flag for fault in faults for flag in flags[fault]))
+
+    def table(self):
+        return {"url": self.service.url}
+
+    def served_name(self, model):
+        return f"{model}:latest"
+
+
+RIGS = {rig.name: rig for rig in (ProcessRig, AttachRig, OllamaRig)}
 VARIANTS = {DoorRig.variant: DoorRig}
 """More ways in which one of these drivers works."""
 

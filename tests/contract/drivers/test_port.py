@@ -20,7 +20,14 @@ STEPS_S = (0.0, 0.005, 0.05, 0.2)
 
 def target_of(server):
     recipe, key = server.launch.recipe, server.launch.key
-    return ProbeTarget(address=server.address, key=key, served_name=recipe.served_name, kind=recipe.kind, owner=server)
+    return ProbeTarget(
+        address=server.address,
+        key=key,
+        served_name=recipe.served_name,
+        kind=recipe.kind,
+        owner=server,
+        health_path=server.health_path,
+    )
 
 
 async def ready(server):
@@ -52,7 +59,7 @@ async def test_a_loaded_server_is_there_at_its_address_and_answers_its_name(rig)
     server, _ = await loaded(rig)
     assert server.is_there()
     answer = await ask(target_of(server), "GET", "/v1/models", timeout_s=5)
-    assert answer.json()["data"][0]["id"] == "a"
+    assert answer.json()["data"][0]["id"] == server.launch.recipe.served_name
     assert server.url.startswith("http://")
     assert isinstance(server.last_words(), str)
     assert server.worked_s() is None or server.worked_s() > 0
@@ -65,7 +72,7 @@ async def test_starting_twice_is_starting_once(rig):
     pids, address = server.pids(), server.address
     await drivers.start(server)
     assert (server.pids(), server.address) == (pids, address)
-    assert rig.left() == pids
+    assert rig.left() == rig.of(server)
     await ready(server)
 
 
@@ -108,7 +115,7 @@ async def test_a_cancelled_start_can_be_said_again(rig, delay_s):
     await cancelled_after(drivers.start(server), delay_s)
     await drivers.start(server)
     await ready(server)
-    assert rig.left() == server.pids()
+    assert rig.left() == rig.of(server)
     await server.stop(1.0)
     assert not rig.left()
 
@@ -173,7 +180,7 @@ async def test_the_next_worker_adopts_what_is_unchanged(rig, able):
     assert (adopted.address, adopted.url, adopted.pids()) == (server.address, server.url, server.pids())
     await ready(adopted)
     await later.start(adopted)  # as often as one likes
-    assert rig.left() == adopted.pids()
+    assert rig.left() == rig.of(adopted)
     await adopted.stop(1.0)
     assert not rig.left()
 
@@ -193,7 +200,7 @@ async def test_adopting_on_one_slot_leaves_another_one_alone(rig, able):
     server, drivers = await loaded(rig)
     later, _ = rig.worker()
     assert await later.adopt("gpu1", [server.launch.recipe]) == []
-    assert rig.left() == server.pids()
+    assert rig.left() == rig.of(server)
     await drivers.close()
 
 

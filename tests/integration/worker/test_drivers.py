@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.config.drivers import DRIVERS
 from tests.contract.test_floors import house, lint
 from tests.fakes.drivers import newcomer
 from tests.integration.worker.conftest import FAKE, ROOT, eventually
@@ -97,4 +98,4 @@ def test_the_broker_knows_the_new_driver_by_the_same_line(copy, workplace):
     config = workplace.config()
     config.write_text(BROKER + config.read_text())
     assert (done := read_by_broker(copy, config)).returncode == 0, done.stderr
-    assert "no driver 'attach'; there is process" in read_by_broker(ROOT, config).stderr
+    assert f"no driver 'attach'; there is {', '.join(sorted(DRIVERS))}" in read_by_broker(ROOT, config).stderr

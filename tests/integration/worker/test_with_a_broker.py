@@ -35,8 +35,10 @@ class Pool:
         self._broker = None
 
     def start(self, gateway=""):
+        known = ("name", "memory_mib", "driver", "served_name", "kind")
         tables = "".join(
-            f'[[model]]\nname = "{one["name"]}"\nmemory_mib = {one["memory_mib"]}\n' for one in self.workplace.models
+            "[[model]]\n" + "".join(f"{key} = {json.dumps(one[key])}\n" for key in known if key in one)
+            for one in self.workplace.models
         )
         extra = f"[gateway]\n{gateway}\n" if gateway else ""
         self._broker = BrokerProcess(self.workplace.store_url, extra=extra, models=tables)

@@ -6,6 +6,7 @@ import pytest
 
 from broker.config.broker_config import load_config as load_broker
 from gpu_worker.config import OnExit, load_config
+from schemas.config.drivers import DRIVERS
 from schemas.config.file import ConfigError, ConfigSource, StoreSection
 from tests.fakes.drivers import newcomer
 
@@ -27,11 +28,12 @@ memory_mib = 600
 command = ["server", "--port", "{port}", "--key", "{api_key_file}"]
 """
 
+THERE_IS = f"there is {', '.join(sorted(DRIVERS))}"
 UNKNOWN_DRIVERS = {
-    "ollama": "there is process",
+    "gguf": THERE_IS,
     "proces": r"did you mean process\?",
     "Process": r"did you mean process\?",
-    "": "there is process",
+    "": THERE_IS,
 }
 """And what is said of each."""
 
@@ -95,7 +97,7 @@ def test_the_environment_wins(write):
         ("{api_key_file}", "{api_key}", "belongs in env"),
         ("memory_mib = 600", 'memory_mib = 600\nenv = { K = "{api_kye}" }', "env.K: unknown placeholder {api_kye}"),
         ('"server"', '"server", "{model_path}"', "model_path is not set"),
-        ("memory_mib = 600", 'memory_mib = 600\ndriver = "podman"', "no driver 'podman'; there is process"),
+        ("memory_mib = 600", 'memory_mib = 600\ndriver = "gguf"', f"no driver 'gguf'; {THERE_IS}"),
         ("unix://", "http://", r"\[store\]: url: must begin with"),
         ("unix:///run/valkey.sock", "redis://user:pass@host/0", "must not contain credentials"),
         ("adopt_grace_s = 5", "port_min = 9000", "port_min and port_max"),

@@ -4,9 +4,11 @@ import pytest
 
 from broker.config.broker_config import load_config
 from broker.core.lease import Priority
+from schemas.config.drivers import DRIVERS
 from schemas.config.file import ConfigError, ModelEntry, check_room
 
 MODEL = '[[model]]\nname = "a"\nmemory_mib = 100\n'
+THERE_IS = f"there is {', '.join(sorted(DRIVERS))}"
 ANONYMOUS = "[broker]\nanonymous = true\n"
 ALIAS = '[[routing.alias]]\nname = "x"\ncandidates = ["a"]\n'
 KEY = f'[[key]]\nname = "k"\nsha256 = "{"0" * 64}"\n'
@@ -110,7 +112,7 @@ def test_where_a_models_context_is_not_given_its_command_tells(words, tokens):
     assert entry.model_copy(update={"context_tokens": 77}).offered_tokens == 77
 
 
-@pytest.mark.parametrize("driver, meant", [("ollama", "there is process"), ("proces", r"did you mean process\?")])
+@pytest.mark.parametrize("driver, meant", [("gguf", THERE_IS), ("proces", r"did you mean process\?")])
 def test_a_model_whose_driver_there_is_not_is_refused_by_the_broker_too(tmp_path, driver, meant):
     with pytest.raises(ConfigError, match=rf'toml:\d+: \[\[model\]\] "a": driver: no driver {driver!r}; {meant}'):
         load(tmp_path, ANONYMOUS + MODEL + f'driver = "{driver}"\n')

@@ -4,7 +4,16 @@ import signal
 
 import pytest
 
-from gpu_worker.drivers.failing import Around, Endings, Failing, ProcessEnd, of_a_death, of_a_fall, of_no_output
+from gpu_worker.drivers.failing import (
+    Around,
+    Endings,
+    Failing,
+    ProcessEnd,
+    of_a_death,
+    of_a_fall,
+    of_no_output,
+    of_words,
+)
 
 ALONE = Around()
 BESIDE = Around(neighbours=("other",))
@@ -124,3 +133,17 @@ def test_the_same_ending_is_the_same_only_while_nothing_has_changed():
     assert endings.models == {"a", "c"}
     endings.forget("c")
     assert note("c", "status 2", "stamp2") == (False, False)
+
+
+@pytest.mark.parametrize(
+    "words, failing",
+    [
+        ("ollama: model requires more system memory (5.6 GiB) than is available (3.2 GiB)", Failing.ROOM),
+        ("ollama: cudaMalloc failed: out of memory", Failing.ROOM),
+        ("ollama: error loading model: unknown model architecture: 'x'", Failing.PERMANENT),
+        ("ollama: write /tmp/x: no space left on device", Failing.HOST),
+        ("ollama: llama runner process has terminated", Failing.PASSING),
+    ],
+)
+def test_a_refused_load_is_judged_by_what_the_server_said(words, failing):
+    assert of_words(words) is failing
