@@ -64,12 +64,19 @@ class Look:
     """What the server says of one model."""
 
     is_loaded: bool
+    is_present: bool = False
+    """Also while it is loading or unloading, where the server tells that."""
     mib: int = 0
     """Held of the device, as the server tells it; 0: not told."""
     percent: int = 0
     """How far its load has come; 0: not told."""
     picked: str = ""
     """What the server calls this loading of it, where an unload has to say so."""
+
+    @property
+    def is_held(self) -> bool:
+        """Does the server hold anything of it?"""
+        return self.is_loaded or self.is_present
 
 
 NOT_LOADED = Look(is_loaded=False)
@@ -202,7 +209,7 @@ class HostedServer(Server):
         self._api, self._launch, self._note = api, launch, note
         self._starting, self._stopping = asyncio.Lock(), asyncio.Lock()
         self._work: asyncio.Task[None] | None = None
-        self._asked = self._loaded = self._stopped = False
+        self._asked = self._answered = self._loaded = self._stopped = False
         self._gone = asyncio.Event()
         self._seen = NOT_LOADED
 
@@ -251,11 +258,12 @@ class HostedServer(Server):
                 raise
 
     async def _load(self) -> None:
-        self._asked = True
+        self._asked, self._answered = True, False
         try:
             self._note.write(self._launch, loaded=False)
             self._seen = await self._api.look()
             await self._api.load(self._seen)
+            self._answered = True
             await self._until_loaded()
             self._note.write(self._launch, loaded=True)
         except OSError as error:
@@ -356,7 +364,7 @@ class HostedServer(Server):
         work = self._work
         if work is None or work.done():
             return
-        if self._api.gives_up:
+        if self._api.gives_up or self._answered:
             work.cancel()
         await asyncio.wait({work}, timeout=max(0.0, deadline_s - time.monotonic()))
         if not work.done():
@@ -364,7 +372,7 @@ class HostedServer(Server):
 
     async def _unload(self, within_s: float) -> None:
         if self._asked:
-            await until_unloaded(self._api, within_s)
+            await until_unloaded(self._api, within_s, is_seen=self._loaded)
             self._note.remove()
             self._asked = False
 
@@ -374,8 +382,13 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def until_unloaded(api: HostedApi, within_s: float) -> None:
+async def until_unloaded(api: HostedApi, within_s: float, *, is_seen: bool = True) -> None:
     """Ask for the unload until it is done. Where nobody listens nothing is loaded.
+
+    Args:
+        api: Whom to ask.
+        within_s: How long, seconds; at least once.
+        is_seen: Whether the end of its load was seen: if not it may be loading unlisted, and is asked for anyhow.
 
     Raises:
         StuckError: The server still lists it, or says nothing, when the time is up.
@@ -385,11 +398,16 @@ async def until_unloaded(api: HostedApi, within_s: float) -> None:
     while True:
         try:
             seen = await api.look()
-            if not seen.is_loaded:
+            if not seen.is_held and not is_seen:
+                is_seen = True
+                with suppress(CallError):  # there is nothing to unload, says one server or another
+                    await api.unload(seen)
+                seen = await api.look()
+            if not seen.is_held:
                 return
             why = f"{api.section.url} still lists {api.recipe.served_name} as loaded"
             await api.unload(seen)
-            if not (await api.look()).is_loaded:
+            if not (await api.look()).is_held:
                 return
         except NobodyThereError:
             return
@@ -477,7 +495,7 @@ class HostedDriver(Driver):
             server = HostedServer(self._api(recipe), launch, note)
             server.adopted(seen)
             return server
-        if seen.is_loaded:
+        if seen.is_held:
             await until_unloaded(api, STOP_SLACK_S)
         note.remove()
         return None
@@ -511,6 +529,6 @@ async def _seen_at_last(api: HostedApi, *, is_settled: bool) -> Look:
             return NOT_LOADED
         except CallError as error:
             raise StuckError(f"{error}; {api.recipe.model} may still be loaded there") from error
-        if seen.is_loaded or time.monotonic() >= deadline_s:
+        if seen.is_held or time.monotonic() >= deadline_s:
             return seen
         await asyncio.sleep(SLOWEST_POLL_S)

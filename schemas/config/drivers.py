@@ -6,6 +6,7 @@ driver itself is the worker's: ``gpu_worker/drivers/NAME.py``, found by that nam
 
 DEFAULT_DRIVER = "process"
 DRIVERS = frozenset({
+    "http",
     "ollama",
     "process",
 })  # fmt: skip

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 FAKES = Path(__file__).parent
 
@@ -47,3 +48,51 @@ class OllamaService(Service):
 
     def names(self):
         return {one["name"] for one in self.get("/api/ps")["models"] or []}
+
+
+class ControlService(Service):
+    """One that is told by URLs of its own; ``table`` is what ``[model.http]`` says of it."""
+
+    script = "control_server.py"
+    MANNERS: ClassVar = {
+        "lmstudio": {
+            "load": {"url": "/api/v1/models/load", "body": {"model": "{model}"}, "expect": "/[status=loaded]"},
+            "unload": {"url": "/api/v1/models/unload", "body": {"instance_id": "{picked}"}},
+            "status": {"url": "/api/v1/models", "expect": "/models/*[key={model}]/loaded_instances/*/id"},
+        },
+        "lemonade": {
+            "load": {"url": "/api/v1/load", "body": {"model_name": "{model}"}, "expect": "/[status=success]"},
+            "unload": {"url": "/api/v1/unload", "body": {"model_name": "{model}"}},
+            "status": {"url": "/api/v1/health", "expect": "/all_models_loaded/*[model_name={model}]"},
+        },
+        "llamaswap": {
+            "load": {"method": "GET", "url": "/upstream/{model}/health"},
+            "unload": {"url": "/api/models/unload/{model}"},
+            "status": {
+                "url": "/running",
+                "expect": "/running/*[model={model}][state=ready]",
+                "present": "/running/*[model={model}]",
+            },
+        },
+        "script": {
+            "load": {"url": "/load", "body": {"name": "{model}"}},
+            "unload": {"url": "/unload", "body": {"name": "{model}"}},
+            "status": {
+                "url": "/status",
+                "expect": "/models/*[name={model}][state=loaded]",
+                "present": "/models/*[name={model}]",
+                "memory_bytes": "/models/*[name={model}]/bytes",
+                "progress_percent": "/models/*[name={model}]/percent",
+            },
+        },
+    }
+
+    def __init__(self, *flags, manner="script", knows=("a",)):
+        self.manner = manner
+        super().__init__("--manner", manner, *(word for name in knows for word in ("--knows", name)), *flags)
+
+    def table(self):
+        return {"url": self.url, **self.MANNERS[self.manner]}
+
+    def names(self):
+        return {one.split("#")[0] for one in self.get("/said")["loaded"]}

@@ -19,7 +19,7 @@ from gpu_worker.drivers.process import guardian_line
 from gpu_worker.drivers.registry import driver_entry_of
 from gpu_worker.host import procfs
 from tests.fakes.drivers import attach
-from tests.fakes.hosted import OllamaService
+from tests.fakes.hosted import ControlService, OllamaService
 
 FAKE = Path(__file__).parents[2] / "fakes" / "model_server.py"
 SLOT = "gpu0"
@@ -204,7 +204,24 @@ class OllamaRig(HostedRig):
         return f"{model}:latest"
 
 
-RIGS = {rig.name: rig for rig in (ProcessRig, AttachRig, OllamaRig)}
+class HttpRig(HostedRig):
+    """A script's own server."""
+
+    name = "http"
+    entry = driver_entry_of("http")
+
+    def serve(self, *faults):
+        flags = {"slow": ("--load-delay", "1.5"), "stubborn": ("--load-delay", "0.1", "--unload-delay", "1.0")}
+        return ControlService(*(flag for fault in faults for flag in flags[fault]))
+
+    def table(self):
+        return self.service.table()
+
+    def served_name(self, model):
+        return model
+
+
+RIGS = {rig.name: rig for rig in (ProcessRig, AttachRig, OllamaRig, HttpRig)}
 VARIANTS = {DoorRig.variant: DoorRig}
 """More ways in which one of these drivers works."""
 

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.fakes.hosted import OllamaService
+from tests.fakes.hosted import ControlService, OllamaService
 from tests.integration.worker.conftest import eventually
 from tests.integration.worker.test_with_a_broker import Pool
 
@@ -139,3 +139,98 @@ def test_a_worker_killed_while_it_loads_leaves_nothing_that_the_next_one_does_no
     hand.until_absent("a")
     assert service.loaded() == set()
     assert not list(workplace.state_dir.rglob("ollama/*.json"))
+
+
+# --------------------------------------------------------------------------------------------------------------- http
+MANNERS = sorted(ControlService.MANNERS)
+
+
+def with_http(workplace, service, name="a", **own):
+    workplace.models.append({"name": name, "memory_mib": 600, "driver": "http", "http": service.table() | own})
+    return workplace
+
+
+def test_a_server_of_any_kind_answers_through_the_broker(pool, workplace, serve):
+    with_http(workplace, serve(ControlService, manner="lmstudio"))
+    pool.start()
+    answer, _ = pool.ask("a")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"].startswith("tok0")
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_model_is_loaded_adopted_and_unloaded_in_the_manner_of_its_server(workplace, hand, serve, manner):
+    service = serve(ControlService, "--load-delay", "0.1", manner=manner, knows=("a", "b"))
+    worker = with_http(with_http(workplace, service), service, "b", advertise_url="http://gpu-box:1").start()
+    workplace.slot["budget_mib"] = 2000
+    hand.register()
+    hand.load("a")
+    assert hand.until("a", "ready")["url:a"] == f"{service.url}/v1"
+    assert service.loaded() == {"a"}
+    boot = hand.boot
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait(60)
+    workplace.start()
+    assert hand.register(not_boot=boot)["state:a"] == "ready"
+    hand.load("a", "b")
+    assert hand.until("b", "ready")["url:b"] == "http://gpu-box:1/v1"
+    assert len(service.get("/said")["loaded"]) == 2, "no second instance"
+    hand.load("b")
+    hand.until_absent("a")
+    assert service.loaded() == {"b"}
+    hand.load()
+    hand.until_absent("b")
+    assert service.loaded() == set()
+
+
+@pytest.mark.parametrize(
+    "manner, words",
+    [
+        ("lmstudio", "load: Model a not found in downloads"),
+        ("lemonade", "load: Model not found: a"),
+        ("llamaswap", "load: could not find real modelID for a"),
+        ("script", "load: no file for a"),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_own_words(workplace, hand, serve, manner, words):
+    with_http(workplace, serve(ControlService, manner=manner, knows=("b",))).start()
+    hand.register()
+    hand.load("a")
+    report = hand.until("a", "failed")
+    assert (report["error:a"], report["failure:a"]) == (words, "permanent")
+
+
+def test_a_key_is_shown_and_a_wrong_one_is_refused(workplace, hand, serve, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("right\n")
+    service = serve(ControlService, "--wants-key", "right", manner="lmstudio")
+    with_http(workplace, service, api_key_file=str(key))
+    workplace.models[-1]["health_path"] = "/v1/models"
+    workplace.start()
+    hand.register()
+    hand.load("a")
+    hand.until("a", "ready")
+    key.write_text("wrong\n")
+    assert "401: Malformed LM Studio API token" in hand.until("a", "failed")["error:a"]
+    assert "right" not in workplace.log()
+
+
+def test_a_load_that_is_not_wanted_any_more_is_waited_for_and_unloaded(workplace, hand, serve):
+    """LM Studio goes on with a load whose caller hangs up."""
+    service = serve(ControlService, "--load-delay", "1.5", manner="lmstudio")
+    with_http(workplace, service).start()
+    hand.register()
+    hand.load("a")
+    eventually(lambda: any("load" in path for path, _ in service.get("/said")["said"]), what="the load")
+    hand.load()
+    hand.until_absent("a")
+    assert service.get("/said")["said"][-1] == ["/api/v1/models/unload", {"instance_id": "a"}]
+    assert service.loaded() == set()
+
+
+def test_progress_is_told_while_the_start_is_the_load(workplace, hand, serve):
+    with_http(workplace, serve(ControlService, "--load-delay", "3")).start()
+    hand.register()
+    hand.load("a")
+    eventually(lambda: 0 < int(hand.report().get("progress:a", 0)) < 100, what="progress in the report")
+    hand.until("a", "ready")
