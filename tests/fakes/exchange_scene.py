@@ -16,6 +16,8 @@ from broker.gateway.exchange.progress import Progress
 from broker.gateway.requests.conversations import Sightings
 from broker.gateway.requests.identity import asked_of, identify
 from broker.gateway.requests.patience import PatienceLimits
+from broker.http_client.answer import Answer
+from broker.http_client.connection_pool import Request, Timing
 from broker.protocol.client_side import ClientSide
 from broker.protocol.endpoints import ENDPOINTS
 from broker.protocol.profiles import Profile
@@ -111,3 +113,54 @@ class ScriptedAttempt(Attempt):
     @property
     def turn(self) -> AttemptTurn:
         return self._turn
+
+
+def whole(body: bytes, status: int = 200) -> bytes:
+    """An answer as it comes over the wire."""
+    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        status,
+        len(body),
+        body,
+    )
+
+
+class Carrier:
+    """A connection without a wire."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def pause_reading(self) -> None:
+        """Nothing comes by itself."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes by itself."""
+
+    def release(self, answer: Answer) -> None:
+        """There is nothing to keep."""
+
+
+class Servers:
+    """What model servers say to one question after the other: bytes and then the end, or an error, or nothing yet."""
+
+    def __init__(self, *said: bytes | Exception | None) -> None:
+        self.timing, self.said = Timing(), list(said)
+        self.asked: list[bytes] = []
+        self.is_asked = asyncio.Event()
+
+    async def ask(self, base_url: str, request: Request) -> Answer:
+        self.asked.append(bytes(request.body))
+        self.is_asked.set()
+        said = self.said.pop(0)
+        if said is None:
+            await asyncio.Event().wait()
+        if isinstance(said, Exception):
+            raise said
+        answer = Answer(Carrier())
+        answer.feed(said)
+        answer.ended()
+        await answer.head(1.0)
+        return answer
+
+    def close(self) -> None:
+        """There are no connections."""

@@ -14,65 +14,14 @@ from broker.gateway.exchange.interruption import InterruptCause
 from broker.gateway.exchange.local_attempt import LocalAttempt
 from broker.gateway.exchange.queueing import SentAwayError
 from broker.gateway.requests.patience import PatienceLimits
-from broker.http_client.answer import Answer
-from broker.http_client.connection_pool import Timing
 from broker.http_client.errors import BrokenAnswerError, UnreachableError
 from broker.store.memory.store import MemoryStore
 from harness.worker import FakeWorker
 from tests.fakes.broker_scene import config_of, has_open_slot, until
-from tests.fakes.exchange_scene import Outgoing, listed, progress_of
+from tests.fakes.exchange_scene import Outgoing, Servers, listed, progress_of, whole
 
 SAID = b'{"model": "a", "choices": [{"message": {"content": "hello"}}]}'
 EMPTY = b'{"model": "a", "choices": [{"message": {"content": ""}}]}'
-
-
-def whole(body, status=200):
-    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-        status,
-        len(body),
-        body,
-    )
-
-
-class Carrier:
-    """A connection without a wire."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-
-    def pause_reading(self):
-        """Nothing comes by itself."""
-
-    def resume_reading(self):
-        """Nothing comes by itself."""
-
-    def release(self, answer):
-        """There is nothing to keep."""
-
-
-class Servers:
-    """What model servers say to one question after the other: bytes and then the end, or an error, or nothing yet."""
-
-    def __init__(self, *said) -> None:
-        self.timing, self.said, self.asked = Timing(), list(said), []
-        self.is_asked = asyncio.Event()
-
-    async def ask(self, base_url, request):
-        self.asked.append(bytes(request.body))
-        self.is_asked.set()
-        said = self.said.pop(0)
-        if said is None:
-            await asyncio.Event().wait()
-        if isinstance(said, Exception):
-            raise said
-        answer = Answer(Carrier())
-        answer.feed(said)
-        answer.ended()
-        await answer.head(1.0)
-        return answer
-
-    def close(self):
-        """There are no connections."""
 
 
 @contextlib.asynccontextmanager
