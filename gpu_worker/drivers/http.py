@@ -2,7 +2,7 @@
 
 Rule: what is loaded is what ``status`` says, and it is asked first: some servers load what is there a second time.
 
-Source: LM Studio, REST API v1 (*List*, *Load*, *Unload*); Lemonade, docs/api/lemonade.md (``/load``, ``/unload``,
+Source: LM Studio, REST API v1 (*List*, *Load*, *Unload*); Lemonade, *Lemonade API* (``/load``, ``/unload``,
 ``/health``); llama-swap, README (``/running``, ``/upstream``, ``/api/models/unload``). docs/drivers.md shows each.
 """
 

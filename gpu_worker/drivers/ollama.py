@@ -5,7 +5,7 @@ unloads; ``GET /api/ps`` lists what is loaded, and what is being loaded. An unlo
 kind: there it never loads first. Nothing is said here about the context's length: requests of OpenAI's form cannot
 repeat it, so Ollama would load the model anew at the first one.
 
-Source: Ollama, docs/api.md, "Load a model", "Unload a model", "Generate Embeddings", "List Running Models".
+Source: Ollama, API reference, "Load a model", "Unload a model", "Generate Embeddings", "List Running Models".
 """
 
 import hashlib

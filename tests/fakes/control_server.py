@@ -3,7 +3,7 @@
 * ``lmstudio``: lmstudio.ai/docs/developer/rest, *List*, *Load*, *Unload*. A load of what is loaded makes a second
   instance, ``KEY:2``; an unload wants the instance's id; a load answers when it has loaded, and goes on when the caller
   hangs up.
-* ``lemonade``: docs/api/lemonade.md of lemonade-sdk/lemonade, ``/api/v1/load``, ``/unload``, ``/health``; an unload
+* ``lemonade``: lemonade-server.ai, *Lemonade API*: ``/api/v1/load``, ``/unload``, ``/health``; an unload
   that names no model unloads all of them.
 * ``llamaswap``: README of mostlygeek/llama-swap: ``/running``; ``/upstream/MODEL/…`` loads;
   ``/api/models/unload/MODEL``.

@@ -1,7 +1,7 @@
 """An Ollama as its documentation and its source have it; the OpenAI half is that of ``model_server.py``.
 
-* docs/api.md: *Load a model* and *Unload a model* of ``POST /api/generate``, ``POST /api/embed``, *List Local Models*
-  (``GET /api/tags``), *List Running Models* (``GET /api/ps``), *Version*.
+* API reference (github.com/ollama/ollama): *Load a model* and *Unload a model* of ``POST /api/generate``,
+  ``POST /api/embed``, *List Local Models* (``GET /api/tags``), *List Running Models* (``GET /api/ps``), *Version*.
 * server/routes.go: a name that is not pulled is a 404 ``{"error": "model 'NAME' not found"}``; an empty prompt with
   ``keep_alive`` 0 expires the runner before anything is loaded, whatever the model can do; ``/api/ps`` also lists what
   is still loading, with the size that it will have; one that is not for generating is refused with a 400.
