@@ -5,7 +5,7 @@ from functools import cache
 from importlib.resources import files
 
 LIBRARY = "hotseat1"
-VERSION = 1
+VERSION = 2
 """Grows with every change of the library that brokers of another version must notice."""
 TABLES_FILE = "tables.lua"
 FOLDER = files("broker.store.redis") / "lua"

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from broker.store.redis.link import RedisLink
-from broker.store.redis.lua_library import library_source
+from broker.store.redis.lua_library import VERSION, library_source
 from harness.broker_process import BrokerProcess
 from harness.redis_servers import VALKEY, RedisServer, binary_of
 from tests.fakes.broker_scene import until
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(binary_of(VALKEY) is None, reason="no valkey-server"),
 ]
-NEWER = library_source().replace("local VERSION = '1'", "local VERSION = '2'")
+NEWER = library_source().replace(f"local VERSION = '{VERSION}'", f"local VERSION = '{VERSION + 1}'")
 
 
 @pytest.fixture

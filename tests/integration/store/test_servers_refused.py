@@ -4,7 +4,7 @@ import pytest
 
 from broker.core import errors
 from broker.core.lease import LeaseState
-from broker.store.redis.lua_library import LIBRARY, library_source
+from broker.store.redis.lua_library import LIBRARY, VERSION, library_source
 from broker.store.redis.store import RedisStore
 from tests.fakes.real_rig import opened, rig_at
 from tests.fakes.store_rigs import BASE, POOL, SETTINGS
@@ -21,8 +21,8 @@ async def test_a_library_that_went_missing_is_loaded_again(start):
 
 def changed(version: str) -> str:
     source = library_source()
-    assert source.count("local VERSION = '1'") == 1
-    return source.replace("local VERSION = '1'", f"local VERSION = '{version}'").replace(
+    assert source.count(f"local VERSION = '{VERSION}'") == 1
+    return source.replace(f"local VERSION = '{VERSION}'", f"local VERSION = '{version}'").replace(
         "local HASH = '", "local HASH = 'x"
     )
 
@@ -34,10 +34,10 @@ async def test_an_older_library_is_replaced_and_a_newer_one_is_left_alone(start)
     store = RedisStore.connect(url, pool=POOL)
     await store.hello()
     await store.close()
-    assert b'"version":"1"' in await rig.link.call("FCALL_RO", "hotseat1_hello", 1, BASE)
-    await rig.link.call("FUNCTION", "LOAD", "REPLACE", changed("2"))
+    assert f'"version":"{VERSION}"'.encode() in await rig.link.call("FCALL_RO", "hotseat1_hello", 1, BASE)
+    await rig.link.call("FUNCTION", "LOAD", "REPLACE", changed(f"{VERSION + 1}"))
     store = RedisStore.connect(url, pool=POOL)
-    with pytest.raises(errors.LibraryError, match=r"has version 2 .* upgrade this broker"):
+    with pytest.raises(errors.LibraryError, match=rf"has version {VERSION + 1} .* upgrade this broker"):
         await store.hello()
     await store.close()
     await rig.close()

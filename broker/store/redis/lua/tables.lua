@@ -1,6 +1,6 @@
 -- Rendered from broker/core and broker/pool by `python -m broker.store.redis.lua_tables`: do not edit.
 local SCHEMA = '1'
-local VERSION = '1'
+local VERSION = '2'
 local HASH = '@hash@'
 local PRIORITIES = {'interactive', 'normal', 'background', 'batch'}
 local RANK = {
