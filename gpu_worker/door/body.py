@@ -7,7 +7,7 @@ CRLF. Trailers are passed as they are.
 import re
 from enum import Enum, auto
 
-from gpu_worker.door.head import CHUNKED, RefusedError
+from gpu_worker.door.head import CHUNKED, UnpassableError
 
 LINE_LIMIT_BYTES = 4096
 """Of a chunk's size with its extension, and of one trailer."""
@@ -58,7 +58,7 @@ class Chunked:
         """How many of these bytes are its own.
 
         Raises:
-            RefusedError: They are no chunks.
+            UnpassableError: They are no chunks.
         """
         at = 0
         while at < len(data) and not self.done:
@@ -78,11 +78,11 @@ class Chunked:
         stop = len(data) if end < 0 else end + 1
         self._line += data[at:stop]
         if len(self._line) > LINE_LIMIT_BYTES:
-            raise RefusedError(400, "a line of the chunked body is too long")
+            raise UnpassableError(400, "a line of the chunked body is too long")
         if end >= 0:
             line, self._line = self._line, b""
             if not line.endswith(_CRLF):
-                raise RefusedError(400, "the chunked body is malformed")
+                raise UnpassableError(400, "the chunked body is malformed")
             self._line_is(line[:-2])
         return stop
 
@@ -98,11 +98,11 @@ class Chunked:
             case _At.TRAILER if _TRAILER.fullmatch(line):
                 self._trailers += len(line)
                 if self._trailers > TRAILERS_LIMIT_BYTES:
-                    raise RefusedError(400, "the trailers are too long")
+                    raise UnpassableError(400, "the trailers are too long")
             case _:
-                raise RefusedError(400, "the chunked body is malformed")
+                raise UnpassableError(400, "the chunked body is malformed")
 
 
-def body_of(length: int) -> Sized | Chunked:
+def body_reader(length: int) -> Sized | Chunked:
     """Begin one, by what its head says."""
     return Chunked() if length == CHUNKED else Sized(length)

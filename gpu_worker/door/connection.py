@@ -16,8 +16,8 @@ from enum import Enum, auto
 from typing import cast
 
 from gpu_worker.door.answer import AnswerWatch
-from gpu_worker.door.body import Chunked, Sized, body_of
-from gpu_worker.door.head import END, HEAD_LIMIT_BYTES, Head, RefusedError, admits, read_head
+from gpu_worker.door.body import Chunked, Sized, body_reader
+from gpu_worker.door.head import END, HEAD_LIMIT_BYTES, Head, UnpassableError, admits, read_head
 
 HEAD_DEADLINE_S = 10.0
 """From the first byte of a head, or from the connection, to its last byte."""
@@ -32,7 +32,7 @@ _REASONS = {
 }  # fmt: skip
 _TYPES = {401: "authentication_error", 502: "server_error", 503: "unavailable_error"}
 
-Connect = Callable[[Callable[[], asyncio.BaseProtocol]], "asyncio.Future[object]"]
+ConnectServer = Callable[[Callable[[], asyncio.BaseProtocol]], "asyncio.Future[object]"]
 """Begins a connection to the server, spoken by the protocol that the function makes."""
 
 
@@ -43,31 +43,31 @@ class _At(Enum):
     REFUSED = auto()
 
 
-class House:
+class Entrance:
     """What all connections of a door share."""
 
-    def __init__(self, key: bytes, connect: Connect, connections: int) -> None:
+    def __init__(self, key: bytes, connect: ConnectServer, connections: int) -> None:
         self.key, self.connect, self.connections = key, connect, connections
-        self.visits: set[Visit] = set()
+        self.clients: set[DoorConnection] = set()
         self.closing = False
 
     def close(self) -> None:
         """Let those that wait for an answer have it, and the others go."""
         self.closing = True
-        for visit in tuple(self.visits):
-            visit.close_if_idle()
+        for connection in tuple(self.clients):
+            connection.close_if_idle()
 
     def abort(self) -> None:
         """Break everything off."""
-        for visit in tuple(self.visits):
-            visit.abort()
+        for connection in tuple(self.clients):
+            connection.abort()
 
 
-class Visit(asyncio.Protocol):
+class DoorConnection(asyncio.Protocol):
     """The client's side."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
         self._loop = asyncio.get_running_loop()
         self._client: asyncio.Transport | None = None
         self._server: asyncio.Transport | None = None
@@ -85,19 +85,19 @@ class Visit(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``, as for the next."""
         self._client = client = cast("asyncio.Transport", transport)
-        visits = self._house.visits
-        if len(visits) >= 2 * self._house.connections:
+        clients = self._entrance.clients
+        if len(clients) >= 2 * self._entrance.connections:
             client.abort()
             return
-        visits.add(self)
-        if len(visits) > self._house.connections:
-            self._refuse(RefusedError(503, "too many connections"))
+        clients.add(self)
+        if len(clients) > self._entrance.connections:
+            self._refuse(UnpassableError(503, "too many connections"))
         else:
             self._set_timer(HEAD_DEADLINE_S, self._is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """The server hears of it."""
-        self._house.visits.discard(self)
+        self._entrance.clients.discard(self)
         self._set_timer(0, None)
         if self._connecting is not None:
             self._connecting.cancel()
@@ -138,7 +138,7 @@ class Visit(asyncio.Protocol):
         try:
             while self._step():
                 pass
-        except RefusedError as refusal:
+        except UnpassableError as refusal:
             self._refuse(refusal)
         self._listen_or_wait()
 
@@ -153,19 +153,19 @@ class Visit(asyncio.Protocol):
     def _take_head(self) -> bool:
         end = self._inbox.find(END)
         if end > HEAD_LIMIT_BYTES or (end < 0 and len(self._inbox) > HEAD_LIMIT_BYTES):
-            raise RefusedError(431, f"the head of a request may have {HEAD_LIMIT_BYTES} bytes")
+            raise UnpassableError(431, f"the head of a request may have {HEAD_LIMIT_BYTES} bytes")
         if end < 0:
             return False
         head = read_head(self._inbox[: end + len(END)])
-        if not admits(self._house.key, head):
-            raise RefusedError(401, "Invalid API Key")
+        if not admits(self._entrance.key, head):
+            raise UnpassableError(401, "Invalid API Key")
         self._inbox = self._inbox[end + len(END) :]
         self._begin(head)
         return True
 
     def _begin(self, head: Head) -> None:
         self._set_timer(0, None)
-        self._body, self._answer = body_of(head.length), AnswerWatch(head.method)
+        self._body, self._answer = body_reader(head.length), AnswerWatch(head.method)
         self._at = _At.ANSWER if self._body.done else _At.BODY
         self._pass_on(head.passed)
 
@@ -188,7 +188,7 @@ class Visit(asyncio.Protocol):
         if self._at is not _At.ANSWER or self._answer is None or not self._answer.done:
             return False
         self._at, self._answer = _At.HEAD, None
-        if self._house.closing or self._half_closed:
+        if self._entrance.closing or self._half_closed:
             self._leave()
             return False
         if self._inbox:
@@ -204,7 +204,7 @@ class Visit(asyncio.Protocol):
         else:
             self._client.resume_reading()
 
-    def _refuse(self, refusal: RefusedError) -> None:
+    def _refuse(self, refusal: UnpassableError) -> None:
         """Answer for the server; where it has begun to answer itself, break off."""
         client = self._client
         assert client is not None
@@ -224,7 +224,7 @@ class Visit(asyncio.Protocol):
 
     def _is_late(self) -> None:
         if self._inbox:
-            self._refuse(RefusedError(408, f"the head of a request has {HEAD_DEADLINE_S:g} s"))
+            self._refuse(UnpassableError(408, f"the head of a request has {HEAD_DEADLINE_S:g} s"))
         else:
             self._leave()
 
@@ -255,12 +255,12 @@ class Visit(asyncio.Protocol):
             return
         self._unsent.append(data)
         if self._connecting is None:
-            self._connecting = self._house.connect(lambda: _ServerSide(self))
+            self._connecting = self._entrance.connect(lambda: _ServerSide(self))
             self._connecting.add_done_callback(self._connected)
             self._set_timer(CONNECT_DEADLINE_S, self._is_not_let_in)
 
     def _is_not_let_in(self) -> None:
-        self._refuse(RefusedError(503, "the server does not take connections"))
+        self._refuse(UnpassableError(503, "the server does not take connections"))
 
     def _connected(self, connecting: "asyncio.Future[object]") -> None:
         if connecting.cancelled() or self._at is _At.REFUSED:
@@ -319,26 +319,26 @@ class Visit(asyncio.Protocol):
 class _ServerSide(asyncio.Protocol):
     """The server's side."""
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
+    def __init__(self, connection: DoorConnection) -> None:
+        self._connection = connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._visit.server_made(cast("asyncio.Transport", transport))
+        self._connection.server_made(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
-        self._visit.server_said(data)
+        self._connection.server_said(data)
 
     def pause_writing(self) -> None:
-        self._visit.server_is_full(True)
+        self._connection.server_is_full(True)
 
     def resume_writing(self) -> None:
-        self._visit.server_is_full(False)
+        self._connection.server_is_full(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._visit.server_lost(exc)
+        self._connection.server_lost(exc)
 
 
-def _answer_of(refusal: RefusedError) -> bytes:
+def _answer_of(refusal: UnpassableError) -> bytes:
     kind = _TYPES.get(refusal.status, "invalid_request_error")
     body = json.dumps({"error": {"message": str(refusal), "type": kind, "code": refusal.status}}).encode()
     more = {401: "WWW-Authenticate: Bearer\r\n", 503: "Retry-After: 1\r\n"}.get(refusal.status, "")

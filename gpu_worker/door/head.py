@@ -19,7 +19,7 @@ _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*"
 _FIRST = re.compile(rb"[!-~]+ [!-~\x80-\xff]+ HTTP/1\.[01]")
 
 
-class RefusedError(Exception):
+class UnpassableError(Exception):
     """The request does not pass; the connection ends with this answer."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -54,16 +54,16 @@ def read_head(block: bytes) -> Head:
     """Read all up to and with the empty line.
 
     Raises:
-        RefusedError: It is no request, an ambiguous one, or one that the door does not pass.
+        UnpassableError: It is no request, an ambiguous one, or one that the door does not pass.
     """
     first, *lines = block[: -len(END)].split(b"\r\n")
     fields = [_LINE.fullmatch(line) for line in lines]
     if not _FIRST.fullmatch(first) or not all(fields):
-        raise RefusedError(400, "this is no HTTP request")
+        raise UnpassableError(400, "this is no HTTP request")
     pairs = [(one[1].lower(), one[2]) for one in fields if one is not None]
     length, method = _length(pairs, first), first.partition(b" ")[0]
     if method == b"CONNECT" or any(name == b"upgrade" for name, _ in pairs):
-        raise RefusedError(501, "this door passes plain HTTP requests only: no upgrade, no CONNECT")
+        raise UnpassableError(501, "this door passes plain HTTP requests only: no upgrade, no CONNECT")
     _ask_llhttp(block, len(lines))
     kept = [line for line, (name, _) in zip(lines, pairs, strict=True) if name != b"authorization"]
     shown = [value for name, value in pairs if name == b"authorization"]
@@ -76,9 +76,9 @@ def _ask_llhttp(block: bytes, lines: int) -> None:
     try:
         parser.feed_data(block)
     except (HttpParserError, HttpParserUpgrade) as error:
-        raise RefusedError(400, "this is no HTTP request") from error
+        raise UnpassableError(400, "this is no HTTP request") from error
     if heard.headers != lines:
-        raise RefusedError(400, "this is no HTTP request")
+        raise UnpassableError(400, "this is no HTTP request")
 
 
 def _length(pairs: list[tuple[bytes, bytes]], first: bytes) -> int:
@@ -86,14 +86,14 @@ def _length(pairs: list[tuple[bytes, bytes]], first: bytes) -> int:
     codings = [value.lower() for name, value in pairs if name == b"transfer-encoding"]
     if codings:
         if lengths or first.endswith(b"HTTP/1.0"):
-            raise RefusedError(400, "the length of the body is ambiguous")
+            raise UnpassableError(400, "the length of the body is ambiguous")
         if codings != [b"chunked"]:
-            raise RefusedError(501, "no transfer encoding but chunked is known")
+            raise UnpassableError(501, "no transfer encoding but chunked is known")
         return CHUNKED
     if not lengths:
         return 0
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
-        raise RefusedError(400, "the length of the body is ambiguous")
+        raise UnpassableError(400, "the length of the body is ambiguous")
     return int(lengths[0])
 
 

@@ -14,18 +14,18 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from gpu_worker.door.visit import House, Visit
+from gpu_worker.door.connection import DoorConnection, Entrance
 
 CONNECTIONS = 1024
 """At once; whoever comes then is told to come again."""
 _SPARE_DESCRIPTORS = 64
 _BACKLOG = 512
 _FULL_S = 0.005
-"""Between two tries at a server that has more connections waiting than it takes; the visit has the deadline."""
+"""Between two tries at a server that has more connections waiting than it takes; the connection has the deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class DoorSettings:
     """All that a door is told."""
 
     listener: int
@@ -62,7 +62,7 @@ async def _to_socket(path: str, make: Any) -> object:
             return await asyncio.get_running_loop().create_unix_connection(make, sock=connection)
 
 
-async def keep(told: Told) -> None:
+async def keep(told: DoorSettings) -> None:
     """Let bearers of the key through, for ever."""
     loop = asyncio.get_running_loop()
 
@@ -71,26 +71,26 @@ async def keep(told: Told) -> None:
             return asyncio.ensure_future(_to_socket(told.socket, make))
         return asyncio.ensure_future(loop.create_connection(make, told.host, told.port))
 
-    house = House(told.key.encode(), connect, _connections())
-    entrance = await loop.create_server(
-        lambda: Visit(house), sock=socket.socket(fileno=told.listener), backlog=_BACKLOG
+    entrance = Entrance(told.key.encode(), connect, _connections())
+    listening = await loop.create_server(
+        lambda: DoorConnection(entrance), sock=socket.socket(fileno=told.listener), backlog=_BACKLOG
     )
 
     def close() -> None:
+        listening.close()
         entrance.close()
-        house.close()
 
     loop.add_signal_handler(signal.SIGTERM, close)
     try:
         await asyncio.Event().wait()
     finally:
-        entrance.close()
-        house.abort()
+        listening.close()
+        entrance.abort()
 
 
 def main() -> NoReturn:
     """Keep the door of which standard input tells."""
-    told = Told(**json.loads(sys.stdin.buffer.read()))
+    told = DoorSettings(**json.loads(sys.stdin.buffer.read()))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(keep(told))

@@ -36,7 +36,7 @@ from gpu_worker.drivers.port import (
     StuckError,
 )
 from gpu_worker.host.durable import write_durably
-from gpu_worker.host.http_calls import Answer, CallError, NobodyThereError, SilentError, call
+from gpu_worker.host.http_calls import CallAnswer, CallError, CallTimeoutError, NobodyThereError, call
 from schemas.addresses import secret_in
 from schemas.config.source import Section
 
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ModelStatus:
     """What the server says of one model."""
 
     is_loaded: bool
@@ -79,7 +79,7 @@ class Look:
         return self.is_loaded or self.is_present
 
 
-NOT_LOADED = Look(is_loaded=False)
+NOT_LOADED = ModelStatus(is_loaded=False)
 
 
 class HostedSection(Section):
@@ -134,7 +134,7 @@ class HostedApi(ABC):
         self.recipe, self.section = recipe, recipe.own
 
     @abstractmethod
-    async def look(self) -> Look:
+    async def look(self) -> ModelStatus:
         """Ask what it says of the model.
 
         Raises:
@@ -142,7 +142,7 @@ class HostedApi(ABC):
         """
 
     @abstractmethod
-    async def load(self, seen: Look) -> None:
+    async def load(self, seen: ModelStatus) -> None:
         """Ask it to load, also what is loaded; returns when it has, or has begun.
 
         Raises:
@@ -151,14 +151,14 @@ class HostedApi(ABC):
         """
 
     @abstractmethod
-    async def unload(self, seen: Look) -> None:
+    async def unload(self, seen: ModelStatus) -> None:
         """Ask it to unload; whether it did is looked at afterwards.
 
         Raises:
             CallError: It says nothing, or refused.
         """
 
-    async def ask(self, method: str, path: str, *, body: object = None, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+    async def ask(self, method: str, path: str, *, body: object = None, timeout_s: float = ASK_TIMEOUT_S) -> CallAnswer:
         """Ask the server anything."""
         bearer = self.section.bearer()
         return await call(self.section.url, method, path, body=body, bearer=bearer, timeout_s=timeout_s)
@@ -278,7 +278,7 @@ class HostedServer(Server):
         """Wait until it is listed, for ever where that is the load itself: the deadline is the dispatcher's."""
         pause_s, deadline_s = FIRST_POLL_S, time.monotonic() + SETTLE_S
         while time.monotonic() < deadline_s or not self._api.answers_loaded:
-            with suppress(SilentError):  # busy with the load
+            with suppress(CallTimeoutError):  # busy with the load
                 self._seen = await self._api.look()
                 if self._seen.is_loaded:
                     return
@@ -288,7 +288,7 @@ class HostedServer(Server):
         told = f"{self.address} says that it loaded {name} and does not list it: somebody else unloaded it at once"
         raise LoadError(told, Failing.PASSING)
 
-    def adopted(self, seen: Look) -> None:
+    def adopted(self, seen: ModelStatus) -> None:
         """It is loaded already, for a former worker."""
         self._asked = self._loaded = True
         self._seen = seen
@@ -320,7 +320,7 @@ class HostedServer(Server):
             return ""
         try:
             self._seen = await self._api.look()
-        except SilentError:
+        except CallTimeoutError:
             return ""
         except CallError as error:
             return str(error)
@@ -515,7 +515,7 @@ def _is_same(one: Recipe, other: Recipe) -> bool:
     return fingerprint_of(replace(one, kind="")) == fingerprint_of(replace(other, kind=""))
 
 
-async def _seen_at_last(api: HostedApi, *, is_settled: bool) -> Look:
+async def _seen_at_last(api: HostedApi, *, is_settled: bool) -> ModelStatus:
     """Look; where nobody saw the end of its load, for so long that it would have turned up.
 
     Raises:

@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, field_validator
 
 from gpu_worker.drivers.failing import Failing, of_words
-from gpu_worker.drivers.hosted import ASK_TIMEOUT_S, LOAD_TIMEOUT_S, HostedApi, HostedDriver, HostedSection, Look
+from gpu_worker.drivers.hosted import ASK_TIMEOUT_S, LOAD_TIMEOUT_S, HostedApi, HostedDriver, HostedSection, ModelStatus
 from gpu_worker.drivers.port import Address, Capability, Driver, DriverEntry, DriverSettings, LoadError, Recipe
-from gpu_worker.host.http_calls import Answer, CallError, call
+from gpu_worker.host.http_calls import CallAnswer, CallError, call
 from schemas.config.source import Section
 
 MIB = 1 << 20
@@ -123,7 +123,7 @@ class HttpApi(HostedApi):
         if recipe.own.status.method == "GET" and recipe.own.status.url.startswith("/"):
             self.health_path = filled_url(recipe.own.status.url, self._places)
 
-    async def look(self) -> Look:
+    async def look(self) -> ModelStatus:
         """See ``HostedApi``, as for all that follows."""
         status = self._own.status
         answer = await self._call(status, self._places)
@@ -132,7 +132,7 @@ class HttpApi(HostedApi):
             raise CallError(f"status: {answer.status}: {answer.words()}")
         picked = self._led_to(told, status.expect)
         present = picked or (self._led_to(told, status.present) if status.present else [])
-        return Look(
+        return ModelStatus(
             is_loaded=bool(picked),
             is_present=bool(present),
             mib=_number(self._led_to(told, status.memory_bytes)) // MIB,
@@ -140,7 +140,7 @@ class HttpApi(HostedApi):
             picked=next((str(one) for one in picked if isinstance(one, str | int)), ""),
         )
 
-    async def load(self, seen: Look) -> None:
+    async def load(self, seen: ModelStatus) -> None:
         """Answers when it is loaded, or at once: that is the server's way."""
         if seen.is_loaded:
             return
@@ -152,7 +152,7 @@ class HttpApi(HostedApi):
             raise LoadError(said, Failing.PASSING)
         raise LoadError(said, Failing.PERMANENT if 400 <= answer.status < 500 else of_words(said))
 
-    async def unload(self, seen: Look) -> None:
+    async def unload(self, seen: ModelStatus) -> None:
         """Name what the status picked; a server that hears no name may unload all that it has."""
         if not seen.picked and any(
             "{picked}" in word for word in [self._own.unload.url, *_words_in(self._own.unload.body)]
@@ -162,7 +162,7 @@ class HttpApi(HostedApi):
         if not self._is_as_expected(answer, self._own.unload):
             raise CallError(f"unload: status {answer.status}: {answer.words()}")
 
-    async def _call(self, entry: CallEntry, places: Mapping[str, str], timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+    async def _call(self, entry: CallEntry, places: Mapping[str, str], timeout_s: float = ASK_TIMEOUT_S) -> CallAnswer:
         url = filled_url(entry.url, places)
         parts = urlsplit(url)
         address = self.section.url if url.startswith("/") else f"{parts.scheme}://{parts.netloc}"
@@ -171,7 +171,7 @@ class HttpApi(HostedApi):
         bearer = self.section.bearer()
         return await call(address, entry.method, path, body=body, bearer=bearer, timeout_s=timeout_s)
 
-    def _is_as_expected(self, answer: Answer, entry: CallEntry) -> bool:
+    def _is_as_expected(self, answer: CallAnswer, entry: CallEntry) -> bool:
         return answer.good and (not entry.expect or bool(self._led_to(answer.json(), entry.expect)))
 
     def _led_to(self, told: Any, path: str) -> list[Any]:

@@ -20,10 +20,10 @@ from gpu_worker.drivers.hosted import (
     HostedApi,
     HostedDriver,
     HostedSection,
-    Look,
+    ModelStatus,
 )
 from gpu_worker.drivers.port import Driver, DriverEntry, DriverSettings, LoadError, Recipe, RecipeInspection
-from gpu_worker.host.http_calls import Answer, CallError, call_now
+from gpu_worker.host.http_calls import CallAnswer, CallError, call_now
 
 MIB = 1 << 20
 FOR_EVER, AT_ONCE = -1, 0
@@ -39,7 +39,7 @@ class OllamaApi(HostedApi):
 
     health_path = "/api/version"
 
-    async def look(self) -> Look:
+    async def look(self) -> ModelStatus:
         """See ``HostedApi``, as for all that follows."""
         answer = await self.ask("GET", "/api/ps")
         models = _models_in(answer)
@@ -48,9 +48,9 @@ class OllamaApi(HostedApi):
         listed = next((one for one in models if _is(one, self.recipe.served_name)), None)
         if listed is None:
             return NOT_LOADED
-        return Look(is_loaded=True, mib=_number(listed.get("size_vram")) // MIB)
+        return ModelStatus(is_loaded=True, mib=_number(listed.get("size_vram")) // MIB)
 
-    async def load(self, seen: Look) -> None:  # noqa: ARG002 - what is loaded is told to stay by the same words
+    async def load(self, seen: ModelStatus) -> None:  # noqa: ARG002 - what is loaded is told to stay by the same words
         """Answers when it is loaded."""
         path = "/api/embed" if self.recipe.kind == "embedding" else "/api/generate"
         body = {"model": self.recipe.served_name, "keep_alive": FOR_EVER, "stream": False}
@@ -58,7 +58,7 @@ class OllamaApi(HostedApi):
         if not answer.good:
             raise _refusal(answer, self.recipe.served_name)
 
-    async def unload(self, seen: Look) -> None:  # noqa: ARG002 - it is called by its name
+    async def unload(self, seen: ModelStatus) -> None:  # noqa: ARG002 - it is called by its name
         """Answers at once; a model at work goes when it has answered."""
         body = {"model": self.recipe.served_name, "keep_alive": AT_ONCE, "stream": False}
         answer = await self.ask("POST", "/api/generate", body=body)
@@ -66,7 +66,7 @@ class OllamaApi(HostedApi):
             raise CallError(f"unload of {self.recipe.served_name}: status {answer.status}: {answer.words()}")
 
 
-def _refusal(answer: Answer, name: str) -> LoadError:
+def _refusal(answer: CallAnswer, name: str) -> LoadError:
     """What Ollama said about a load, and what that tells about the next one."""
     said = f"ollama: {answer.words() or f'status {answer.status}'}"
     if answer.status == 404:
@@ -78,7 +78,7 @@ def _refusal(answer: Answer, name: str) -> LoadError:
     return LoadError(said, of_words(said))
 
 
-def _models_in(answer: Answer) -> list[Mapping[str, Any]] | None:
+def _models_in(answer: CallAnswer) -> list[Mapping[str, Any]] | None:
     """Read the list of an answer; None where it is none. Go writes an empty one as null."""
     told = answer.json() if answer.good else None
     models = (told.get("models") or []) if isinstance(told, dict) and "models" in told else None

@@ -26,12 +26,12 @@ class NobodyThereError(CallError):
     """Nobody listens at that address."""
 
 
-class SilentError(CallError):
+class CallTimeoutError(CallError):
     """Somebody listens, and did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallAnswer:
     """Status and body."""
 
     status: int
@@ -61,7 +61,7 @@ class Answer:
 
 async def call(
     address: str, method: str, path: str, *, body: object = None, bearer: str = "", timeout_s: float
-) -> Answer:
+) -> CallAnswer:
     """Ask once.
 
     Args:
@@ -88,7 +88,7 @@ async def call(
     except TimeoutError:
         if writer is None:
             raise NobodyThereError(f"nobody answers at {address} within {timeout_s:g} s") from None
-        raise SilentError(f"{asked}: no answer within {timeout_s:g} s") from None
+        raise CallTimeoutError(f"{asked}: no answer within {timeout_s:g} s") from None
     except (OSError, ValueError, IndexError, EOFError, asyncio.LimitOverrunError) as error:
         raise CallError(f"{asked}: no answer that is HTTP ({type(error).__name__})") from error
     finally:
@@ -98,7 +98,7 @@ async def call(
 
 def call_now(
     address: str, method: str, path: str, *, body: object = None, bearer: str = "", timeout_s: float
-) -> Answer:
+) -> CallAnswer:
     """Do the same from a thread that may wait.
 
     Raises:
@@ -129,17 +129,17 @@ def _request(address: str, method: str, path: str, body: object, bearer: str) ->
     return "\r\n".join([*lines, "", ""]).encode() + payload
 
 
-async def _answer(reader: asyncio.StreamReader) -> Answer:
+async def _answer(reader: asyncio.StreamReader) -> CallAnswer:
     status, headers = await _head(reader)
     while 100 <= status < 200:
         status, headers = await _head(reader)
     if status in _NO_BODY:
-        return Answer(status, b"")
+        return CallAnswer(status, b"")
     if "chunked" in headers.get("transfer-encoding", "").lower():
-        return Answer(status, await _chunks(reader))
+        return CallAnswer(status, await _chunks(reader))
     if "content-length" in headers:
-        return Answer(status, await reader.readexactly(_bounded(int(headers["content-length"]))))
-    return Answer(status, await _rest(reader))
+        return CallAnswer(status, await reader.readexactly(_bounded(int(headers["content-length"]))))
+    return CallAnswer(status, await _rest(reader))
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

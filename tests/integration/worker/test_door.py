@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gpu_worker.door import main, visit
+from gpu_worker.door import connection, main
 from gpu_worker.door.head import HEAD_LIMIT_BYTES
 
 KEY = "the-key"
@@ -41,7 +41,7 @@ class Scene:
             where = {"host": "127.0.0.1", "port": self.server.sockets[0].getsockname()[1]}
         entrance = socket.create_server(("127.0.0.1", 0))
         self.port = entrance.getsockname()[1]
-        self.door = asyncio.create_task(main.keep(main.Told(listener=entrance.detach(), key=KEY, **where)))
+        self.door = asyncio.create_task(main.keep(main.DoorSettings(listener=entrance.detach(), key=KEY, **where)))
         return self
 
     async def client(self):
@@ -158,7 +158,7 @@ async def test_chunks_that_are_none_are_not_passed(scene):
 
 
 async def test_a_slow_head_is_not_waited_for(scene, monkeypatch):
-    monkeypatch.setattr(visit, "HEAD_DEADLINE_S", 0.2)
+    monkeypatch.setattr(connection, "HEAD_DEADLINE_S", 0.2)
     reader, writer = await scene.client()
     writer.write(b"GET / HTTP/1.1\r\n")
     assert await refusal(reader) == 408

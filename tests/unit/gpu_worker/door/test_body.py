@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.door.body import Chunked, Sized, body_of
-from gpu_worker.door.head import CHUNKED, RefusedError
+from gpu_worker.door.body import Chunked, Sized, body_reader
+from gpu_worker.door.head import CHUNKED, UnpassableError
 
 
 def taken(body, data, cuts):
@@ -52,10 +52,10 @@ def test_a_chunked_body_ends_after_its_trailers(pieces, ends, extension, behind,
     ],
 )  # fmt: skip
 def test_what_parsers_read_differently_is_refused(data):
-    with pytest.raises(RefusedError):
+    with pytest.raises(UnpassableError):
         taken(Chunked(), data + b"\r\n\r\n", range(len(data)))
 
 
 def test_the_head_says_which():
-    assert isinstance(body_of(CHUNKED), Chunked)
-    assert body_of(0).done
+    assert isinstance(body_reader(CHUNKED), Chunked)
+    assert body_reader(0).done

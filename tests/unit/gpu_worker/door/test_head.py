@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.door.head import CHUNKED, RefusedError, admits, read_head
+from gpu_worker.door.head import CHUNKED, UnpassableError, admits, read_head
 
 KEY = b"generation-key-1"
 
@@ -84,7 +84,7 @@ def test_the_length_of_the_body_is_told(lines, length):
     ],
 )
 def test_what_is_ambiguous_or_not_plain_http_is_refused(block, status):
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(UnpassableError) as refused:
         read_head(block)
     assert refused.value.status == status
 
@@ -93,7 +93,7 @@ def test_what_is_ambiguous_or_not_plain_http_is_refused(block, status):
 def test_whatever_comes_is_read_or_refused(junk):
     try:
         made = read_head(junk + b"\r\n\r\n")
-    except RefusedError:
+    except UnpassableError:
         return
     assert made.passed.endswith(b"\r\n\r\n")
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gpu_worker.host import http_calls
-from gpu_worker.host.http_calls import Answer, CallError, NobodyThereError, SilentError, call, call_now
+from gpu_worker.host.http_calls import CallAnswer, CallError, CallTimeoutError, NobodyThereError, call, call_now
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -70,7 +70,7 @@ async def test_what_is_no_answer_is_an_error(said):
 
 async def test_silence_and_nobody_are_told_apart():
     async with Scripted(b"", hangs=True) as server:
-        with pytest.raises(SilentError, match=r"GET .*/slow: no answer within 0\.05 s"):
+        with pytest.raises(CallTimeoutError, match=r"GET .*/slow: no answer within 0\.05 s"):
             await call(server.url, "GET", "/slow", timeout_s=0.05)
     with pytest.raises(NobodyThereError, match="nobody answers at"):
         await call("http://127.0.0.1:9", "GET", "/", timeout_s=5)
@@ -110,4 +110,4 @@ async def test_a_key_and_a_body_are_sent_only_where_there_are_any():
     ],
 )
 def test_an_error_is_repeated_in_its_own_words_printable_and_bounded(body, words):
-    assert Answer(500, body).words() == words
+    assert CallAnswer(500, body).words() == words
