@@ -1,4 +1,4 @@
-"""Every driver keeps what its port says, with real servers: the process driver, and the tests' own."""
+"""Every driver keeps what its port says, with real servers: those of the registry, and the tests' own."""
 
 import asyncio
 import time
