@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from broker.gateway.requests.inspection import THREAD_BYTES, Looking
+from broker.gateway.requests.inspection import THREAD_BYTES, InspectionThreads
 from broker.process.secret_scanner import open_scanner
 from broker.routing.privacy.firewall import Firewall, PrivacyCause
 from broker.routing.request.contents import UnreadContent
@@ -83,7 +83,7 @@ async def longest_stall_s(work: Callable[[], Awaitable[None]]) -> float:
 
 async def measure(size: int, text: str, firewall: Firewall, rounds: int) -> tuple[float, float, float]:
     """Medians, seconds: the look, the longest stall on the loop, the longest stall with the thread."""
-    looking, rng = Looking(firewall.look_through_bytes), random.Random(size)
+    looking, rng = InspectionThreads(firewall.look_through_bytes), random.Random(size)
     took, on_loop, in_thread = [], [], []
     for _ in range(rounds):
         body = body_of(size, text, rng)
