@@ -19,6 +19,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 COMPUTING = ("contract", "property", "simulation", "unit")
 """Folders of tests that keep a core busy; in all others most of the time goes by in waiting for processes."""
+WAITING = ("contract/drivers",)
+"""Folders within those that wait for processes all the same."""
 MOST = 4
 """Processes of one lane. Each starts servers of its own."""
 NOTHING_COLLECTED = 5
@@ -75,13 +77,22 @@ def plan(cores: int, words: Sequence[str], also: Sequence[str]) -> list[Lane]:
     if cores <= 1:
         return [Lane("tests", [(*pytest, "-n", "0"), *made])]
     folders = sorted(each.name for each in TESTS.iterdir() if each.is_dir())
-    computing = [f"--ignore={TESTS / name}" for name in folders if name not in COMPUTING]
-    waiting = [f"--ignore={TESTS / name}" for name in COMPUTING]
+    computing = [f"--ignore={TESTS / name}" for name in (*folders, *WAITING) if name not in COMPUTING]
+    waiting = [f"--ignore={path}" for name in COMPUTING for path in _without_waiting(TESTS / name)]
     lanes = [
         Lane("computing", [(*pytest, *computing, "-n", str(min(cores - 1, MOST)), "--dist", "worksteal")]),
         Lane("waiting", [(*pytest, *waiting, "-n", str(min(cores + 1, MOST)), "--dist", "worksteal")]),
     ]
     return [*lanes, Lane("besides", made)] if made else lanes
+
+
+def _without_waiting(folder: Path) -> list[Path]:
+    """Parts of a computing folder that hold nothing of the other lane."""
+    kept = {TESTS / name for name in WAITING}
+    if not any(folder in path.parents for path in kept):
+        return [folder]
+    shared = {folder / "conftest.py", folder / "__init__.py", folder / "__pycache__"}
+    return [path for path in sorted(folder.iterdir()) if path not in kept | shared]
 
 
 def worst(statuses: Iterable[int]) -> int:

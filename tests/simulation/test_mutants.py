@@ -8,7 +8,7 @@ import pytest
 from broker.core.slot import SlotState
 from broker.pool.leases import handout
 from broker.pool.records.events import emit
-from broker.pool.slots import orders, registration
+from broker.pool.slots import orders, states
 from broker.pool.slots import residencies as pool_residencies
 from gpu_worker.slot.reconcile import reconcile
 from schemas.residency import Residency
@@ -45,9 +45,9 @@ def recover_without_barrier(pool: Any, *, run: str, inc: str) -> None:
         orders.write_orders(pool, slot)
 
 
-def first_generation(pool: Any, at: Any, *, gen: int, key: str) -> None:
+def first_generation(pool: Any, at: Any, *, gen: int, key: str, depth: Residency) -> None:
     pool.slots[at.slot].gen = 1
-    pool_residencies.order(pool, at, gen=1, key=key)
+    pool_residencies.order(pool, at, gen=1, key=key, depth=depth)
 
 
 def reconcile_without_waiting(wanted: Any, residents: Any, **limits: Any) -> Any:
@@ -55,9 +55,9 @@ def reconcile_without_waiting(wanted: Any, residents: Any, **limits: Any) -> Any
 
 
 MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
-    "no limit": (handout, "places", places_without_limit, "at_most_lease_limit_per_model"),
-    "closed slots": (handout, "places", places_on_any_slot, "granted_only_on_an_open_slot"),
-    "no barrier": (registration, "recover", recover_without_barrier, "granted_only_on_an_open_slot"),
+    "no limit": (handout, "free_residencies", places_without_limit, "at_most_lease_limit_per_model"),
+    "closed slots": (handout, "free_residencies", places_on_any_slot, "granted_only_on_an_open_slot"),
+    "no barrier": (states, "recover", recover_without_barrier, "granted_only_on_an_open_slot"),
     "old generation": (orders, "order", first_generation, "generations_only_grow"),
     "leases survive their server": (pool_residencies, "lose_leases", nothing, "no_eviction_under_a_use_lease"),
     "loads beside unloads": (host, "reconcile", reconcile_without_waiting, "one_model_server"),

@@ -2,26 +2,40 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from tests.lanes import COMPUTING, MOST, TESTS, Lane, counted, main, plan, told, worst
 
 
-def ignored(lane: Lane) -> set[str]:
-    return {word.rpartition("/")[2] for word in lane.programs[0] if word.startswith("--ignore=")}
+def ignored(lane: Lane) -> set[Path]:
+    return {Path(word.partition("=")[2]) for word in lane.programs[0] if word.startswith("--ignore=")}
+
+
+def taken(lane: Lane) -> set[Path]:
+    """Files of tests that the lane runs."""
+    left_out = ignored(lane)
+    return {file for file in TESTS.rglob("test_*.py") if not left_out & {file, *file.parents}}
 
 
 def saying(name: str, line: str, status: int = 0) -> Lane:
     return Lane(name, [(sys.executable, "-c", f"print({line!r}); raise SystemExit({status})")])
 
 
-def test_each_folder_of_tests_is_in_exactly_one_lane():
-    folders = {each.name for each in TESTS.iterdir() if each.is_dir()}
-    computing, waiting = plan(2, [], [])
-    assert (folders - ignored(computing)) & (folders - ignored(waiting)) == set()
-    assert (folders - ignored(computing)) | (folders - ignored(waiting)) == folders
-    assert folders - ignored(computing) == set(COMPUTING)
+def test_each_file_of_tests_is_in_exactly_one_lane():
+    computing, waiting = (taken(lane) for lane in plan(2, [], []))
+    assert computing & waiting == set()
+    assert computing | waiting == set(TESTS.rglob("test_*.py"))
+    assert {file.relative_to(TESTS).parts[0] for file in computing} == set(COMPUTING)
+
+
+def test_the_drivers_suite_waits_for_the_servers_that_it_starts():
+    computing, waiting = (taken(lane) for lane in plan(2, [], []))
+    suite = set((TESTS / "contract" / "drivers").glob("test_*.py"))
+    assert suite
+    assert suite <= waiting
+    assert not suite & computing
 
 
 def test_on_one_core_everything_comes_one_after_another():

@@ -42,7 +42,7 @@ class Scene:
             [CloudServer(name="u", base_url="https://u.example/v1", api_key="sk-1")], accounts, head_s=1.0
         )
         self.clouds.connections["u"] = self.servers
-        self.ledger = Ledger(limits=BudgetLimits(total=Limit(day_micro=limit)), books=store.egress)
+        self.ledger = Ledger(limits=BudgetLimits(total=Limit(day_micro=limit)), books=store.spending)
         book = DailyCounts(store.days, source="x", every_s=1.0, kept_s=1.0, unix_s=lambda: 0.0)
         self.store, self.limit, self.spending = store, limit, Spending(self.ledger, Metrics(), book)
 
