@@ -13,10 +13,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 from typing import Any
 
 API_KEY_VARIABLE, ALIAS_VARIABLE, HOST_VARIABLE = "LLAMA_API_KEY", "LLAMA_ARG_ALIAS", "LLAMA_ARG_HOST"
 """llama-server's own: for whoever starts it behind a script."""
+LOG_DRAIN_S = 0.3
+"""llama.cpp's log is written by a thread of its own, which the end of the process cuts short: what was wrong with a
+file would be missing from the last words."""
 POOLING = ("none", "mean", "cls", "last", "rank")
 """The ways of pooling, in the order of llama.cpp's numbers."""
 
@@ -52,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         server = xllamacpp.Server(parameters(arguments, xllamacpp.CommonParams()))
     except RuntimeError as error:
+        time.sleep(LOG_DRAIN_S)
         print(f"llama-server: {error}", file=sys.stderr)
         return 1
     print(f"llama-server: {arguments.model} is served at {server.listening_address}", file=sys.stderr, flush=True)

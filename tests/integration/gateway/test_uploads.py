@@ -72,8 +72,9 @@ async def test_an_upload_that_stalls_is_told_which_limit_it_met(path, kind):
 async def test_a_head_has_its_whole_time_only_however_it_drips():
     async with gateway_scene({"a": [whole(GOOD)]}, QUICK) as scene:
         client = await RawClient.to(scene.url)
-        raw = head(CHAT, "x-filler: " + "x" * 100)
-        dripping = asyncio.create_task(_drip(client, raw))
+        line, _, rest = head(CHAT, "x-filler: " + "x" * 100).partition(b"\r\n")
+        client.writer.write(line + b"\r\n")  # at once: before it nobody knows in which form an error is expected
+        dripping = asyncio.create_task(_drip(client, rest))
         status, _, body = await said(client)
         dripping.cancel()
         assert status == 408
